@@ -1,0 +1,21 @@
+// Named crash points for tests: REEVE_FP=name:action[:n] kills, exits or sleeps at the n-th pass.
+//
+// Actions: kill (SIGKILL to ourselves), exit (status 70), sleep=MS. Several are separated by commas.
+// Without the variable a pass costs one load of a bool. The list of names is in docs/ARCHITECTURE.md.
+#pragma once
+
+namespace reeve {
+
+extern bool failpoints_armed;
+void failpoint_hit(const char* name);
+
+}  // namespace reeve
+
+#ifdef REEVE_FAILPOINTS
+#define REEVE_FAILPOINT(name)                                        \
+    do {                                                             \
+        if (::reeve::failpoints_armed) ::reeve::failpoint_hit(name); \
+    } while (false)
+#else
+#define REEVE_FAILPOINT(name) ((void)0)
+#endif
