@@ -1,0 +1,86 @@
+// The two ports through which the decision core sees the world: QueueView and WorkerIndex.
+//
+// Live they are the shared heaps (common/shm), in the simulator and in tests plain memory
+// (memory_ports.h); tests/unit/scheduler/placement_suite.h runs against any pair. They are concepts,
+// not virtual classes: a decision costs well under a microsecond, so calls have to inline.
+//
+// A class is (share group, request shape). What cannot run now is parked as a whole class and never
+// stands in front of what can. The core is single-threaded and owns no task: it asks the queue for
+// the best unparked head, asks the index for a worker, and claims both.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <optional>
+
+#include "common/model/resources.h"
+
+namespace reeve::sched {
+
+using ClassRef = std::uint32_t;   // ClassEntry index
+using TaskRef = std::uint32_t;    // TaskSlot index
+using WorkerRef = std::uint32_t;  // WorkerSlot index
+
+inline constexpr std::uint32_t kNoRef = 0xFFFFFFFFU;
+
+// What all tasks of a class share. Two classes with equal shapes fit the same workers.
+struct ClassShape {
+    Resources request;
+    std::uint64_t constraint = 0;  // 0: none; else the port's own id of labels and named resources
+    WorkerRef only_worker = kNoRef;  // kNoRef: any
+    auto operator<=>(const ClassShape&) const = default;
+};
+
+// The first task of a class. The smaller key starts first, over all classes.
+struct ClassHead {
+    std::uint64_t key = ~std::uint64_t{0};
+    ClassRef cls = kNoRef;
+    TaskRef task = kNoRef;
+};
+
+// A worker's share given to one task. `gpu_mask` names its GPU indices on that worker.
+struct Grant {
+    std::uint64_t gpu_mask = 0;
+};
+
+struct Placement {
+    TaskRef task = kNoRef;
+    ClassRef cls = kNoRef;
+    WorkerRef worker = kNoRef;
+    Resources request;
+    Grant grant;
+};
+
+// best_head   the smallest key over all unparked classes; may be stale in a live queue.
+// peek        the head of one class, parked or not.
+// claim       takes exactly that task (queued -> claimed); false when it is gone or changed: the
+//             queue must then have refreshed that class, or the core would ask again for ever.
+// park        hides a class from best_head until unpark. Both are idempotent.
+// shape       of a live class.
+template <typename Q>
+concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHead& head) {
+    { queue.best_head() } -> std::same_as<std::optional<ClassHead>>;
+    { queue.peek(cls) } -> std::same_as<std::optional<ClassHead>>;
+    { queue.claim(head) } -> std::same_as<bool>;
+    queue.park(cls);
+    queue.unpark(cls);
+    { view.shape(cls) } -> std::convertible_to<const ClassShape&>;
+};
+
+// find      the best-ranked worker on which the shape fits now and which takes new work, or kNoRef.
+//           What it returns must be claimable: a draining worker, or one whose dispatch ring is
+//           full, is not offered (close it in the index; open it and call worker_freed() later).
+// fits_on   the same question for one worker.
+// claim     all or nothing; nullopt only if the shape does not fit.
+// release   gives a claim back; exactly once per claim.
+template <typename W>
+concept WorkerIndex = requires(W index, const W& view, WorkerRef worker, const ClassShape& shape,
+                               const Resources& request, const Grant& grant) {
+    { index.find(shape) } -> std::same_as<WorkerRef>;
+    { view.fits_on(worker, shape) } -> std::same_as<bool>;
+    { index.claim(worker, request) } -> std::same_as<std::optional<Grant>>;
+    index.release(worker, request, grant);
+    { view.free_of(worker) } -> std::convertible_to<Resources>;
+};
+
+}  // namespace reeve::sched

@@ -1,0 +1,67 @@
+// select_best_node: the one node a job should run on, as a pure function over a list.
+//
+// Rank, in this order: fits and is allowed; lowest price for this job; the SLA's wish about spot;
+// least room left over (packing) or most (spreading); first in the list. Used by the simulator for
+// jobs.json + nodes.json, by `submit --dry-run`, and as the linear reference of the indexed search.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/model/resources.h"
+
+namespace reeve::sched {
+
+enum class SlaClass : std::uint8_t { kCritical, kStandard, kFlexible, kSpot };
+std::string_view to_string(SlaClass sla);
+std::optional<SlaClass> parse_sla(std::string_view name);
+
+// Spot nodes may vanish: critical and standard work stays on on-demand nodes.
+bool allows_spot(SlaClass sla);
+
+struct NodeOffer {
+    std::string name;
+    Resources capacity;
+    Resources used;
+    double price_per_hour = 0;       // on-demand
+    double spot_price_per_hour = 0;  // what is paid when `spot`
+    bool spot = false;
+    bool open = true;                // false: draining or down
+    std::vector<std::string> labels;
+
+    double price() const { return spot ? spot_price_per_hour : price_per_hour; }
+};
+
+struct JobRequest {
+    Resources request;
+    SlaClass sla = SlaClass::kStandard;
+    double max_price_per_hour = 0;  // 0: no limit
+    bool spread = false;            // else pack
+    std::vector<std::string> labels;  // all must be on the node
+};
+
+// Why a node was not taken; the names are stable (explain, JSON).
+enum class Refusal : std::uint8_t {
+    kNone,
+    kClosed,
+    kLabel,
+    kSpotNotAllowed,
+    kPrice,
+    kCapacityCpu,  // would not fit even if the node were empty
+    kCapacityMemory,
+    kCapacityGpus,
+    kBusyCpu,  // fits once others have ended
+    kBusyMemory,
+    kBusyGpus,
+};
+std::string_view to_string(Refusal refusal);
+
+Refusal refusal_of(const JobRequest& job, const NodeOffer& node);
+
+// Index into `nodes`, or nullopt when no node can take the job now.
+std::optional<std::size_t> select_best_node(const JobRequest& job, std::span<const NodeOffer> nodes);
+
+}  // namespace reeve::sched

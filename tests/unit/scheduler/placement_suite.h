@@ -1,0 +1,283 @@
+// The placement tests, written once for any pair of ports: memory_ports.h here, the shared heaps in
+// the live scheduler's tests. `Fixture` owns both ports and offers:
+//
+//   Queue& queue(); Workers& workers();
+//   WorkerRef add_worker(const Resources& capacity);      // ranked in the order added
+//   void set_open(WorkerRef, bool);                       // false: gets nothing new
+//   ClassRef add_class(const ClassShape&);
+//   TaskRef push(ClassRef, std::uint64_t key);            // returns the task it queued
+//   void cancel(TaskRef);                                 // takes a queued task away
+//
+// Each scenario is a function template; a test file calls run_all_placement_scenarios<Fixture>().
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "scheduler/core/placement.h"
+#include "tests/support/catch.h"
+
+namespace reeve::sched::suite {
+
+inline Resources cpus(std::uint32_t count, std::uint64_t mib = 0, std::uint32_t gpus = 0) {
+    return Resources{count * 1000, gpus, mib << 20};
+}
+
+inline std::uint64_t test_seed() {
+    const char* given = std::getenv("REEVE_SEED");
+    return given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+}
+
+template <typename Fixture>
+auto make_core(Fixture& f) {
+    return PlacementCore(f.queue(), f.workers());
+}
+
+template <typename Core>
+std::vector<Placement> place_all(Core& core, std::size_t limit = 1'000'000) {
+    std::vector<Placement> out;
+    core.place(limit, [&](const Placement& placement) { out.push_back(placement); });
+    return out;
+}
+
+template <typename Fixture>
+void best_key_first() {
+    Fixture f;
+    f.add_worker(cpus(8));
+    auto core = make_core(f);
+    const ClassRef a = f.add_class({cpus(1)});
+    const ClassRef b = f.add_class({cpus(2)});
+    const TaskRef third = f.push(a, 30);
+    const TaskRef first = f.push(b, 10);
+    const TaskRef second = f.push(a, 20);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 3);
+    CHECK(placed[0].task == first);
+    CHECK(placed[1].task == second);
+    CHECK(placed[2].task == third);
+    CHECK(placed[0].request == cpus(2));
+}
+
+template <typename Fixture>
+void parked_class_blocks_nobody() {
+    Fixture f;
+    const WorkerRef worker = f.add_worker(cpus(4));
+    auto core = make_core(f);
+    const ClassRef big = f.add_class({cpus(8)});
+    const ClassRef small = f.add_class({cpus(1)});
+    for (std::uint64_t i = 0; i < 50; ++i) f.push(big, i);
+    const TaskRef fits = f.push(small, 1'000);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 1);
+    CHECK(placed[0].task == fits);
+    CHECK(placed[0].worker == worker);
+    CHECK(core.parked_classes() == 1);
+}
+
+template <typename Fixture>
+void freed_room_unparks_what_it_satisfies() {
+    Fixture f;
+    const WorkerRef worker = f.add_worker(cpus(4));
+    auto core = make_core(f);
+    const ClassRef four = f.add_class({cpus(4)});
+    const ClassRef two = f.add_class({cpus(2)});
+    f.push(four, 1);
+    f.push(four, 2);
+    f.push(two, 3);
+    const auto first = place_all(core);
+    REQUIRE(first.size() == 1);
+    CHECK(core.parked_classes() == 2);
+    f.workers().release(worker, first[0].request, first[0].grant);
+    core.worker_freed(worker);
+    const auto second = place_all(core);
+    REQUIRE(second.size() == 1);
+    CHECK(second[0].request == cpus(4));
+    CHECK(core.parked_classes() == 1);  // `four` is empty now
+}
+
+template <typename Fixture>
+void limit_is_kept() {
+    Fixture f;
+    f.add_worker(cpus(100));
+    auto core = make_core(f);
+    const ClassRef one = f.add_class({cpus(1)});
+    for (std::uint64_t i = 0; i < 10; ++i) f.push(one, i);
+    CHECK(place_all(core, 4).size() == 4);
+    CHECK(place_all(core, 100).size() == 6);
+    CHECK(place_all(core, 100).empty());
+}
+
+template <typename Fixture>
+void every_component_counts() {
+    Fixture f;
+    f.add_worker(cpus(8, 100, 0));
+    const WorkerRef memory = f.add_worker(cpus(1, 4'000, 0));
+    const WorkerRef gpu = f.add_worker(cpus(4, 500, 2));
+    auto core = make_core(f);
+    const TaskRef wants_memory = f.push(f.add_class({cpus(1, 2'000)}), 1);
+    const TaskRef wants_gpus = f.push(f.add_class({cpus(1, 10, 2)}), 2);
+    f.push(f.add_class({cpus(1, 10, 3)}), 3);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 2);
+    CHECK(placed[0].task == wants_memory);
+    CHECK(placed[0].worker == memory);
+    CHECK(placed[1].task == wants_gpus);
+    CHECK(placed[1].worker == gpu);
+    CHECK(placed[1].grant.gpu_mask == 0b11);
+}
+
+template <typename Fixture>
+void only_worker_is_obeyed() {
+    Fixture f;
+    f.add_worker(cpus(8));
+    const WorkerRef wanted = f.add_worker(cpus(2));
+    auto core = make_core(f);
+    const ClassRef pinned = f.add_class({cpus(1), 0, wanted});
+    for (std::uint64_t i = 0; i < 3; ++i) f.push(pinned, i);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 2);
+    CHECK(placed[0].worker == wanted);
+    CHECK(placed[1].worker == wanted);
+    core.worker_freed(0);  // another worker's room is no reason to try again
+    CHECK(core.parked_classes() == 1);
+}
+
+template <typename Fixture>
+void closed_workers_get_nothing_new() {
+    Fixture f;
+    const WorkerRef first = f.add_worker(cpus(4));
+    const WorkerRef second = f.add_worker(cpus(4));
+    auto core = make_core(f);
+    f.set_open(first, false);
+    const ClassRef one = f.add_class({cpus(4)});
+    f.push(one, 1);
+    f.push(one, 2);
+    auto placed = place_all(core);
+    REQUIRE(placed.size() == 1);
+    CHECK(placed[0].worker == second);
+    f.set_open(first, true);
+    core.worker_freed(first);
+    placed = place_all(core);
+    REQUIRE(placed.size() == 1);
+    CHECK(placed[0].worker == first);
+}
+
+template <typename Fixture>
+void cancelled_head_is_passed() {
+    Fixture f;
+    f.add_worker(cpus(4));
+    auto core = make_core(f);
+    const ClassRef one = f.add_class({cpus(1)});
+    const TaskRef gone = f.push(one, 1);
+    const TaskRef stays = f.push(one, 2);
+    f.cancel(gone);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 1);
+    CHECK(placed[0].task == stays);
+}
+
+// Random pushes, cancels, ends and drains; after each step: capacity and GPU sets hold, and nothing
+// that is queued would fit anywhere (work conservation), so no class is parked wrongly.
+template <typename Fixture>
+void random_walk(std::uint64_t seed, int steps) {
+    INFO("REEVE_SEED=" << seed);
+    std::mt19937_64 random(seed);
+    const auto below = [&](std::uint64_t n) { return random() % n; };
+    Fixture f;
+    struct Worker {
+        Resources capacity, used;
+        std::uint64_t gpus = 0;
+        bool open = true;
+    };
+    std::vector<Worker> workers;
+    for (int i = 0; i < 12; ++i) {
+        Worker w;
+        w.capacity = cpus(static_cast<std::uint32_t>(1 + below(16)), 64 * (1 + below(64)),
+                          static_cast<std::uint32_t>(below(5)));
+        f.add_worker(w.capacity);
+        workers.push_back(w);
+    }
+    std::vector<ClassShape> shapes;
+    for (int i = 0; i < 10; ++i) {
+        ClassShape shape{cpus(static_cast<std::uint32_t>(below(6)), 32 * below(40),
+                              static_cast<std::uint32_t>(below(10) < 7 ? 0 : 1 + below(4)))};
+        if (below(8) == 0) shape.only_worker = static_cast<WorkerRef>(below(12));
+        shapes.push_back(shape);
+        f.add_class(shape);
+        if (below(2) == 0) {  // a second share group with the same shape
+            shapes.push_back(shape);
+            f.add_class(shape);
+        }
+    }
+    auto core = make_core(f);
+    std::map<TaskRef, ClassRef> queued;
+    std::vector<Placement> running;
+    std::uint64_t sequence = 0;
+    for (int step = 0; step < steps; ++step) {
+        const auto dice = below(10);
+        if (dice < 5) {
+            const auto cls = static_cast<ClassRef>(below(shapes.size()));
+            queued[f.push(cls, (below(4) << 32) + sequence++)] = cls;
+        } else if (dice < 8 && !running.empty()) {
+            const auto i = below(running.size());
+            const Placement ended = running[i];
+            running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
+            workers[ended.worker].used -= ended.request;
+            workers[ended.worker].gpus &= ~ended.grant.gpu_mask;
+            f.workers().release(ended.worker, ended.request, ended.grant);
+            core.worker_freed(ended.worker);
+        } else if (dice == 8 && !queued.empty()) {
+            const TaskRef gone = std::next(queued.begin(),
+                                           static_cast<std::ptrdiff_t>(below(queued.size())))->first;
+            f.cancel(gone);
+            queued.erase(gone);
+        } else {
+            const auto w = static_cast<WorkerRef>(below(workers.size()));
+            workers[w].open = !workers[w].open;
+            f.set_open(w, workers[w].open);
+            if (workers[w].open) core.worker_freed(w);
+        }
+        for (const Placement& p : place_all(core)) {
+            Worker& worker = workers[p.worker];
+            REQUIRE(queued.erase(p.task) == 1);
+            REQUIRE(worker.open);
+            worker.used += p.request;
+            REQUIRE(worker.used.fits(worker.capacity));
+            REQUIRE((worker.gpus & p.grant.gpu_mask) == 0);
+            worker.gpus |= p.grant.gpu_mask;
+            REQUIRE(static_cast<std::uint32_t>(__builtin_popcountll(p.grant.gpu_mask)) ==
+                    p.request.gpus);
+            running.push_back(p);
+        }
+        for (const auto& [task, cls] : queued) {
+            for (WorkerRef w = 0; w < workers.size(); ++w) {
+                Resources free = workers[w].capacity;
+                free -= workers[w].used;
+                const bool allowed = workers[w].open && (shapes[cls].only_worker == kNoRef ||
+                                                         shapes[cls].only_worker == w);
+                REQUIRE_FALSE((allowed && shapes[cls].request.fits(free)));
+            }
+        }
+    }
+}
+
+template <typename Fixture>
+void run_all_placement_scenarios() {
+    SECTION("the smallest key starts first, over all classes") { best_key_first<Fixture>(); }
+    SECTION("a class that fits nowhere is parked whole") { parked_class_blocks_nobody<Fixture>(); }
+    SECTION("freed room unparks") { freed_room_unparks_what_it_satisfies<Fixture>(); }
+    SECTION("the limit of a pass is kept") { limit_is_kept<Fixture>(); }
+    SECTION("cpu, memory and gpus all have to fit") { every_component_counts<Fixture>(); }
+    SECTION("a class bound to one worker goes there") { only_worker_is_obeyed<Fixture>(); }
+    SECTION("a closed worker gets nothing new") { closed_workers_get_nothing_new<Fixture>(); }
+    SECTION("a cancelled head is passed over") { cancelled_head_is_passed<Fixture>(); }
+    SECTION("random events keep every invariant") {
+        const std::uint64_t seed = test_seed();
+        for (std::uint64_t i = 0; i < 20; ++i) random_walk<Fixture>(seed + i, 400);
+    }
+}
+
+}  // namespace reeve::sched::suite
