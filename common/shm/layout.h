@@ -216,12 +216,11 @@ enum class JobState : std::uint32_t {
 
 inline constexpr std::uint32_t kJobDependenciesShown = 6;
 
-// What ls, show and explain say about a job, also with every daemon stopped. The PLM is the only
-// writer, under `sequence` (a seqlock: odd while it writes). Ended jobs stay until the entry is
-// needed again.
-struct alignas(64) JobEntry {
-    std::atomic<std::uint32_t> sequence{0};
+// What ls, show and explain say about a job, also with every daemon stopped. Plain values: copied in
+// and out of a JobEntry by job_table.h.
+struct JobRecord {
     JobState state = JobState::kFree;
+    std::uint32_t dependency_count = 0;
     std::uint64_t job = 0;
     std::uint64_t elements = 0;
     std::uint64_t backlog = 0;    // not yet in a slot
@@ -236,13 +235,21 @@ struct alignas(64) JobEntry {
     std::uint64_t end_wall_ns = 0;
     Resources request;
     std::uint64_t dependencies[kJobDependenciesShown]{};
-    std::uint32_t dependency_count = 0;
     std::uint32_t uid = 0;
     std::int32_t priority = 0;
     std::int32_t exit_code = 0;   // of the first failed element
+    std::uint32_t reserved = 0;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t not_before_wall_ns = 0;
     char name[kNameBytes]{};
+};
+static_assert(sizeof(JobRecord) == 264);
+
+// A JobRecord under a seqlock: `sequence` is odd while it is written. The PLM is the only writer and
+// writes through write_job(), everybody reads through read_job(). Ended jobs stay until the entry is
+// needed again.
+struct alignas(64) JobEntry : JobRecord {
+    std::atomic<std::uint32_t> sequence{0};
 };
 static_assert(sizeof(JobEntry) == 320);
 

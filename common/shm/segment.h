@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "common/base/assert.h"
 #include "common/base/result.h"
@@ -60,6 +61,9 @@ public:
     // kDataLoss (damaged header), kPermissionDenied (owner or mode).
     static Result<std::unique_ptr<Segment>> open(const std::string& name, bool writable);
     static void remove(const std::string& name);
+    // Marks the object retired, whatever else is wrong with it, so that whoever maps it lets go, and
+    // removes its name. For the PLM, before it makes a new generation.
+    static void retire(const std::string& name);
 
     ~Segment();
     Segment(const Segment&) = delete;
@@ -98,6 +102,10 @@ public:
         REEVE_ASSERT(chunk < layout_.chunks);
         return at<std::atomic<std::uint32_t>>(layout_.chunk_owner, chunk);
     }
+    bool valid_chunk(std::uint32_t chunk) const { return chunk < layout_.chunks; }
+    bool valid_class(std::uint32_t index) const { return index < config().classes; }
+    bool valid_worker(std::uint32_t index) const { return index < config().workers; }
+    bool valid_job(std::uint32_t index) const { return index < config().jobs; }
     // The payload bytes of a slot, or empty when its offset or size does not lie in the arena.
     std::string_view payload(const TaskSlot& slot) const;
     char* arena() const { return base_ + layout_.arena; }

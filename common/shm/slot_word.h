@@ -68,7 +68,8 @@ struct SlotWord {
 
     // Grows with every transition of one generation but running <-> suspended (equal ranks there).
     // Stages: attempt 0 starts at held/queued/claimed; an attempt k goes assigned, running, ending,
-    // ended, and, when the task is queued again, held/queued/claimed with the same k.
+    // ended, and, when the task is queued again, held/queued/claimed with the same k; a queued task
+    // that the PLM cancels ends with the PLM as its owner.
     constexpr std::uint32_t rank() const {
         std::uint32_t stage = 0;
         switch (state()) {
@@ -76,7 +77,7 @@ struct SlotWord {
             case SlotState::kAssigned: stage = 1; break;
             case SlotState::kRunning: case SlotState::kSuspended: stage = 2; break;
             case SlotState::kEnding: stage = 3; break;
-            case SlotState::kEnded: stage = 4; break;
+            case SlotState::kEnded: stage = owner() == kOwnerPlm ? 6 : 4; break;  // 6: cancelled
             case SlotState::kHeld: case SlotState::kQueued: case SlotState::kClaimed:
                 stage = 5; break;
         }
