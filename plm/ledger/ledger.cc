@@ -1,0 +1,448 @@
+#include "plm/ledger/ledger.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+#include <xxhash.h>
+
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/log/log.h"
+#include "plm/ledger/ledger_impl.h"
+#include "plm/ledger/wal_check.h"
+
+namespace reeve::plm {
+
+namespace {
+
+constexpr std::int64_t kApplicationId = 0x52454556;   // "REEV"
+constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::uint64_t kHighWaterEvery = 64;         // commits
+
+constexpr const char* kSchema =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, hash INTEGER NOT NULL);"
+    "CREATE TABLE batch(seq INTEGER PRIMARY KEY, first_leaf INTEGER NOT NULL,"
+    " leaf_count INTEGER NOT NULL, hash INTEGER NOT NULL, frames BLOB NOT NULL);"
+    "CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL,"
+    " next_leaf INTEGER NOT NULL, parts INTEGER NOT NULL, hash INTEGER NOT NULL);"
+    "CREATE TABLE snapshot_part(key INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
+    " data BLOB NOT NULL);";
+
+Status fsync_directory_of(const std::string& path) {
+    const std::string directory = path.substr(0, path.find_last_of('/') + 1);
+    const int fd = open(directory.empty() ? "." : directory.c_str(),
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail_errno("open " + directory, errno);
+    const int rc = fsync(fd);
+    const int error = errno;
+    close(fd);
+    if (rc != 0) return fail_errno("fsync " + directory, error);
+    return {};
+}
+
+Status write_empty_ledger(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return fail_errno("create " + path, errno);
+    close(fd);
+    REEVE_TRY_ASSIGN(Database db, Database::open(path, Database::Mode::kReadWrite));
+    REEVE_TRY(db.exec("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;"
+                      "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"));
+    REEVE_TRY(db.exec(kSchema));
+    REEVE_TRY(db.exec("PRAGMA application_id=" + std::to_string(kApplicationId) + ";"
+                      "PRAGMA user_version=" + std::to_string(kSchemaVersion) + "; COMMIT;"));
+    return {};
+}
+
+// Made whole under another name, then renamed: a file called ledger.db is never half made, so a
+// short or empty one is damage.
+Status create_ledger(const std::string& path) {
+    struct stat info{};
+    if (lstat((path + "-wal").c_str(), &info) == 0 && info.st_size > 0) {
+        return fail(ErrorCode::kDataLoss,
+                    path + " is missing but its log " + path +
+                        "-wal is there; restore both from a backup, or use a new --state-dir");
+    }
+    const std::string fresh = path + ".new";
+    for (const char* suffix : {"", "-journal", "-wal", "-shm"}) unlink((fresh + suffix).c_str());
+    REEVE_TRY(write_empty_ledger(fresh));
+    if (rename(fresh.c_str(), path.c_str()) != 0) return fail_errno("rename " + fresh, errno);
+    return fsync_directory_of(path);
+}
+
+// Looks by path only: closing any descriptor of a file SQLite has open in this process would drop
+// SQLite's POSIX locks on it.
+Status check_file(const std::string& path) {
+    struct stat info{};
+    if (lstat(path.c_str(), &info) != 0) {
+        if (errno != ENOENT) return fail_errno("stat " + path, errno);
+        return create_ledger(path);
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return fail(ErrorCode::kFailedPrecondition, path + " is not a regular file; move it away");
+    }
+    if (info.st_uid != geteuid()) {
+        return fail(ErrorCode::kPermissionDenied,
+                    path + " belongs to uid " + std::to_string(info.st_uid) +
+                        "; use another --state-dir");
+    }
+    if (info.st_size == 0) {
+        return fail(ErrorCode::kDataLoss,
+                    path + " is empty, which reeve never leaves behind; restore it from a backup, "
+                           "or use a new --state-dir");
+    }
+    if ((info.st_mode & 077) != 0 && chmod(path.c_str(), 0600) != 0) {
+        return fail_errno("chmod " + path, errno);
+    }
+    return {};
+}
+
+Status check_identity(Database& db) {
+    REEVE_TRY_ASSIGN(const std::int64_t id, db.query_integer("PRAGMA application_id"));
+    REEVE_TRY_ASSIGN(const std::int64_t version, db.query_integer("PRAGMA user_version"));
+    if (id != kApplicationId) {
+        return fail(ErrorCode::kDataLoss, db.path() + " is not a reeve ledger; restore it from a "
+                                                      "backup, or use a new --state-dir");
+    }
+    if (version != kSchemaVersion) {
+        return fail(ErrorCode::kFailedPrecondition,
+                    db.path() + " has version " + std::to_string(version) + ", this reeve reads " +
+                        std::to_string(kSchemaVersion) + "; use the reeve that wrote it");
+    }
+    return {};
+}
+
+Status quick_check(Database& db) {
+    struct stat info{};
+    if (stat(db.path().c_str(), &info) != 0) return fail_errno("stat " + db.path(), errno);
+    if (static_cast<std::uint64_t>(info.st_size) > kQuickCheckBytesMax) return {};
+    REEVE_TRY_ASSIGN(Statement check, db.prepare("PRAGMA quick_check(1)"));
+    REEVE_TRY_ASSIGN(const bool row, check.step());
+    if (row && check.column_blob(0) == "ok") return {};
+    std::string found = row ? std::string(check.column_blob(0)) : "no answer";
+    std::replace(found.begin(), found.end(), '\n', ' ');
+    return fail(ErrorCode::kDataLoss, db.path() + " is damaged: " + found +
+                                          "; keep a copy and restore it from a backup, or use a "
+                                          "new --state-dir");
+}
+
+}  // namespace
+
+std::uint64_t hash_numbers(std::initializer_list<std::uint64_t> numbers) {
+    return XXH3_64bits(std::data(numbers), numbers.size() * sizeof(std::uint64_t));
+}
+
+std::uint64_t hash_batch(const Batch& batch) {
+    const std::uint64_t seed =
+        hash_numbers({batch.seq, batch.first_leaf, batch.leaf_count, batch.frames.size()});
+    return XXH3_64bits_withSeed(batch.frames.data(), batch.frames.size(), seed);
+}
+
+std::uint64_t hash_meta(std::string_view key, std::string_view value) {
+    return XXH3_64bits_withSeed(value.data(), value.size(), XXH3_64bits(key.data(), key.size()));
+}
+
+std::uint64_t hash_part(std::uint64_t key, std::string_view data) {
+    return XXH3_64bits_withSeed(data.data(), data.size(), hash_numbers({key, data.size()}));
+}
+
+Status configure_connection(Database& db) {
+    REEVE_TRY(db.exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+                      "PRAGMA secure_delete=OFF; PRAGMA cache_size=-65536; PRAGMA cache_spill=OFF;"
+                      "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
+                      "PRAGMA cell_size_check=ON;"));
+    return {};
+}
+
+Result<std::string> read_meta(Database& db, std::string_view key) {
+    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT value, hash FROM meta WHERE key=?"));
+    select.bind_text(1, key);
+    REEVE_TRY_ASSIGN(const bool row, select.step());
+    if (!row) return fail(ErrorCode::kNotFound, "no ledger entry named " + std::string(key));
+    const std::string_view value = select.column_blob(0);
+    if (hash_meta(key, value) != select.column_unsigned(1)) {
+        return fail(ErrorCode::kDataLoss, db.path() + ": the entry " + std::string(key) +
+                                              " does not match its checksum; restore the file "
+                                              "from a backup");
+    }
+    return std::string(value);
+}
+
+Ledger::Ledger(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Ledger::~Ledger() {
+    impl_->stop();
+    if (!impl_->failed && impl_->db.is_open()) {
+        // A clean end: the mark is exact and the log is empty, so the next start has nothing to do.
+        const std::uint64_t seq = impl_->last_seq;
+        if (seq != impl_->high_water) {
+            (void)impl_->put_meta_row(kHighWaterKey, std::to_string(seq));
+        }
+        (void)impl_->settle_wal();
+    }
+    impl_->close_files();
+}
+
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path,
+                                             const LedgerOptions& options) {
+    auto impl = std::make_unique<Impl>();
+    impl->path = path;
+    impl->options = options;
+    if (auto opened = impl->open_files(false); !opened) {
+        impl->close_files();
+        return fail(std::move(opened).error().with("opening the ledger"));
+    }
+    if (options.maintenance) impl->start();
+    return std::unique_ptr<Ledger>(new Ledger(std::move(impl)));
+}
+
+Status Ledger::Impl::open_files(bool trial) {
+    REEVE_TRY(check_file(path));
+    REEVE_TRY_ASSIGN(const WalReport wal, check_wal(path + "-wal"));
+    if (wal.torn_frames > 0) {
+        warning = "dropped a torn tail of " + std::to_string(wal.torn_frames) + " frames at offset " +
+                  std::to_string(wal.torn_offset) + " of " + path + "-wal (never acknowledged)";
+        log::warn("ledger: dropped a torn tail", {{"path", path},
+                                                  {"frames", wal.torn_frames},
+                                                  {"offset", wal.torn_offset}});
+    }
+    REEVE_TRY_ASSIGN(db, Database::open(path, Database::Mode::kReadWrite));
+    REEVE_TRY(check_identity(db));
+    REEVE_TRY(configure_connection(db));
+    REEVE_TRY(db.exec("PRAGMA journal_mode=WAL"));
+    REEVE_TRY(quick_check(db));
+    REEVE_TRY(load_state());
+    sqlite3_wal_hook(
+        db.raw(),
+        [](void* self, sqlite3*, const char*, int frames) {
+            auto* impl = static_cast<Impl*>(self);
+            const auto now = static_cast<std::uint64_t>(frames);
+            if (now < impl->wal_frames) impl->copied_frames = 0;   // the log started anew
+            impl->wal_frames = now;
+            return SQLITE_OK;
+        },
+        this);
+    if (wal.bytes > 0) {
+        // Frames left by an unfinished transaction must not mix with later ones (wal_check.h).
+        auto settled = settle_wal();
+        const bool full = !settled && settled.error().code == ErrorCode::kResourceExhausted;
+        if (!settled && (trial || !full)) return settled;
+    }
+    REEVE_TRY(prepare_statements());
+    if (trial) REEVE_TRY(put_meta_row("trial", std::to_string(wall_ns())));
+    return {};
+}
+
+Status Ledger::Impl::prepare_statements() {
+    REEVE_TRY_ASSIGN(insert_batch,
+                     db.prepare("INSERT INTO batch(seq, first_leaf, leaf_count, hash, frames)"
+                                " VALUES(?,?,?,?,?)"));
+    REEVE_TRY_ASSIGN(insert_meta,
+                     db.prepare("INSERT OR REPLACE INTO meta(key, value, hash) VALUES(?,?,?)"));
+    return {};
+}
+
+void Ledger::Impl::close_files() {
+    insert_batch = Statement();
+    insert_meta = Statement();
+    db.close();
+    aux.close();
+}
+
+// Everything in the log goes to the main file, flushed; then the log is empty. A reader that sits on
+// the log for longer than the wait keeps it from being emptied, which is harmless.
+Status Ledger::Impl::settle_wal() {
+    int in_log = 0;
+    int copied = 0;
+    db.set_busy_wait_us(1'000'000);
+    const int rc = sqlite3_wal_checkpoint_v2(db.raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, &in_log,
+                                             &copied);
+    const bool good = rc == SQLITE_OK || (rc & 0xFF) == SQLITE_BUSY;
+    Status result;
+    if (!good) result = fail(sqlite_error(db.raw(), rc, path));
+    db.set_busy_wait_us(10'000'000);
+    if (rc == SQLITE_OK) wal_frames = copied_frames = 0;
+    return result;
+}
+
+Status Ledger::Impl::load_state() {
+    REEVE_TRY_ASSIGN(const SnapshotHead head, read_snapshot_head(db));
+    std::uint64_t seq = head.seq;
+    std::uint64_t leaf = head.next_leaf;
+    {
+        REEVE_TRY_ASSIGN(Statement newest,
+                         db.prepare("SELECT seq, first_leaf + leaf_count FROM batch"
+                                    " ORDER BY seq DESC LIMIT 1"));
+        REEVE_TRY_ASSIGN(const bool row, newest.step());
+        if (row && newest.column_unsigned(0) > seq) {
+            seq = newest.column_unsigned(0);
+            leaf = newest.column_unsigned(1);
+        }
+    }
+    high_water = 0;
+    if (auto mark = read_meta(db, kHighWaterKey); mark) {
+        high_water = std::strtoull(mark->c_str(), nullptr, 10);
+    } else if (mark.error().code != ErrorCode::kNotFound) {
+        return fail(std::move(mark).error());
+    }
+    if (seq < high_water) {
+        return fail(ErrorCode::kDataLoss,
+                    path + " ends at batch " + std::to_string(seq) + " but held batch " +
+                        std::to_string(high_water) + " before; restore it from a backup");
+    }
+    last_seq = seq;
+    next_leaf = leaf;
+    return {};
+}
+
+tl::unexpected<Error> Ledger::Impl::stop_acknowledging(Error error) {
+    failure = std::move(error).with("ledger stopped acknowledging");
+    failed = true;
+    insert_batch = Statement();
+    insert_meta = Statement();
+    db.close();
+    return fail(*failure);
+}
+
+Status Ledger::Impl::insert(const Batch& batch, bool mark_high_water) {
+    insert_batch.bind(1, batch.seq);
+    insert_batch.bind(2, batch.first_leaf);
+    insert_batch.bind(3, std::uint64_t{batch.leaf_count});
+    insert_batch.bind(4, hash_batch(batch));
+    insert_batch.bind_blob(5, batch.frames);
+    const std::lock_guard hold(writer);
+    if (!mark_high_water) return insert_batch.run();
+    REEVE_TRY(db.exec("BEGIN IMMEDIATE"));
+    REEVE_TRY(insert_batch.run());
+    const std::string mark = std::to_string(batch.seq);
+    insert_meta.bind_text(1, kHighWaterKey);
+    insert_meta.bind_blob(2, mark);
+    insert_meta.bind(3, hash_meta(kHighWaterKey, mark));
+    REEVE_TRY(insert_meta.run());
+    return db.exec("COMMIT");
+}
+
+Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf,
+                      std::uint32_t leaf_count) {
+    Impl& impl = *impl_;
+    if (impl.failure) return fail(*impl.failure);
+    const Batch batch{impl.last_seq + 1, first_leaf, leaf_count, frames};
+    if (frames.size() > kBatchBytesMax) {
+        return fail(ErrorCode::kInvalidArgument, "a ledger batch over 256 MiB");
+    }
+    if (batch.seq > 1 && first_leaf != impl.next_leaf) {
+        return fail(ErrorCode::kInternal,
+                    "batch " + std::to_string(batch.seq) + " starts at leaf " +
+                        std::to_string(first_leaf) + ", the ledger is at " +
+                        std::to_string(impl.next_leaf));
+    }
+    REEVE_FAILPOINT("ledger_before_commit");
+    const bool mark = batch.seq >= impl.high_water + kHighWaterEvery;
+    if (auto inserted = impl.insert(batch, mark); !inserted) {
+        return impl.stop_acknowledging(std::move(inserted).error());
+    }
+    REEVE_FAILPOINT("ledger_after_commit");
+    if (mark) impl.high_water = batch.seq;
+    impl.last_seq = batch.seq;
+    impl.next_leaf = first_leaf + leaf_count;
+    ++impl.commits;
+    if (impl.pending_bytes() >= impl.options.passive_bytes) impl.nudge();
+    return {};
+}
+
+Status Ledger::reopen() {
+    Impl& impl = *impl_;
+    if (!impl.failure) return {};
+    const std::lock_guard hold(impl.aux_mutex);
+    impl.close_files();
+    if (auto opened = impl.open_files(true); !opened) {
+        impl.close_files();
+        impl.failure = std::move(opened).error().with("ledger stopped acknowledging");
+        return fail(*impl.failure);
+    }
+    impl.failure.reset();
+    impl.failed = false;
+    return {};
+}
+
+Status Ledger::resume_commit(std::string_view frames, std::uint64_t first_leaf,
+                             std::uint32_t leaf_count) {
+    Impl& impl = *impl_;
+    const std::uint64_t known = impl.last_seq;
+    REEVE_TRY(reopen());
+    if (impl.last_seq == known) return commit(frames, first_leaf, leaf_count);
+    Batch there;
+    bool same = false;
+    REEVE_TRY(for_each_batch(known, [&](const Batch& batch) -> Status {
+        same = batch.seq == known + 1 && batch.first_leaf == first_leaf &&
+               batch.leaf_count == leaf_count && batch.frames == frames;
+        return {};
+    }));
+    if (!same || impl.last_seq != known + 1) {
+        return fail(ErrorCode::kDataLoss, impl.path + " holds another batch than the one whose "
+                                                      "commit failed; restart the PLM");
+    }
+    return {};
+}
+
+bool Ledger::failed() const { return impl_->failed; }
+
+Status Ledger::Impl::put_meta_row(std::string_view key, std::string_view value) {
+    insert_meta.bind_text(1, key);
+    insert_meta.bind_blob(2, value);
+    insert_meta.bind(3, hash_meta(key, value));
+    const std::lock_guard hold(writer);
+    return insert_meta.run();
+}
+
+Status Ledger::put_meta(std::string_view key, std::string_view value) {
+    if (impl_->failure) return fail(*impl_->failure);
+    if (auto put = impl_->put_meta_row(key, value); !put) {
+        return impl_->stop_acknowledging(std::move(put).error());
+    }
+    return {};
+}
+
+Result<std::string> Ledger::get_meta(std::string_view key) {
+    if (impl_->failure) return fail(*impl_->failure);
+    return read_meta(impl_->db, key);
+}
+
+Status Ledger::for_each_batch(std::uint64_t after_seq, const BatchCallback& callback) {
+    Impl& impl = *impl_;
+    if (impl.failure) return fail(*impl.failure);
+    REEVE_TRY_ASSIGN(const BatchWalk walk, walk_batches(impl.db, after_seq, callback));
+    if (walk.last_seq != std::max<std::uint64_t>(impl.last_seq, after_seq)) {
+        return fail(ErrorCode::kDataLoss,
+                    impl.path + ": batches after " + std::to_string(walk.last_seq) +
+                        " are missing; restore the file from a backup");
+    }
+    return {};
+}
+
+std::uint64_t Ledger::last_seq() const { return impl_->last_seq; }
+std::uint64_t Ledger::next_leaf() const { return impl_->next_leaf; }
+std::uint64_t Ledger::commits() const { return impl_->commits; }
+const std::string& Ledger::warning() const { return impl_->warning; }
+
+std::uint64_t Ledger::wal_bytes() const {
+    struct stat info{};
+    if (stat((impl_->path + "-wal").c_str(), &info) != 0) return 0;
+    return static_cast<std::uint64_t>(info.st_size);
+}
+
+void Ledger::keep_batches_after(std::uint64_t seq) { impl_->keep_after = seq; }
+
+Status Ledger::write_snapshot(const std::vector<std::string>& parts, std::uint64_t up_to_seq) {
+    return impl_->write_snapshot(parts, up_to_seq);
+}
+
+Status Ledger::maintain() { return impl_->maintain(); }
+
+}  // namespace reeve::plm
