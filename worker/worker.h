@@ -1,0 +1,39 @@
+// The worker's entry point: agent and launcher of one machine, `reeve worker`.
+//
+// Forks the launcher before any thread exists, attaches to the cell's segment, joins, and runs what
+// the scheduler dispatches until it is told to stop (SIGTERM, SIGINT) or judged dead. A launcher
+// that outlived its agent is taken over together with its attempts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/process/cell.h"
+
+namespace reeve::worker {
+
+struct WorkerOptions {
+    std::string name = "worker-1";    // [a-z0-9._-], unique in the cell
+    std::uint32_t cpu_milli = 0;      // 0: what affinity, cpuset and cpu.max leave us
+    std::uint64_t memory_bytes = 0;   // 0: the machine's, or the cgroup's limit
+    std::uint32_t gpus = 0;
+    std::vector<std::string> gpu_ids; // for CUDA_VISIBLE_DEVICES; empty: 0, 1, ...
+    std::uint32_t lease_ms = 3000;
+    std::uint32_t grace_ms = 5000;    // TERM to KILL for tasks that name none
+    std::uint32_t pids_max = 0;       // per task; 0: no limit
+    bool limit_cpu = false;           // cpu quota per task, where cgroups allow
+    bool require_cgroup = false;      // refuse to start without
+    std::uint32_t price_micro_usd_h = 0;
+};
+
+// Exit codes: 0 stopped politely; 2 bad options; 4 no cell; 5 another worker of that name lives;
+// 7 internal; 70 judged dead (start again).
+int worker_main(const Cell& cell, const WorkerOptions& options);
+
+}  // namespace reeve::worker
+
+namespace reeve {
+using worker::worker_main;
+using worker::WorkerOptions;
+}  // namespace reeve
