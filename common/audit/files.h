@@ -1,0 +1,37 @@
+// Whole files in and out: bounded reads of untrusted files, atomic replacement of our own.
+//
+// A read never blocks on a fifo and never returns more than the caller's limit. A replacement is
+// tmp + write + rename, so a reader sees the old bytes or the new ones; `durable` adds the fsync of
+// file and directory. Named crash points lie between any two steps (REEVE_FP, see failpoint.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <sys/types.h>
+
+#include "common/base/result.h"
+
+namespace reeve::audit {
+
+// Errors: kNotFound, kPermissionDenied, kDataLoss (not a regular file, longer than size_max).
+Result<std::string> read_file(const std::string& path, std::size_t size_max);
+
+enum class Durable : bool { kNo, kYes };
+
+// Atomic; makes the parent directories of `path` (0755) when they are missing.
+Status replace_file(const std::string& path, std::string_view bytes, Durable durable,
+                    mode_t mode = 0644);
+
+// kAlreadyExists when there is one; durable.
+Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode);
+
+Status make_directories(const std::string& path);
+Status sync_directory(const std::string& path);
+// Everything written below `path`'s file system is on disk when this returns (syncfs).
+Status sync_file_system(const std::string& path);
+
+std::string parent_of(const std::string& path);
+
+}  // namespace reeve::audit
