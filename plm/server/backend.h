@@ -75,8 +75,8 @@ public:
     virtual void get(Identity who, v1::GetRequest request, Done<v1::GetReply> done) = 0;
 
     // The sink first gets the state of every job asked for. The core lets go of it after finish(),
-    // after a push() that returned false, or after unwatch() (called when the client went away; the
-    // sink may still be called until then).
+    // after a push() that returned false, or after unwatch() (called, maybe twice, when the stream is
+    // over, also for a sink let go before; the sink may still be called until then).
     virtual void watch(Identity who, v1::WatchRequest request, std::shared_ptr<WatchSink> sink) = 0;
     virtual void unwatch(std::shared_ptr<WatchSink> sink) = 0;
 

@@ -1,0 +1,141 @@
+#include "plm/server/service.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/rpc/status.h"
+#include "plm/server/prepare.h"
+#include "plm/server/validate.h"
+
+namespace reeve::plm {
+
+namespace {
+
+using UnaryReactor = grpc::ServerUnaryReactor;
+
+// Ends a unary call with the core's answer; runs on the core's thread.
+template <typename Reply>
+Done<Reply> answer(UnaryReactor* reactor, Reply* reply) {
+    return [reactor, reply](Result<Reply> result) {
+        if (!result) {
+            reactor->Finish(rpc::to_grpc(result.error()));
+            return;
+        }
+        *reply = std::move(*result);
+        reactor->Finish(grpc::Status::OK);
+    };
+}
+
+UnaryReactor* refuse(UnaryReactor* reactor, const Error& error) {
+    reactor->Finish(rpc::to_grpc(error));
+    return reactor;
+}
+
+}  // namespace
+
+Error unknown_caller() {
+    return {ErrorCode::kUnauthenticated, "the caller of this connection is not known; connect anew"};
+}
+
+bool LongCalls::add(const std::shared_ptr<LongCall>& call, std::size_t limit) {
+    const std::lock_guard hold(mutex_);
+    if (closed_ || calls_.size() >= limit) return false;
+    calls_.emplace(call.get(), call);
+    return true;
+}
+
+void LongCalls::remove(const LongCall* call) {
+    const std::lock_guard hold(mutex_);
+    calls_.erase(call);
+}
+
+void LongCalls::end_all(const Error& why) {
+    std::vector<std::shared_ptr<LongCall>> alive;
+    {
+        const std::lock_guard hold(mutex_);
+        closed_ = true;
+        for (const auto& [key, weak] : calls_) {
+            if (auto call = weak.lock()) alive.push_back(std::move(call));
+        }
+    }
+    for (const auto& call : alive) call->end(why);
+}
+
+UnaryReactor* Service::Submit(grpc::CallbackServerContext* call, const v1::SubmitRequest* request,
+                              v1::SubmitReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    const auto who = context_.identities.find(call->peer());
+    if (!who) return refuse(reactor, unknown_caller());
+    // gRPC made this message for this call alone and hands it out as const; taking it apart saves a
+    // copy of every job.
+    auto& owned = const_cast<v1::SubmitRequest&>(*request);
+    auto submission = prepare(std::move(owned), *who);
+    if (!submission) return refuse(reactor, submission.error());
+    context_.backend.submit(std::move(*submission), answer(reactor, reply));
+    return reactor;
+}
+
+UnaryReactor* Service::Act(grpc::CallbackServerContext* call, const v1::ActRequest* request,
+                           v1::ActReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    const auto who = context_.identities.find(call->peer());
+    if (!who) return refuse(reactor, unknown_caller());
+    if (auto checked = validate(*request); !checked) return refuse(reactor, checked.error());
+    context_.backend.act(*who, *request, answer(reactor, reply));
+    return reactor;
+}
+
+UnaryReactor* Service::Get(grpc::CallbackServerContext* call, const v1::GetRequest* request,
+                           v1::GetReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    const auto who = context_.identities.find(call->peer());
+    if (!who) return refuse(reactor, unknown_caller());
+    if (request->jobs_size() > kJobsPerRequestMax) {
+        return refuse(reactor, {ErrorCode::kInvalidArgument,
+                                "jobs: too many in one request; ask for fewer at a time"});
+    }
+    context_.backend.get(*who, *request, answer(reactor, reply));
+    return reactor;
+}
+
+UnaryReactor* Service::AuditHead(grpc::CallbackServerContext* call,
+                                 const v1::AuditHeadRequest* request, v1::AuditHeadReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    if (!context_.identities.find(call->peer())) return refuse(reactor, unknown_caller());
+    context_.backend.audit_head(*request, answer(reactor, reply));
+    return reactor;
+}
+
+UnaryReactor* Service::Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
+                             v1::DrainReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    const auto who = context_.identities.find(call->peer());
+    if (!who) return refuse(reactor, unknown_caller());
+    if (!printable_name(request->worker()) || request->worker().size() > kNameBytesMax) {
+        return refuse(reactor, {ErrorCode::kInvalidArgument,
+                                "worker: is empty or not a name; give a worker's name or number"});
+    }
+    context_.backend.drain(*who, *request, answer(reactor, reply));
+    return reactor;
+}
+
+UnaryReactor* Service::ServerInfo(grpc::CallbackServerContext* call,
+                                  const v1::ServerInfoRequest* /*request*/,
+                                  v1::ServerInfoReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    if (!context_.identities.find(call->peer())) return refuse(reactor, unknown_caller());
+    context_.backend.info(answer(reactor, reply));
+    return reactor;
+}
+
+grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>* Service::SubmitStream(
+    grpc::CallbackServerContext* call) {
+    return start_submit_stream(context_, context_.identities.find(call->peer()));
+}
+
+grpc::ServerWriteReactor<v1::WatchReply>* Service::Watch(grpc::CallbackServerContext* call,
+                                                         const v1::WatchRequest* request) {
+    return start_watch(context_, context_.identities.find(call->peer()), *request);
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,198 @@
+// SubmitStream: batches in, replies in the same order, at most N batches between the two.
+//
+// Each batch is accepted whole or refused. The first refusal ends the stream with its status, after
+// the replies of the batches before it; batches read after it may have been accepted all the same
+// (keys make repeating them safe). Flow control is gRPC's: with N outstanding nothing more is read.
+//
+//   read -> prepare -> backend.submit -> (core thread) done -> written when all before it are
+//
+// A stream whose client went away, or that the PLM ends, finishes at once; answers of the core that
+// come later find the stream object alive (they hold it) and are dropped.
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "common/rpc/status.h"
+#include "plm/server/prepare.h"
+#include "plm/server/service.h"
+
+namespace reeve::plm {
+
+namespace {
+
+using Reactor = grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>;
+
+class Stream final : public Reactor,
+                     public LongCall,
+                     public std::enable_shared_from_this<Stream> {
+public:
+    Stream(ServiceContext& context, const Identity& who) : context_(context), who_(who) {}
+
+    void begin() {
+        self_ = shared_from_this();
+        step();
+    }
+
+    void OnReadDone(bool ok) override {
+        if (ok) {
+            take_batch();
+        } else {
+            const std::lock_guard hold(mutex_);
+            reading_ = false;
+            reads_over_ = true;
+        }
+        step();
+    }
+
+    void OnWriteDone(bool ok) override {
+        {
+            const std::lock_guard hold(mutex_);
+            writing_ = false;
+            gone_ |= !ok;
+        }
+        step();
+    }
+
+    void OnCancel() override {
+        {
+            const std::lock_guard hold(mutex_);
+            gone_ = true;
+        }
+        step();
+    }
+
+    void OnDone() override {
+        context_.submit_streams.remove(this);
+        self_.reset();   // may delete this
+    }
+
+    void end(const Error& why) override {
+        {
+            const std::lock_guard hold(mutex_);
+            if (failure_.ok()) failure_ = rpc::to_grpc(why);
+        }
+        step();
+    }
+
+private:
+    struct Batch {
+        bool answered = false;
+        Result<v1::SubmitReply> reply;
+    };
+    struct Next {
+        bool read = false;
+        bool write = false;
+        bool finish = false;
+    };
+
+    void take_batch() {
+        auto submission = prepare(std::move(request_), who_);
+        request_.Clear();
+        Batch* batch = nullptr;
+        {
+            const std::lock_guard hold(mutex_);
+            reading_ = false;
+            if (gone_ || finished_ || !failure_.ok()) return;
+            batch = &batches_.emplace_back();   // a deque: the address stays
+            if (!submission) {
+                batch->answered = true;
+                batch->reply = fail(submission.error());
+                reads_over_ = true;   // nothing after a refused batch is handed over
+                return;
+            }
+        }
+        context_.backend.submit(std::move(*submission), [self = shared_from_this(),
+                                                         batch](Result<v1::SubmitReply> reply) {
+            {
+                const std::lock_guard hold(self->mutex_);
+                batch->reply = std::move(reply);
+                batch->answered = true;
+            }
+            self->step();
+        });
+    }
+
+    // Looks what is next and does it outside the lock. One thread at a time: a read or write is
+    // never started after the finish another thread decided on.
+    void step() {
+        const auto keep = weak_from_this().lock();
+        std::unique_lock hold(mutex_);
+        again_ = true;
+        if (stepping_) return;
+        stepping_ = true;
+        while (again_ && !finished_) {
+            again_ = false;
+            const Next next = decide();
+            const grpc::Status status = gone_ ? grpc::Status::CANCELLED : failure_;
+            hold.unlock();
+            if (next.read) StartRead(&request_);
+            if (next.write) StartWrite(&reply_);
+            if (next.finish) Finish(status);
+            hold.lock();
+        }
+        stepping_ = false;
+    }
+
+    Next decide() {
+        Next next;
+        const bool front_known = !writing_ && !batches_.empty() && batches_.front().answered;
+        if (front_known && !batches_.front().reply && failure_.ok()) {
+            failure_ = rpc::to_grpc(batches_.front().reply.error());
+        }
+        if (gone_ || !failure_.ok()) {
+            finished_ = next.finish = !writing_;
+            return next;
+        }
+        if (front_known) {
+            reply_ = std::move(*batches_.front().reply);
+            batches_.pop_front();
+            writing_ = next.write = true;
+        }
+        if (!reading_ && !reads_over_ &&
+            batches_.size() < context_.options.batches_outstanding_max) {
+            reading_ = next.read = true;
+        }
+        finished_ = next.finish = reads_over_ && batches_.empty() && !writing_;
+        return next;
+    }
+
+    ServiceContext& context_;
+    const Identity who_;
+    std::shared_ptr<Stream> self_;    // until gRPC is done with us
+    v1::SubmitRequest request_;
+    v1::SubmitReply reply_;
+
+    std::mutex mutex_;
+    std::deque<Batch> batches_;       // in order of arrival
+    bool reading_ = false;
+    bool writing_ = false;
+    bool reads_over_ = false;
+    bool gone_ = false;               // the client went away
+    bool finished_ = false;
+    bool stepping_ = false;
+    bool again_ = false;
+    grpc::Status failure_;            // not OK: ends the stream
+};
+
+// A call that is refused before it begins.
+class Refused final : public Reactor {
+public:
+    explicit Refused(const Error& why) { Finish(rpc::to_grpc(why)); }
+    void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+Reactor* start_submit_stream(ServiceContext& context, std::optional<Identity> who) {
+    if (!who) return new Refused(unknown_caller());
+    auto stream = std::make_shared<Stream>(context, *who);
+    const std::size_t limit =
+        context.options.connections_max * context.options.streams_per_connection_max;
+    if (!context.submit_streams.add(stream, limit)) {
+        return new Refused({ErrorCode::kUnavailable, "the PLM is stopping; try again"});
+    }
+    stream->begin();
+    return stream.get();
+}
+
+}  // namespace reeve::plm
