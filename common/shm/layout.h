@@ -136,7 +136,8 @@ struct alignas(64) TaskSlot {
     std::atomic<std::int32_t> exit_code{0};            // exit status, or -signal
     std::atomic<std::uint8_t> outcome{0};              // Outcome of this attempt
     std::atomic<std::uint8_t> core_dumped{0};
-    std::uint8_t reserved2[6]{};
+    std::atomic<std::uint8_t> has_digest{0};  // detail holds SHA-256(output), 32 raw bytes
+    std::uint8_t reserved2[5]{};
     std::atomic<std::uint64_t> user_us{0};
     std::atomic<std::uint64_t> system_us{0};
     std::atomic<std::uint64_t> max_rss_bytes{0};

@@ -91,13 +91,13 @@ Result<SnapshotHead> read_snapshot_head(Database& db) {
     return head;
 }
 
-Result<Snapshot> Ledger::read_snapshot() {
-    Impl& impl = *impl_;
-    if (impl.failure) return fail(*impl.failure);
-    REEVE_TRY_ASSIGN(const SnapshotHead head, read_snapshot_head(impl.db));
+namespace {
+
+Result<Snapshot> read_newest_snapshot(Database& db) {
+    REEVE_TRY_ASSIGN(const SnapshotHead head, read_snapshot_head(db));
     Snapshot snapshot{head.seq, head.next_leaf, {}};
     REEVE_TRY_ASSIGN(Statement select,
-                     impl.db.prepare("SELECT hash, data FROM snapshot_part WHERE key = ?"));
+                     db.prepare("SELECT hash, data FROM snapshot_part WHERE key = ?"));
     for (std::uint64_t part = 0; part < head.parts; ++part) {
         const std::uint64_t key = (head.id << 24) | part;
         select.reset();
@@ -105,12 +105,19 @@ Result<Snapshot> Ledger::read_snapshot() {
         REEVE_TRY_ASSIGN(const bool row, select.step());
         if (!row || hash_part(key, select.column_blob(1)) != select.column_unsigned(0)) {
             return fail(ErrorCode::kDataLoss,
-                        impl.path + ": part " + std::to_string(part) + " of the snapshot is " +
+                        db.path() + ": part " + std::to_string(part) + " of the snapshot is " +
                             (row ? "damaged" : "missing") + "; restore the file from a backup");
         }
         snapshot.parts.emplace_back(select.column_blob(1));
     }
     return snapshot;
+}
+
+}  // namespace
+
+Result<Snapshot> Ledger::read_snapshot() {
+    if (impl_->failure) return fail(*impl_->failure);
+    return read_newest_snapshot(impl_->db);
 }
 
 struct LedgerReader::Impl {
@@ -119,6 +126,8 @@ struct LedgerReader::Impl {
 
 LedgerReader::LedgerReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 LedgerReader::~LedgerReader() = default;
+
+Result<Snapshot> LedgerReader::read_snapshot() { return read_newest_snapshot(impl_->db); }
 
 Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path) {
     auto impl = std::make_unique<Impl>();

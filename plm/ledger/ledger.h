@@ -120,6 +120,7 @@ public:
     LedgerReader(const LedgerReader&) = delete;
     LedgerReader& operator=(const LedgerReader&) = delete;
 
+    Result<Snapshot> read_snapshot();
     Status for_each_batch(std::uint64_t after_seq, const BatchCallback& callback);
     Result<std::string> get_meta(std::string_view key);
 

@@ -1,0 +1,62 @@
+// CommitBatch gathers what one ledger commit makes durable: records, and the audit entries they cause.
+//
+// emit() encodes a record and applies it to the model at once; audit() numbers an entry, links it
+// into its subject's chain and keeps its bytes. Nothing outside this process happens before the
+// commit; what has to happen afterwards is kept by the core. Not thread-safe: core thread only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/audit/entry.h"
+#include "common/base/ids.h"
+#include "common/shm/slot_word.h"
+#include "plm/core/model.h"
+#include "plm/core/projection.h"
+#include "plm/ledger/frame.h"
+
+namespace reeve::plm {
+
+// Codes of FAILED and CANCELLED beyond exit statuses (>= 0) and signals (< 0); docs/formats/audit.md.
+inline constexpr std::int32_t kCodeTimedOut = 10'001;
+inline constexpr std::int32_t kCodeOutOfMemory = 10'002;
+inline constexpr std::int32_t kCodeLost = 10'004;
+inline constexpr std::int32_t kCodePoison = 10'005;
+inline constexpr std::int32_t kCodeDependency = 10'010;
+inline constexpr std::int32_t kCodeMaxFailures = 10'011;
+
+class CommitBatch {
+public:
+    explicit CommitBatch(Model& model) : model_(model) {}
+
+    void emit(const Record& record);
+
+    // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf index.
+    std::uint64_t audit(audit::Entry entry);
+    std::uint64_t audit_task(audit::Kind kind, TaskId task, std::uint16_t attempt, WorkerId worker,
+                             std::uint64_t wall_ns, std::int32_t code = 0,
+                             std::string_view detail = {});
+
+    bool empty() const { return records_.empty() && entries_.empty(); }
+    std::uint64_t first_leaf() const { return model_.next_leaf - entries_.size(); }
+    const std::vector<std::string>& entries() const { return entries_; }
+    // The whole batch as frames: the audit entries first, so that a replay knows every chain before
+    // a record ends its task.
+    FrameWriter& frames();
+    void clear();
+    Projection& projection() { return projection_; }
+
+private:
+    Model& model_;
+    std::vector<std::string> records_;
+    std::vector<std::string> entries_;
+    FrameWriter frames_;
+    Projection projection_;
+};
+
+// A replayed batch's entries: brings the chains to where they stood after it.
+Status replay_entries(Model& model, const AuditEntries& entries);
+
+}  // namespace reeve::plm

@@ -1,0 +1,245 @@
+#include "plm/core/core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/log/log.h"
+#include "common/shm/wake.h"
+
+namespace reeve::plm {
+
+Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(options) {}
+
+Core::~Core() {
+    stop();
+    if (publisher_.joinable()) publisher_.join();
+}
+
+void Core::stop() {
+    stopping_.store(true);
+    if (segment_) shm::wake(segment_->participant(shm::kParticipantPlm).wake);
+}
+
+void Core::post(std::function<void()> run, std::function<void()> refuse) {
+    {
+        const std::lock_guard lock(requests_mutex_);
+        if (accepting_) {
+            requests_.push_back({std::move(run), std::move(refuse)});
+            refuse = nullptr;
+        }
+    }
+    if (refuse) refuse();
+    if (segment_) shm::wake(segment_->participant(shm::kParticipantPlm).wake);
+}
+
+Status Core::run() {
+    publisher_ = std::thread([this] { publish_loop(); });
+    Status result;
+    auto& self = segment_->participant(shm::kParticipantPlm);
+    while (!stopping_.load()) {
+        self.heartbeat_ns.store(boot_ns(), std::memory_order_relaxed);
+        if (!gather()) sleep_until_work();
+        admit();
+        if (!batch_.empty()) {
+            result = commit();
+            if (!result) break;
+        }
+        effects();
+    }
+    return result;
+}
+
+// After run(): whoever still waits gets an answer; nothing of theirs was acknowledged.
+void Core::refuse_rest() {
+    for (auto& [sink, watcher] : watchers_) {
+        watcher.sink->finish(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again"));
+    }
+    watchers_.clear();
+    std::vector<Post> rest;
+    {
+        const std::lock_guard lock(requests_mutex_);
+        accepting_ = false;
+        rest.swap(requests_);
+    }
+    for (auto& request : rest) request.refuse();
+}
+
+// True when anything was done.
+bool Core::gather() {
+    std::vector<Post> requests;
+    {
+        const std::lock_guard lock(requests_mutex_);
+        requests.swap(requests_);
+    }
+    for (auto& request : requests) request.run();
+    const bool events = drain_events();
+    const auto now = boot_ns();
+    const auto wanted = segment_->header().sweep_requested.load();
+    const auto interval = sweep_suspects_.empty() ? kSweepIntervalNs : kInferAfterNs;
+    if (wanted != sweep_seen_ || now - last_sweep_ns_ >= interval) {
+        sweep_seen_ = wanted;
+        last_sweep_ns_ = now;
+        sweep();
+    }
+    retry_intents();
+    resolve_dependencies();
+    const auto wall = wall_ns();
+    while (!begin_times_.empty() && begin_times_.begin()->first <= wall) {
+        if (Job* job = model_.find(begin_times_.begin()->second)) model_.mark(*job);
+        begin_times_.erase(begin_times_.begin());
+    }
+    for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+    return events || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
+}
+
+void Core::sleep_until_work() {
+    auto& wake = segment_->participant(shm::kParticipantPlm).wake;
+    const auto ticket = shm::prepare_sleep(wake);
+    bool work = stopping_.load();
+    {
+        const std::lock_guard lock(requests_mutex_);
+        work = work || !requests_.empty();
+    }
+    for (const auto& cursor : rings_) {
+        // A ring that is blocked on a late event does not keep us awake; the sweep looks at it.
+        work = work || (cursor.ring.tail() != cursor.at && cursor.blocked_since_ns == 0);
+    }
+    for (const auto slot : to_free_) work = work || segment_->task(slot).claim.load() == 0;
+    for (const auto slot : to_requeue_) work = work || segment_->task(slot).claim.load() == 0;
+    if (work) {
+        shm::cancel_sleep(wake);
+        return;
+    }
+    auto timeout = shm::kSleepMaxNs;
+    if (!begin_times_.empty()) {
+        const auto wall = wall_ns();
+        const auto due = begin_times_.begin()->first;
+        timeout = std::min(timeout, due > wall ? due - wall : 0);
+    }
+    if (!sweep_suspects_.empty()) timeout = std::min(timeout, kInferAfterNs);
+    shm::sleep(wake, ticket, timeout);
+}
+
+Status Core::commit() {
+    auto& frames = batch_.frames();
+    const auto leaves = static_cast<std::uint32_t>(batch_.entries().size());
+    REEVE_FAILPOINT("plm.before_commit");
+    auto committed = ledger_->commit(frames.bytes(), batch_.first_leaf(), leaves);
+    while (!committed) {
+        if (segment_->header().acknowledging.exchange(0) == 1) {
+            log::error("the ledger cannot be written; nothing is acknowledged until it can",
+                       {{"why", committed.error().message}, {"path", cell_.ledger}});
+        }
+        if (stopping_.load()) return fail(std::move(committed).error().with("writing the ledger"));
+        segment_->participant(shm::kParticipantPlm).heartbeat_ns.store(boot_ns());
+        // Requests that arrive meanwhile are refused at once (see submit()).
+        ::usleep(200'000);
+        committed = ledger_->resume_commit(frames.bytes(), batch_.first_leaf(), leaves);
+    }
+    if (segment_->header().acknowledging.exchange(1) == 0) {
+        log::info("the ledger can be written again", {});
+    }
+    REEVE_FAILPOINT("plm.after_commit");
+    ++commits_;
+    ledger_seq_ = ledger_->last_seq();
+    bytes_since_snapshot_ += frames.bytes().size();
+    return {};
+}
+
+void Core::effects() {
+    for (auto& cursor : rings_) {
+        if (cursor.ring.head() != cursor.at) cursor.ring.advance(cursor.at);
+    }
+    batch_entries_to_log();
+    REEVE_FAILPOINT("plm.before_push");
+    for (const auto& [slot, bits] : new_intents_) {
+        segment_->task(slot).intent.fetch_or(bits);
+        intents_.insert(slot);
+        wake_holder(shm::load_word(segment_->task(slot)));
+    }
+    new_intents_.clear();
+    release_slots();
+    publish_loose();
+    if (!touched_.empty()) {
+        slots_->touch(touched_);
+        wake_scheduler();
+    }
+    notify_watchers();
+    for (auto* job : model_.dirty()) {
+        job->dirty = false;
+        slots_->write_entry(*job, model_);
+    }
+    model_.dirty().clear();
+    auto& header = segment_->header();
+    header.backlog_tasks.store(loose_tasks_, std::memory_order_relaxed);
+    for (auto& job : model_.evict_ended()) slots_->drop_entry(*job);
+    REEVE_FAILPOINT("plm.before_ack");
+    for (auto& ack : acks_) ack();
+    acks_.clear();
+    maybe_snapshot();
+}
+
+// What is durable now also belongs to the audit log's tree and to history.
+void Core::batch_entries_to_log() {
+    if (!batch_.entries().empty()) audit_log_->append(batch_.entries());
+    if (!batch_.projection().empty()) {
+        (void)history_->push(batch_.projection().take(model_, ledger_seq_));
+        ledger_->keep_batches_after(history_->last_seq());
+    }
+    batch_.clear();
+}
+
+void Core::wake_scheduler() {
+    shm::wake(segment_->participant(shm::kParticipantScheduler).wake);
+}
+
+void Core::wake_holder(shm::SlotWord word) {
+    if (word.owned_by_worker() && word.worker_slot() < segment_->config().workers) {
+        shm::wake(segment_->worker(word.worker_slot()).agent.wake);
+    } else {
+        wake_scheduler();
+    }
+}
+
+// The audit log's slower clock: publishes what the ledger already holds.
+void Core::publish_loop() {
+    while (!stopping_.load()) {
+        for (std::uint64_t waited = 0;
+             waited < options_.checkpoint_interval_ms && !stopping_.load(); waited += 50) {
+            ::usleep(50'000);
+        }
+        if (audit_log_->size() == audit_log_->published_size()) continue;
+        if (const auto published = audit_log_->publish(); !published) {
+            log::error("the audit log cannot be published", {{"why", published.error().message}});
+        }
+    }
+    (void)audit_log_->publish();
+}
+
+void Core::maybe_snapshot() {
+    if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
+    bytes_since_snapshot_ = 0;
+    // Batches may go only when their tiles no longer depend on them.
+    if (const auto synced = audit_log_->sync_tiles(); !synced) {
+        log::warn("no snapshot: audit tiles cannot be flushed", {{"why", synced.error().message}});
+        return;
+    }
+    auto bytes = model_.save();
+    last_snapshot_bytes_ = bytes.size();
+    std::vector<std::string> parts;
+    for (std::size_t at = 0; at < bytes.size(); at += kSnapshotPartBytesMax) {
+        parts.push_back(bytes.substr(at, kSnapshotPartBytesMax));
+    }
+    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, [](Status written) {
+        if (!written) {
+            log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
+        }
+    });
+}
+
+}  // namespace reeve::plm

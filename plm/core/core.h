@@ -1,0 +1,232 @@
+// Core is the PLM's one thread: it gathers, commits, and only then lets effects happen.
+//
+//   gather   requests of gRPC threads (a queue), events of all rings, timers
+//   decide   records and audit entries into the CommitBatch (the model follows at once)
+//   commit   one ledger row, flushed; while it is being flushed the next batch gathers
+//   effects  ring heads advance, slots are published and freed, intents set, callers answered
+//
+// Nothing is acknowledged or visible to another process before it is durable, except a PLM's own
+// move of a queued slot (cancel, hold), which a restart finds in the slot and records. If the ledger
+// cannot be written the same batch is tried again each second and nothing is acknowledged until it
+// goes through; running tasks go on.
+//
+// Thread-safe: the Backend methods. All else belongs to the core thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "common/audit/log.h"
+#include "common/process/cell.h"
+#include "common/shm/ring.h"
+#include "common/shm/segment.h"
+#include "plm/core/batch.h"
+#include "plm/core/model.h"
+#include "plm/core/slot_table.h"
+#include "plm/ledger/history.h"
+#include "plm/ledger/ledger.h"
+#include "plm/plm.h"
+#include "plm/server/backend.h"
+
+namespace reeve::plm {
+
+inline constexpr std::uint64_t kRunWindow = 1'024;        // queued tasks of one run outside it
+inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
+inline constexpr std::uint64_t kEventsPerBatch = 16'384;
+inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
+inline constexpr std::uint64_t kInferAfterNs = 200'000'000;  // how long a missing event may be late
+inline constexpr std::uint64_t kLiveJobsMax = 20'000'000;
+
+class Core final : public Backend {
+public:
+    Core(const Cell& cell, const PlmOptions& options);
+    ~Core() override;
+
+    // Opens ledger, history and audit log, rebuilds the model, and re-uses or makes the segment.
+    // Errors: kDataLoss (damaged ledger or audit log: says where and what to do), kResourceExhausted.
+    Status open();
+    // Runs until stop(); returns what made it give up, if anything.
+    Status run();
+    void stop();  // any thread
+    // After run(), before the server shuts down: answers what is left with kUnavailable.
+    void refuse_rest();
+
+    void submit(Submission submission, Done<v1::SubmitReply> done) override;
+    void act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) override;
+    void get(Identity who, v1::GetRequest request, Done<v1::GetReply> done) override;
+    void watch(Identity who, v1::WatchRequest request, std::shared_ptr<WatchSink> sink) override;
+    void unwatch(std::shared_ptr<WatchSink> sink) override;
+    void audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) override;
+    void drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) override;
+    void info(Done<v1::ServerInfoReply> done) override;
+
+private:
+    struct Watcher {
+        std::shared_ptr<WatchSink> sink;
+        std::set<JobId> open;  // jobs it still waits for
+        bool results = false;
+        bool gone = false;
+    };
+    struct Post {
+        std::function<void()> run;
+        std::function<void()> refuse;  // instead, when the core stops
+    };
+    struct RingCursor {
+        shm::EventRing ring;
+        std::uint64_t at = 0;          // next to look at
+        std::uint64_t limit = 0;       // captured tail
+        std::uint64_t blocked_since_ns = 0;
+    };
+
+    // core.cc: the loop
+    void post(std::function<void()> run, std::function<void()> refuse);
+    template <typename T>
+    static std::function<void()> refusal(const Done<T>& done) {
+        return [done] {
+            done(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again"));
+        };
+    }
+    bool gather();
+    Status commit();
+    void effects();
+    void sleep_until_work();
+    void publish_loop();
+    void maybe_snapshot();
+    void wake_scheduler();
+    void wake_holder(shm::SlotWord word);
+
+    // core_open.cc: recovery and the segment
+    Status replay();
+    Status open_audit_log();
+    void batch_entries_to_log();
+    Status attach_segment();
+    Status create_segment(std::uint32_t generation);
+    bool reuse_segment(const std::string& name);
+    void adopt_slot(std::uint32_t slot);
+    void publish_orphans();
+
+    // core_events.cc: what the others did
+    void capture(RingCursor& cursor);
+    bool drain_events();
+    bool drain_ring(std::uint32_t index, bool force, std::uint64_t& budget);
+    bool apply_event(const shm::Event& event, bool force);
+    bool apply_moved(const shm::Event& event, bool force);
+    void advance(std::uint32_t slot, shm::SlotWord target, const shm::Event& event);
+    shm::SlotWord step(std::uint32_t slot, Job& job, Task& task, shm::SlotWord target,
+                       const shm::Event& event);
+    void attempt_assigned(std::uint32_t slot, Job& job, Task& task, shm::SlotWord word,
+                          const shm::Event& event);
+    void attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_ns);
+    void attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const shm::Event& event);
+    void attempt_ended(std::uint32_t slot, Job& job, Task& task, const shm::Event& event);
+    void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
+                       const shm::Event& event);
+    void worker_event(const shm::Event& event);
+    void sweep();
+
+    // core_admit.cc: runs into slots and out again
+    void reindex(Job& job);
+    bool startable(Job& job) const;
+    void admit();
+    void record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause);
+    void publish_loose();
+    bool make_room(std::uint64_t key);
+    void release_slots();
+    void retry_intents();
+
+    // core_requests.cc and core_actions.cc: what clients ask
+    Result<v1::SubmitReply> accept(Submission& submission);
+    Status check_submission(Submission& submission, std::vector<JobId>& existing);
+    Status resolve_labels(Submission& submission, const std::vector<JobId>& ids);
+    Status check_capacity(const v1::JobSpec& spec) const;
+    Result<v1::ActReply> perform(const Identity& who, const v1::ActRequest& request);
+    v1::ActResult act_on_job(Job& job, const v1::ActRequest& request,
+                             const v1::Selection& selection);
+    void act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result);
+    void act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
+                        v1::ActResult& result);
+    void act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action,
+                        v1::ActResult& result);
+    void cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code);
+    void cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::int32_t code);
+    void cancel_rest(Job& job, std::int32_t code);
+    void cancel_job(Job& job, std::int32_t code, const std::string& reason);
+    void finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code);
+    bool hold_task(Job& job, std::uint64_t ordinal, Task& task);
+    bool release_task(Job& job, std::uint64_t ordinal, Task& task);
+    void hold_job(Job& job, v1::ActResult& result);
+    void release_job(Job& job, v1::ActResult& result);
+    void record_job_held(const Job& job, audit::Kind kind);
+    void retry_element(Job& job, std::uint64_t ordinal);
+    void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);
+    void update_job(Job& job, const v1::ActRequest& request);
+    void resolve_dependencies();
+    void check_dependencies(JobId id);
+    bool dependencies_met(Job& job, bool& failed) const;
+
+    // core_views.cc: what clients see
+    v1::JobStatus status_of(Job& job, bool with_spec, bool with_tasks) const;
+    v1::TaskResult result_of(const Job& job, const TaskEnded& ended);
+    void notify_watchers();
+    void start_watch(const v1::WatchRequest& request, const std::shared_ptr<WatchSink>& sink);
+    void drop_watcher(WatchSink* sink);
+
+    Cell cell_;
+    PlmOptions options_;
+    Model model_;
+    CommitBatch batch_{model_};
+    std::unique_ptr<Ledger> ledger_;
+    std::unique_ptr<History> history_;
+    std::unique_ptr<audit::AuditLog> audit_log_;
+    std::unique_ptr<shm::Segment> segment_;
+    std::unique_ptr<SlotTable> slots_;
+    std::vector<RingCursor> rings_;
+
+    std::mutex requests_mutex_;
+    std::vector<Post> requests_;
+    std::vector<std::function<void()>> acks_;  // run after the commit
+    bool accepting_ = true;                    // guarded by requests_mutex_
+
+    std::set<std::pair<std::uint64_t, JobId>> run_index_;    // (key, job): elements still in the run
+    std::set<std::pair<std::uint64_t, JobId>> loose_index_;  // (key, job): tasks without a slot
+    std::unordered_map<JobId, std::pair<std::uint64_t, std::uint64_t>> indexed_;
+    std::multimap<std::uint64_t, JobId> begin_times_;
+    std::uint64_t loose_tasks_ = 0;
+    std::uint64_t room_blocked_key_ = ~std::uint64_t{0};
+
+    std::vector<std::uint32_t> to_free_;      // ended and durable; wait for the claim to clear
+    std::vector<std::uint32_t> to_requeue_;   // queued again in the record; wait likewise
+    std::set<std::uint32_t> intents_;         // slots whose holder was asked for something
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
+    std::vector<std::uint32_t> touched_;
+    std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
+    std::uint64_t last_sweep_ns_ = 0;
+    std::uint64_t sweep_seen_ = 0;
+
+    std::map<WatchSink*, Watcher> watchers_;
+    std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;
+    std::vector<v1::TaskResult> results_;     // of this batch, for watchers
+
+    std::uint64_t ledger_seq_ = 0;
+    std::uint64_t bytes_since_snapshot_ = 0;
+    std::uint64_t last_snapshot_bytes_ = 0;
+    std::uint64_t commits_ = 0;
+    std::uint64_t cell_id_ = 0;
+    std::vector<JobId> recheck_;        // after a replay: jobs whose dependencies may have ended
+    std::vector<std::uint32_t> stale_;  // slots of tasks the record has no more, still held
+    std::vector<std::pair<std::uint64_t, std::vector<std::string>>> replayed_entries_;
+
+    std::atomic<bool> stopping_{false};
+    std::thread publisher_;
+};
+
+}  // namespace reeve::plm

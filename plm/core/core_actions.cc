@@ -1,0 +1,460 @@
+// What people do to jobs and tasks: cancel, hold, release, requeue, retry, update.
+//
+// A task nobody holds is moved by the PLM itself with one CAS. One that the scheduler or a worker
+// holds gets an intent, durable before it is set; the holder obeys, and what it could not obey in
+// time (it died, the claim was given back) retry_intents() does.
+
+#include <algorithm>
+
+#include "common/base/clock.h"
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+using shm::SlotState;
+using shm::SlotWord;
+
+namespace {
+
+constexpr std::uint64_t kAllElements = ~std::uint64_t{0};
+
+void refuse(v1::ActResult& result, const std::string& why, std::uint64_t count = 1) {
+    result.set_refused(result.refused() + count);
+    if (result.message().empty()) result.set_message(why);
+}
+
+bool may_act(const Identity& who, const Job& job) { return who.uid == 0 || who.uid == job.uid; }
+
+}  // namespace
+
+Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& request) {
+    v1::ActReply reply;
+    for (const auto& selection : request.selections()) {
+        Job* job = model_.find(selection.job());
+        if (job == nullptr) {
+            auto& result = *reply.add_results();
+            result.set_job(selection.job());
+            const bool existed = selection.job() != 0 && selection.job() < model_.next_job;
+            refuse(result, existed ? "ended long ago" : "there is no such job");
+            continue;
+        }
+        if (!may_act(who, *job)) {
+            auto& result = *reply.add_results();
+            result.set_job(job->id);
+            refuse(result, "it belongs to another user");
+            continue;
+        }
+        if (!request.reason().empty()) {
+            batch_.emit(JobChanged{job->id, JobChange::kReason, 0, 0, request.reason()});
+        }
+        *reply.add_results() = act_on_job(*job, request, selection);
+    }
+    return reply;
+}
+
+v1::ActResult Core::act_on_job(Job& job, const v1::ActRequest& request,
+                               const v1::Selection& selection) {
+    v1::ActResult result;
+    result.set_job(job.id);
+    const auto action = request.action();
+    if (action == v1::ACTION_UPDATE) {
+        if (job.ended) {
+            refuse(result, "it has ended");
+        } else {
+            update_job(job, request);
+            result.set_changed(1);
+        }
+        return result;
+    }
+    if (selection.elements_size() == 0) {
+        act_on_all(job, action, result);
+        return result;
+    }
+    for (const auto& range : selection.elements()) {
+        for (auto element = range.first(); element <= range.last(); ++element) {
+            const auto ordinal = job.ordinal_of(element);
+            if (ordinal >= job.count) {
+                // Skip to the next span instead of counting through a hole.
+                refuse(result, "it has no element " + std::to_string(element));
+                break;
+            }
+            act_on_element(job, ordinal, action, result);
+            if (element == kAllElements) break;
+        }
+    }
+    return result;
+}
+
+void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
+    if (job.ended && action != v1::ACTION_RETRY) {
+        refuse(result, "it has ended");
+        return;
+    }
+    switch (action) {
+        case v1::ACTION_CANCEL:
+            result.set_changed(job.count - job.ended_count());
+            cancel_job(job, 0, {});
+            return;
+        case v1::ACTION_HOLD: {
+            if (job.held) {
+                refuse(result, "it is held already");
+                return;
+            }
+            hold_job(job, result);
+            return;
+        }
+        case v1::ACTION_RELEASE: release_job(job, result); return;
+        case v1::ACTION_RETRY: {
+            std::vector<std::uint64_t> ordinals;
+            for (const auto& [first, last] : job.failed.ranges()) {
+                for (auto i = first; i <= last; ++i) ordinals.push_back(i);
+            }
+            if (ordinals.empty()) refuse(result, "nothing of it failed");
+            for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
+            return;
+        }
+        default: break;
+    }
+    std::vector<std::uint64_t> ordinals;
+    for (const auto& [ordinal, task] : job.tasks) ordinals.push_back(ordinal);
+    for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
+    if (result.changed() == 0 && result.refused() == 0) refuse(result, "nothing of it is running");
+}
+
+void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
+                          v1::ActResult& result) {
+    if (job.ended_element(ordinal)) {
+        if (action == v1::ACTION_RETRY && job.failed.contains(ordinal) &&
+            !job.closed.contains(ordinal)) {
+            retry_element(job, ordinal);
+            result.set_changed(result.changed() + 1);
+        } else if (action == v1::ACTION_RETRY) {
+            refuse(result, job.ok.contains(ordinal) ? "it succeeded"
+                                                    : "it was cancelled; submit it again");
+        } else {
+            refuse(result, "it has ended");
+        }
+        return;
+    }
+    const auto found = job.tasks.find(ordinal);
+    if (found == job.tasks.end()) {
+        act_on_waiting(job, ordinal, action, result);
+        return;
+    }
+    Task& task = found->second;
+    const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
+    switch (action) {
+        case v1::ACTION_CANCEL: cancel_task(job, ordinal, 0); break;
+        case v1::ACTION_HOLD:
+            if (task.state != SlotState::kQueued) {
+                refuse(result, pending ? "it is held already" : "it is running");
+                return;
+            }
+            if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
+            break;
+        case v1::ACTION_RELEASE:
+            if (task.state != SlotState::kHeld) {
+                refuse(result, "it is not held");
+                return;
+            }
+            (void)release_task(job, ordinal, task);
+            break;
+        case v1::ACTION_REQUEUE:
+            if (pending) {
+                refuse(result, "it is not running");
+                return;
+            }
+            ask_holder(job, ordinal, task, shm::kIntentRequeue);
+            break;
+        default: refuse(result, "it has not ended"); return;
+    }
+    result.set_changed(result.changed() + 1);
+}
+
+// An element that is still in its job's run.
+void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action,
+                          v1::ActResult& result) {
+    const auto value = static_cast<std::int64_t>(ordinal);
+    switch (action) {
+        case v1::ACTION_CANCEL: cancel_run(job, ordinal, ordinal, 0); break;
+        case v1::ACTION_HOLD:
+            if (job.held_elements.contains(ordinal)) {
+                refuse(result, "it is held already");
+                return;
+            }
+            batch_.emit(JobChanged{job.id, JobChange::kHoldElements, value, value, {}});
+            break;
+        case v1::ACTION_RELEASE:
+            if (!job.held_elements.contains(ordinal)) {
+                refuse(result, job.held ? "its job is held as a whole" : "it is not held");
+                return;
+            }
+            batch_.emit(JobChanged{job.id, JobChange::kReleaseElements, value, value, {}});
+            if (ordinal < job.cursor) {
+                record_submitted(job, ordinal,
+                                 model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf);
+                batch_.emit(Admitted{job.id, ordinal, 1, false});
+            }
+            break;
+        default: refuse(result, "it has not started"); return;
+    }
+    result.set_changed(result.changed() + 1);
+}
+
+void Core::cancel_job(Job& job, std::int32_t code, const std::string& reason) {
+    if (!reason.empty()) batch_.emit(JobChanged{job.id, JobChange::kReason, 0, 0, reason});
+    std::vector<std::uint64_t> ordinals;
+    for (const auto& [ordinal, task] : job.tasks) ordinals.push_back(ordinal);
+    for (const auto ordinal : ordinals) cancel_task(job, ordinal, code);
+    cancel_rest(job, code);
+}
+
+// Everything still in the run: for an array one entry on the header, with the ranges as its detail.
+void Core::cancel_rest(Job& job, std::int32_t code) {
+    if (job.ended || job.rest_cancelled) return;
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+    for (std::uint64_t at = 0; at < job.count;) {
+        if (job.tasks.contains(at)) {
+            ++at;
+            continue;
+        }
+        auto next = job.cancelled.next_gap(job.failed.next_gap(job.ok.next_gap(at)));
+        if (next != at) {
+            at = next;
+            continue;
+        }
+        // A free stretch: up to the next task or ended element.
+        auto end = job.count;
+        const auto task = job.tasks.lower_bound(at);
+        if (task != job.tasks.end()) end = std::min(end, task->first);
+        for (const auto* set : {&job.ok, &job.failed, &job.cancelled}) {
+            const auto range = set->ranges().lower_bound(at);
+            if (range != set->ranges().end()) end = std::min(end, range->first);
+        }
+        ranges.emplace_back(at, end - 1);
+        at = end;
+    }
+    if (ranges.empty()) return;
+    if (!job.array) {
+        cancel_run(job, 0, 0, code);
+        return;
+    }
+    std::string detail;
+    for (const auto& [first, last] : ranges) {
+        const auto part = std::to_string(job.element_of(first)) + "-" +
+                          std::to_string(job.element_of(last));
+        if (detail.size() + part.size() + 1 > audit::kDetailSizeMax) break;
+        detail += (detail.empty() ? "" : ",") + part;
+    }
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, kHeaderElement}, 0, {}, now, code,
+                      detail);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+        batch_.emit(RunCancelled{job.id, ranges[i].first, ranges[i].second,
+                                 i + 1 == ranges.size(), now});
+    }
+}
+
+// A few elements of a run: each gets its own entries, the rest of the run goes on.
+void Core::cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::int32_t code) {
+    const auto now = wall_ns();
+    const auto header = model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf;
+    for (auto ordinal = first; ordinal <= last; ++ordinal) {
+        if (job.array) record_submitted(job, ordinal, header);
+        batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, job.element_of(ordinal)}, 0, {},
+                          now, code);
+    }
+    batch_.emit(RunCancelled{job.id, first, last, false, now});
+}
+
+void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
+    Task& task = job.tasks.at(ordinal);
+    const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
+    if (!pending) {
+        ask_holder(job, ordinal, task, shm::kIntentCancel);
+        return;
+    }
+    if (task.slot != shm::kNone32) {
+        auto& binding = slots_->binding(task.slot);
+        auto& shared = segment_->task(task.slot);
+        if (binding.known.state() != SlotState::kEnded) {  // else: waits to be queued again
+            shared.outcome.store(static_cast<std::uint8_t>(Outcome::kCancelled));
+            shared.ended_wall_ns.store(wall_ns());
+            const auto from = binding.known;
+            if (!slots_->move(task.slot, from, from.to(SlotState::kEnded, shm::kOwnerPlm))) {
+                shared.outcome.store(0);
+                ask_holder(job, ordinal, task, shm::kIntentCancel);  // just being placed
+                return;
+            }
+            slots_->heap().touch(task.slot);
+        }
+    }
+    finish_cancelled(job, ordinal, code);
+}
+
+// The record of a cancelled task that nobody holds; its slot, if any, waits to be freed.
+void Core::finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code) {
+    const Task task = job.tasks.at(ordinal);
+    TaskEnded ended;
+    ended.job = job.id;
+    ended.ordinal = ordinal;
+    ended.attempt = task.attempt;
+    ended.outcome = Outcome::kCancelled;
+    ended.ended_ns = wall_ns();
+    ended.detail = job.reason;
+    batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, job.element_of(ordinal)},
+                      task.attempt, {}, ended.ended_ns, code);
+    batch_.emit(ended);
+    if (watched_jobs_.contains(job.id)) results_.push_back(result_of(job, ended));
+    if (task.slot == shm::kNone32) return;
+    intents_.erase(task.slot);
+    slots_->binding(task.slot).ended_durable = true;
+    to_free_.push_back(task.slot);
+}
+
+void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent) {
+    if ((task.intent & intent) == intent) return;
+    batch_.emit(TaskMoved{job.id, ordinal, task.state, task.attempt, task.worker,
+                          task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
+                          task.deaths, task.retries_used, task.intent | intent});
+    if (task.slot != shm::kNone32) new_intents_.emplace_back(task.slot, intent);
+}
+
+bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
+    if (task.slot != shm::kNone32) {
+        const auto& binding = slots_->binding(task.slot);
+        const auto word = shm::load_word(segment_->task(task.slot));
+        if (word.state() != SlotState::kHeld && binding.known.state() != SlotState::kEnded) {
+            if (!slots_->move(task.slot, binding.known,
+                              binding.known.to(SlotState::kHeld, shm::kOwnerNone))) {
+                return false;
+            }
+            slots_->heap().touch(task.slot);
+        }
+    }
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kHeld, TaskId{job.id, job.element_of(ordinal)}, task.attempt, {},
+                      now);
+    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kHeld, task.attempt, {}, now, task.deaths,
+                          task.retries_used, task.intent & ~shm::kIntentHold});
+    return true;
+}
+
+bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
+    if (task.slot != shm::kNone32) {
+        const auto& binding = slots_->binding(task.slot);
+        const auto word = shm::load_word(segment_->task(task.slot));
+        if (word.state() == SlotState::kHeld) {
+            if (!slots_->move(task.slot, binding.known,
+                              binding.known.to(SlotState::kQueued, shm::kOwnerNone))) {
+                return false;
+            }
+            touched_.push_back(task.slot);
+        }
+    }
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)},
+                      task.attempt, {}, now);
+    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kQueued, task.attempt, {}, now, task.deaths,
+                          task.retries_used, task.intent});
+    return true;
+}
+
+void Core::hold_job(Job& job, v1::ActResult& result) {
+    std::uint64_t changed = job.count - job.ended_count() - job.tasks.size();
+    std::vector<std::uint64_t> ordinals;
+    for (const auto& [ordinal, task] : job.tasks) {
+        if (task.state == SlotState::kQueued) ordinals.push_back(ordinal);
+    }
+    for (const auto ordinal : ordinals) {
+        auto& task = job.tasks.at(ordinal);
+        if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
+        ++changed;
+    }
+    if (changed == 0) {
+        refuse(result, "all of it is running");
+        return;
+    }
+    // A single task without a task record, and an array's header, carry the HELD entry themselves.
+    if (job.tasks.empty() || job.array) record_job_held(job, audit::Kind::kHeld);
+    batch_.emit(JobChanged{job.id, JobChange::kHold, 0, 0, {}});
+    result.set_changed(changed);
+}
+
+void Core::release_job(Job& job, v1::ActResult& result) {
+    std::uint64_t changed = 0;
+    std::vector<std::uint64_t> ordinals;
+    for (const auto& [ordinal, task] : job.tasks) {
+        if (task.state == SlotState::kHeld) ordinals.push_back(ordinal);
+    }
+    for (const auto ordinal : ordinals) {
+        (void)release_task(job, ordinal, job.tasks.at(ordinal));
+        ++changed;
+    }
+    if (job.held) {
+        if (job.tasks.empty() || job.array) record_job_held(job, audit::Kind::kReleased);
+        changed += job.backlog();
+        batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
+    }
+    const auto held = job.held_elements.ranges();
+    for (const auto& [first, last] : held) {
+        for (auto ordinal = first; ordinal <= last; ++ordinal) {
+            act_on_waiting(job, ordinal, v1::ACTION_RELEASE, result);
+        }
+    }
+    if (changed + result.changed() == 0) {
+        refuse(result, "it is not held");
+        return;
+    }
+    result.set_changed(result.changed() + changed);
+}
+
+// HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.
+void Core::record_job_held(const Job& job, audit::Kind kind) {
+    if (job.array && job.rest_cancelled) return;
+    const TaskId subject{job.id, job.array ? kHeaderElement : 0};
+    batch_.audit_task(kind, subject, 0, {}, wall_ns());
+}
+
+void Core::retry_element(Job& job, std::uint64_t ordinal) {
+    const TaskId id{job.id, job.element_of(ordinal)};
+    const auto now = wall_ns();
+    audit::Entry entry;
+    entry.kind = audit::Kind::kRequeued;
+    entry.task = audit::to_id(id);
+    entry.attempt = job.attempts_of(ordinal);
+    entry.time_ns = now;
+    batch_.audit(entry);
+    batch_.emit(TaskRetried{job.id, ordinal, entry.attempt, now});
+}
+
+void Core::update_job(Job& job, const v1::ActRequest& request) {
+    if (request.set_priority()) {
+        batch_.emit(JobChanged{job.id, JobChange::kPriority, request.priority(), 0, {}});
+    }
+    if (request.set_time_limit()) {
+        batch_.emit(JobChanged{job.id, JobChange::kTimeLimit,
+                               static_cast<std::int64_t>(request.time_limit_ms()), 0, {}});
+    }
+    for (auto& [ordinal, task] : job.tasks) {
+        if (task.slot == shm::kNone32) continue;
+        const auto& binding = slots_->binding(task.slot);
+        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) continue;
+        const auto from = binding.known;
+        const auto init = from.to(SlotState::kInit, shm::kOwnerPlm);
+        if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) continue;
+        auto& shared = segment_->task(task.slot);
+        shared.key.store(heap_key(job.priority, job.first_sequence + ordinal));
+        shared.priority = job.priority;
+        shared.time_limit_ns = job.time_limit_ns;
+        (void)slots_->move(task.slot, init, from);
+        touched_.push_back(task.slot);
+    }
+    audit::Entry entry;
+    entry.kind = audit::Kind::kUpdated;
+    entry.task = audit::to_id(TaskId{job.id, job.array ? kHeaderElement : 0});
+    const bool lawful = job.array ? !job.rest_cancelled : job.running == 0;
+    if (lawful) batch_.audit(entry);
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,215 @@
+// Runs into slots and out again: the window each run has in the segment, and who makes room for whom.
+//
+// Two ordered indexes: runs that still have elements (admit() turns some into tasks, which needs a
+// record), and jobs with loose tasks, durable but without a slot (publish_loose() gives them one
+// after the commit). Both are ordered by heap key, so the best of the backlog comes first; when the
+// table is full, the worst chunk's queued tasks are swapped out for a better one.
+
+#include <algorithm>
+
+#include "common/base/clock.h"
+#include "common/log/log.h"
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+using shm::SlotState;
+using shm::SlotWord;
+
+namespace {
+constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
+}
+
+// Held, waiting for dependencies or for its begin time: nothing of it may enter a slot.
+bool Core::startable(Job& job) const {
+    if (job.ended) return false;
+    bool failed = false;
+    job.waiting = !dependencies_met(job, failed) || job.not_before_ns > wall_ns();
+    return !job.held && !job.waiting;
+}
+
+// Brings a job's places in both indexes up to date.
+void Core::reindex(Job& job) {
+    auto& [run_key, loose_key] =
+        indexed_.try_emplace(job.id, kNotIndexed, kNotIndexed).first->second;
+    if (run_key != kNotIndexed) run_index_.erase({run_key, job.id});
+    if (loose_key != kNotIndexed) loose_index_.erase({loose_key, job.id});
+    run_key = loose_key = kNotIndexed;
+    if (startable(job)) {
+        const auto next = job.next_in_run();
+        const auto waiting = job.loose.size() + job.queued_in_slots;
+        const bool window = waiting < kRunWindow / 2 &&
+                            (job.max_running == 0 || job.tasks.size() < job.max_running);
+        if (next < job.count && window) {
+            run_key = heap_key(job.priority, job.first_sequence + next);
+            run_index_.emplace(run_key, job.id);
+        }
+        if (!job.loose.empty()) {
+            loose_key = heap_key(job.priority, job.first_sequence + *job.loose.begin());
+            loose_index_.emplace(loose_key, job.id);
+        }
+    } else if (job.not_before_ns > wall_ns()) {
+        begin_times_.emplace(job.not_before_ns, job.id);
+    }
+    if (run_key == kNotIndexed && loose_key == kNotIndexed) indexed_.erase(job.id);
+}
+
+// Turns elements of the best runs into tasks, as far as slots could take them.
+void Core::admit() {
+    std::uint64_t budget = std::min<std::uint64_t>(kAdmitPerBatch, slots_->free_slots());
+    std::uint64_t loose = 0;
+    for (auto at = loose_index_.begin(); at != loose_index_.end() && loose < budget; ++at) {
+        loose += model_.find(at->second)->loose.size();
+    }
+    budget -= std::min(budget, loose);
+    // The best run may always bring a few: they may push worse tasks out of a full table.
+    if (budget < shm::kChunkSlots && loose < shm::kChunkSlots) budget = shm::kChunkSlots;
+    while (budget > 0 && !run_index_.empty()) {
+        Job& job = *model_.find(run_index_.begin()->second);
+        const auto waiting = job.loose.size() + job.queued_in_slots;
+        auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
+        if (job.max_running != 0) room = std::min(room, job.max_running - job.tasks.size());
+        const auto first = job.next_in_run();
+        std::uint64_t count = 1;
+        while (count < room && first + count < job.count &&
+               !job.held_elements.contains(first + count) &&
+               !job.cancelled.contains(first + count)) {
+            ++count;
+        }
+        if (job.array) {
+            const auto cause = model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf;
+            for (std::uint64_t i = 0; i < count; ++i) record_submitted(job, first + i, cause);
+        }
+        batch_.emit(Admitted{job.id, first, count, false});
+        budget -= count;
+        reindex(job);
+    }
+}
+
+// TASK_SUBMITTED: of a single task or an array's header at submission (ordinal == count), of an element
+// when it leaves the run, citing the header.
+void Core::record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause) {
+    audit::Entry entry;
+    entry.kind = audit::Kind::kTaskSubmitted;
+    const auto element = ordinal < job.count ? job.element_of(ordinal)
+                         : job.array         ? kHeaderElement
+                                             : 0;
+    entry.task = audit::to_id(TaskId{job.id, element});
+    entry.cause = cause;
+    entry.time_ns = ordinal < job.count ? 0 : job.submit_ns;
+    entry.detail = job.spec_digest;
+    batch_.audit(entry);
+}
+
+// Gives loose tasks slots, best first. All of them are durable by now.
+void Core::publish_loose() {
+    int jobs_without_room = 0;
+    for (auto at = loose_index_.begin(); at != loose_index_.end() && jobs_without_room < 64;) {
+        Job& job = *model_.find(at->second);
+        const auto key = at->first;
+        bool room = true;
+        while (room && !job.loose.empty()) {
+            const auto ordinal = *job.loose.begin();
+            auto& task = job.tasks.at(ordinal);
+            const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
+            room = slot.has_value();
+            if (!room) break;
+            model_.bind_slot(job, ordinal, task, *slot);
+            if (task.intent != 0) intents_.insert(*slot);
+            touched_.push_back(*slot);
+        }
+        model_.mark(job);
+        if (!room && make_room(key)) continue;  // same job, once more
+        if (!room) ++jobs_without_room;
+        ++at;
+    }
+    for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+}
+
+// Swaps the least important chunk of queued tasks out if it is worse than `key`.
+bool Core::make_room(std::uint64_t key) {
+    if (key >= room_blocked_key_) return false;
+    const auto candidates = slots_->swap_candidates(key);
+    bool any = false;
+    for (const auto slot : candidates) {
+        const auto binding = slots_->binding(slot);
+        Job* job = model_.find(binding.job);
+        Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
+        if (task == nullptr || !slots_->swap_out(slot, *job)) continue;
+        model_.bind_slot(*job, binding.ordinal, *task, shm::kNone32);
+        model_.mark(*job);
+        any = true;
+    }
+    if (!any) room_blocked_key_ = key;
+    return any;
+}
+
+// Slots whose ending is durable, once the scheduler has taken its claim back.
+void Core::release_slots() {
+    std::erase_if(to_free_, [this](std::uint32_t slot) {
+        if (segment_->task(slot).claim.load() != 0) return false;
+        auto& binding = slots_->binding(slot);
+        Job* job = model_.find(binding.job);
+        if (!slots_->release(slot, binding.known, job)) {
+            log::error("an ended slot moved by itself", {{"slot", slot}});
+        }
+        room_blocked_key_ = kNotIndexed;
+        if (job != nullptr) model_.mark(*job);
+        return true;
+    });
+    std::erase_if(stale_, [this](std::uint32_t slot) {
+        const auto word = shm::load_word(segment_->task(slot));
+        if (word.state() != SlotState::kEnded && word.state() != SlotState::kQueued) return false;
+        auto& binding = slots_->binding(slot);
+        binding.known = word;
+        const auto ended = word.to(SlotState::kEnded, shm::kOwnerPlm);
+        if (word.state() == SlotState::kQueued && !slots_->move(slot, word, ended)) return false;
+        to_free_.push_back(slot);
+        return true;
+    });
+    std::erase_if(to_requeue_, [this](std::uint32_t slot) {
+        auto& binding = slots_->binding(slot);
+        if (binding.job == 0 || binding.ended_durable) return true;  // cancelled meanwhile
+        auto& shared = segment_->task(slot);
+        if (shared.claim.load() != 0) return false;
+        const Task* task = model_.find_task(binding.job, binding.ordinal);
+        if (task == nullptr) return true;
+        shared.intent.store(0);
+        shared.outcome.store(0);
+        shared.started_wall_ns.store(0);
+        shared.deaths.store(task->deaths);
+        if (slots_->move(slot, binding.known, binding.known.to(task->state, shm::kOwnerNone))) {
+            touched_.push_back(slot);
+        }
+        return true;
+    });
+}
+
+// A cancel that met the scheduler in the middle of a claim, or whose holder died: try again.
+void Core::retry_intents() {
+    for (auto at = intents_.begin(); at != intents_.end();) {
+        const auto slot = *at++;
+        const auto& binding = slots_->binding(slot);
+        Job* job = binding.job == 0 ? nullptr : model_.find(binding.job);
+        Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
+        if (task == nullptr || task->intent == 0) {
+            intents_.erase(slot);
+            continue;
+        }
+        if (task->state != SlotState::kQueued && task->state != SlotState::kHeld) continue;
+        if (shm::load_word(segment_->task(slot)) != binding.known) continue;
+        if ((task->intent & shm::kIntentCancel) != 0) {
+            cancel_task(*job, binding.ordinal, 0);
+        } else if ((task->intent & shm::kIntentHold) != 0 && task->state == SlotState::kQueued) {
+            (void)hold_task(*job, binding.ordinal, *task);
+        } else {
+            // What was asked (requeue) is the case.
+            segment_->task(slot).intent.store(0);
+            batch_.emit(TaskMoved{job->id, binding.ordinal, task->state, task->attempt,
+                                  task->worker, wall_ns(), task->deaths, task->retries_used, 0});
+            intents_.erase(slot);
+        }
+    }
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,268 @@
+// Start-up: the ledger is replayed into the model, the audit log brought level with it, and the
+// segment re-used as it is or made anew.
+//
+// A live segment of this cell is kept: its slots are newer than the ledger (what happened while no
+// PLM lived), its rings hold what happened since. A segment that is missing, of another layout, or
+// damaged is retired and rebuilt from the ledger under the next epoch; attempts whose workers may
+// still live become orphans which those workers take over, or the register requeues after a lease.
+
+#include <random>
+
+#include "common/base/clock.h"
+#include "common/log/log.h"
+#include "common/process/proc_info.h"
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+using shm::SlotState;
+using shm::SlotWord;
+
+namespace {
+
+constexpr char kMetaCellId[] = "cell_id";
+
+std::uint64_t random_id() {
+    std::random_device source;
+    return (static_cast<std::uint64_t>(source()) << 32) | source();
+}
+
+}  // namespace
+
+Status Core::open() {
+    REEVE_TRY_ASSIGN(ledger_, Ledger::open(cell_.ledger));
+    if (!ledger_->warning().empty()) log::warn("ledger", {{"repaired", ledger_->warning()}});
+    auto cell_id = ledger_->get_meta(kMetaCellId);
+    if (!cell_id) {
+        if (cell_id.error().code != ErrorCode::kNotFound) return fail(std::move(cell_id).error());
+        cell_id = std::to_string(random_id());
+        REEVE_TRY(ledger_->put_meta(kMetaCellId, *cell_id));
+    }
+    cell_id_ = std::stoull(*cell_id);
+    REEVE_TRY(replay());
+    REEVE_TRY(open_audit_log());
+    const std::string path = cell_.ledger;
+    Ledger* ledger = ledger_.get();
+    REEVE_TRY_ASSIGN(history_, History::open(cell_.history, [path, ledger](auto after,
+                                                                           const auto& take) {
+        return catch_up_history(path, *ledger, after, take);
+    }));
+    REEVE_TRY(attach_segment());
+    if (!batch_.empty()) REEVE_TRY(commit());
+    effects();
+    return {};
+}
+
+Status Core::replay() {
+    REEVE_TRY_ASSIGN(const auto snapshot, ledger_->read_snapshot());
+    if (snapshot.seq != 0) {
+        std::string bytes;
+        for (const auto& part : snapshot.parts) bytes += part;
+        REEVE_TRY(model_.load(bytes));
+        last_snapshot_bytes_ = bytes.size();
+    }
+    REEVE_TRY(ledger_->for_each_batch(snapshot.seq, [this](const Batch& batch) -> Status {
+        std::vector<std::string> entries;
+        const auto first_leaf = model_.next_leaf;
+        REEVE_TRY(replay_frames(model_, batch.seq, batch.frames, &entries, nullptr));
+        if (!entries.empty()) replayed_entries_.emplace_back(first_leaf, std::move(entries));
+        bytes_since_snapshot_ += batch.frames.size();
+        return {};
+    }));
+    ledger_seq_ = ledger_->last_seq();
+    // Dependents of jobs that ended just before the crash are looked at once more.
+    for (auto& [id, job] : model_.jobs()) {
+        if (!job->ended && !job->after.empty()) recheck_.push_back(id);
+    }
+    model_.just_ended().clear();
+    return {};
+}
+
+Status Core::open_audit_log() {
+    char origin[64];
+    std::snprintf(origin, sizeof origin, "reeve/%016llx",
+                  static_cast<unsigned long long>(cell_id_));
+    auto entry_at = [this](std::uint64_t index) -> std::optional<std::string> {
+        for (const auto& [first, entries] : replayed_entries_) {
+            if (index >= first && index < first + entries.size()) return entries[index - first];
+        }
+        return std::nullopt;
+    };
+    REEVE_TRY_ASSIGN(audit_log_, audit::AuditLog::open(cell_.audit, origin, entry_at));
+    if (audit_log_->size() > model_.next_leaf) {
+        return fail(ErrorCode::kDataLoss,
+                    "the audit log in " + cell_.audit + " has signed " +
+                        std::to_string(audit_log_->size()) + " entries, the ledger holds " +
+                        std::to_string(model_.next_leaf) +
+                        "; the ledger was cut or replaced: restore it, or start a new cell");
+    }
+    for (auto& [first, entries] : replayed_entries_) {
+        const auto have = audit_log_->size();
+        if (first + entries.size() <= have) continue;
+        if (first > have) {
+            return fail(ErrorCode::kDataLoss, "the audit log in " + cell_.audit +
+                                                  " lacks entries that the ledger dropped");
+        }
+        audit_log_->append(std::span(entries).subspan(have - first));
+    }
+    replayed_entries_.clear();
+    if (model_.next_leaf == 0) {
+        audit::Entry opened;
+        opened.kind = audit::Kind::kLogOpened;
+        batch_.audit(opened);
+    }
+    return {};
+}
+
+Status Core::attach_segment() {
+    const auto name = read_segment_name(cell_);
+    if (!name || !reuse_segment(*name)) {
+        auto generation = model_.segment_generation + 1;
+        REEVE_TRY(create_segment(generation));
+    }
+    auto& self = segment_->participant(shm::kParticipantPlm);
+    self.pid.store(static_cast<std::uint32_t>(getpid()));
+    self.start_ticks.store(own_start_ticks());
+    self.heartbeat_ns.store(boot_ns());
+    rings_.clear();
+    for (std::uint32_t i = 0; i < shm::event_ring_count(*segment_); ++i) {
+        RingCursor cursor{shm::event_ring(*segment_, i)};
+        cursor.at = cursor.limit = cursor.ring.head();
+        rings_.push_back(cursor);
+    }
+    slots_->clear_entries();
+    for (auto& [id, job] : model_.jobs()) model_.mark(*job);
+    for (auto* job : model_.dirty()) reindex(*job);
+    for (const auto id : recheck_) check_dependencies(id);
+    recheck_.clear();
+    return {};
+}
+
+bool Core::reuse_segment(const std::string& name) {
+    auto opened = shm::Segment::open(name, true);
+    if (!opened) {
+        if (opened.error().code != ErrorCode::kNotFound) {
+            log::warn("the segment is not usable and will be rebuilt",
+                      {{"segment", name}, {"why", opened.error().message}});
+            shm::Segment::remove(name);
+        }
+        return false;
+    }
+    auto& header = (*opened)->header();
+    if (header.cell_id != cell_id_ || header.epoch.load() != model_.epoch) {
+        log::warn("the segment is of another epoch and will be rebuilt", {{"segment", name}});
+        header.phase.store(shm::Phase::kRetired);
+        shm::Segment::remove(name);
+        return false;
+    }
+    segment_ = std::move(*opened);
+    slots_ = std::make_unique<SlotTable>(*segment_);
+    slots_->attach();
+    for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) adopt_slot(slot);
+    slots_->finish_attach();
+    slots_->heap().heal();
+    log::info("segment taken over", {{"segment", name}, {"slots", slots_->bound_slots()}});
+    return true;
+}
+
+// One slot of a segment that was there before us.
+void Core::adopt_slot(std::uint32_t slot) {
+    auto& shared = segment_->task(slot);
+    auto word = shm::load_word(shared);
+    if (word.state() == SlotState::kInit) {
+        // Our predecessor died filling it; nobody else saw it.
+        auto expected = word.raw;
+        shared.word.compare_exchange_strong(
+            expected,
+            SlotWord::make(word.generation(), 0, shm::kOwnerNone, SlotState::kFree).raw);
+        return;
+    }
+    if (word.state() == SlotState::kFree) return;
+    Job* job = model_.find(shared.job);
+    const auto ordinal = job == nullptr ? 0 : job->ordinal_of(shared.element);
+    Task* task = job == nullptr ? nullptr : model_.find_task(job->id, ordinal);
+    if (task == nullptr || task->slot != shm::kNone32) {
+        // Its ending is in the record already; only the slot is left.
+        slots_->adopt(slot, job, ordinal, word);
+        if (job == nullptr) slots_->binding(slot).job = ~JobId{0};
+        slots_->binding(slot).ended_durable = true;
+        if (word.state() == SlotState::kEnded) {
+            to_free_.push_back(slot);
+        } else if (word.state() == SlotState::kQueued || word.state() == SlotState::kHeld) {
+            const auto ended = word.to(SlotState::kEnded, shm::kOwnerPlm);
+            if (slots_->move(slot, word, ended)) to_free_.push_back(slot);
+        } else {
+            shared.intent.fetch_or(shm::kIntentCancel);
+            stale_.push_back(slot);
+        }
+        return;
+    }
+    // What the record knows of it; the rings and the sweep bring it up to the word in the slot.
+    const bool held = task->state == SlotState::kAssigned || task->state == SlotState::kRunning ||
+                      task->state == SlotState::kSuspended;
+    auto owner = shm::kOwnerNone;
+    if (held) owner = word.attempt() == task->attempt ? word.owner() : shm::kOwnerOrphan;
+    const auto known = SlotWord::make(word.generation(), task->attempt, owner, task->state);
+    slots_->adopt(slot, job, ordinal, known);
+    model_.bind_slot(*job, ordinal, *task, slot);
+    if (task->intent != 0) {
+        shared.intent.fetch_or(task->intent);
+        intents_.insert(slot);
+    }
+    const bool pending = task->state == SlotState::kQueued || task->state == SlotState::kHeld;
+    if (pending && word.state() == SlotState::kEnded && word.attempt() == task->attempt &&
+        word.owner() != shm::kOwnerPlm) {
+        slots_->binding(slot).known = word;  // its requeue is recorded, the move was not made
+        to_requeue_.push_back(slot);
+    }
+}
+
+Status Core::create_segment(std::uint32_t generation) {
+    const auto name = "/reeve-" + cell_.hash + "-" + std::to_string(generation);
+    shm::Segment::remove(name);
+    auto created = shm::Segment::create(name, options_.segment, cell_id_, generation);
+    if (!created) return fail(std::move(created).error().with("making the segment " + name));
+    segment_ = std::move(*created);
+    slots_ = std::make_unique<SlotTable>(*segment_);
+    const auto epoch = model_.epoch + 1;
+    audit::Entry entry;
+    entry.kind = audit::Kind::kSchedulerEpoch;
+    entry.code = static_cast<std::int32_t>(epoch);
+    batch_.audit(entry);
+    batch_.emit(EpochOpened{epoch, generation});
+    auto& header = segment_->header();
+    header.epoch.store(epoch);
+    header.next_worker_number.store(model_.next_worker_number);
+    header.next_worker_incarnation.store(model_.next_worker_incarnation);
+    publish_orphans();
+    // Durable before anybody can act in the new epoch.
+    rings_.clear();
+    REEVE_TRY(commit());
+    batch_entries_to_log();
+    header.phase.store(shm::Phase::kReady);
+    REEVE_TRY(write_segment_name(cell_, name));
+    log::info("segment made", {{"segment", name}, {"epoch", epoch}});
+    return {};
+}
+
+// Attempts whose worker has not been declared dead: it may come back and take them over.
+void Core::publish_orphans() {
+    for (auto& [id, job] : model_.jobs()) {
+        for (auto& [ordinal, task] : job->tasks) {
+            const bool running = task.state == SlotState::kAssigned ||
+                                 task.state == SlotState::kRunning ||
+                                 task.state == SlotState::kSuspended;
+            if (!running && task.state != SlotState::kHeld) continue;
+            const auto slot = slots_->publish(*job, ordinal, task,
+                                              running ? SlotState::kRunning : SlotState::kHeld);
+            if (!slot) {
+                log::error("no slot for a running task after a rebuild", {{"job", id}});
+                continue;
+            }
+            model_.bind_slot(*job, ordinal, task, *slot);
+            if (running) intents_.insert(*slot);
+        }
+    }
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,306 @@
+// What clients ask: each Backend call is queued for the core thread and answered after the commit.
+
+#include <algorithm>
+#include <unordered_set>
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/log/log.h"
+#include "common/shm/wake.h"
+#include "plm/core/core.h"
+#include "common/base/version.h"
+
+namespace reeve::plm {
+namespace {
+
+constexpr std::uint64_t kDiskReserveBytes = 8ULL << 20;
+
+std::string describe(const Resources& wanted) {
+    return std::to_string(wanted.cpu_milli) + " milli-cpus, " +
+           std::to_string(wanted.memory_bytes >> 20) + " MiB, " + std::to_string(wanted.gpus) +
+           " GPUs";
+}
+
+}  // namespace
+
+void Core::submit(Submission submission, Done<v1::SubmitReply> done) {
+    if (segment_->header().acknowledging.load() == 0) {
+        done(fail(ErrorCode::kResourceExhausted,
+                  "the ledger cannot be written (disk full?); free space in " + cell_.dir +
+                      " and submit again"));
+        return;
+    }
+    auto shared = std::make_shared<Submission>(std::move(submission));
+    post(
+        [this, shared, done] {
+            auto reply = accept(*shared);
+            if (!reply) {
+                done(fail(std::move(reply).error()));
+                return;
+            }
+            acks_.push_back([done, reply = std::move(*reply)] { done(reply); });
+        },
+        refusal(done));
+}
+
+Result<v1::SubmitReply> Core::accept(Submission& submission) {
+    std::vector<JobId> ids(submission.jobs.size(), 0);
+    REEVE_TRY(check_submission(submission, ids));
+    v1::SubmitReply reply;
+    auto next = model_.next_job;
+    std::vector<bool> existed;
+    for (auto& id : ids) {
+        existed.push_back(id != 0);
+        if (id == 0) id = next++;
+    }
+    REEVE_TRY(resolve_labels(submission, ids));
+    if (submission.validate_only) return reply;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        reply.add_job_ids(ids[i]);
+        reply.add_existed(existed[i]);
+        if (existed[i]) continue;
+        const auto now = wall_ns();
+        batch_.emit(JobSubmitted{ids[i], submission.who.uid, submission.who.gid, now,
+                                 model_.next_sequence, std::move(submission.jobs[i].bytes)});
+        Job& job = *model_.find(ids[i]);
+        record_submitted(job, job.count, audit::kNoIndex);
+        if (job.held) record_job_held(job, audit::Kind::kHeld);
+    }
+    return reply;
+}
+
+// Refuses the whole submission, or fills `existing` with the ids of jobs whose key is known.
+Status Core::check_submission(Submission& submission, std::vector<JobId>& existing) {
+    struct statvfs disk {};
+    if (statvfs(cell_.dir.c_str(), &disk) == 0 &&
+        disk.f_bavail * disk.f_frsize < kDiskReserveBytes) {
+        return fail(ErrorCode::kResourceExhausted,
+                    "the disk of " + cell_.dir + " is full; free space and submit again");
+    }
+    if (model_.jobs().size() + submission.jobs.size() > kLiveJobsMax) {
+        return fail(ErrorCode::kResourceExhausted,
+                    "the queue holds its limit of " + std::to_string(kLiveJobsMax) +
+                        " jobs; wait until some have ended");
+    }
+    std::unordered_set<std::string> keys;
+    for (std::size_t i = 0; i < submission.jobs.size(); ++i) {
+        const auto& spec = submission.jobs[i].spec;
+        if (!spec.key().empty()) {
+            existing[i] = model_.by_key(submission.who.uid, spec.key());
+            if (!keys.insert(spec.key()).second) {
+                return fail(ErrorCode::kInvalidArgument,
+                            "key \"" + spec.key() + "\" is used twice in one submission");
+            }
+        }
+        for (const auto& dependency : spec.after()) {
+            const auto id = dependency.job();
+            if (!dependency.label().empty()) continue;
+            if (id == 0 || id >= model_.next_job) {
+                return fail(ErrorCode::kNotFound, "after: there is no job " + std::to_string(id));
+            }
+        }
+        if (existing[i] == 0) REEVE_TRY(check_capacity(spec));
+    }
+    return {};
+}
+
+// What no living worker could ever run is refused; with no worker at all it may wait.
+Status Core::check_capacity(const v1::JobSpec& spec) const {
+    const auto& wanted = spec.task().resources();
+    const Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
+    bool any = false;
+    Resources largest;
+    for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
+        const auto& worker = segment_->worker(i);
+        const auto state = worker.state.load();
+        if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining) continue;
+        if (request.fits(worker.capacity)) return {};
+        any = true;
+        largest.cpu_milli = std::max(largest.cpu_milli, worker.capacity.cpu_milli);
+        largest.gpus = std::max(largest.gpus, worker.capacity.gpus);
+        largest.memory_bytes = std::max(largest.memory_bytes, worker.capacity.memory_bytes);
+    }
+    if (!any) return {};
+    return fail(ErrorCode::kInvalidArgument,
+                "resources: no worker could ever run this: it asks for " + describe(request) +
+                    ", the largest workers have " + describe(largest) + "; ask for less");
+}
+
+// Labels of the same batch become job ids; a cycle refuses everything.
+Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& ids) {
+    std::unordered_map<std::string, std::size_t> labels;
+    bool any = false;
+    for (std::size_t i = 0; i < submission.jobs.size(); ++i) {
+        const auto& spec = submission.jobs[i].spec;
+        if (!spec.label().empty() && !labels.emplace(spec.label(), i).second) {
+            return fail(ErrorCode::kInvalidArgument, "job_id \"" + spec.label() + "\" is used twice");
+        }
+        for (const auto& dependency : spec.after()) any = any || !dependency.label().empty();
+    }
+    if (!any) return {};
+    std::vector<std::vector<std::size_t>> dependents(ids.size());
+    std::vector<std::size_t> open(ids.size(), 0);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        auto& job = submission.jobs[i];
+        bool changed = false;
+        for (auto& dependency : *job.spec.mutable_after()) {
+            if (dependency.label().empty()) continue;
+            const auto found = labels.find(dependency.label());
+            if (found == labels.end()) {
+                return fail(ErrorCode::kInvalidArgument,
+                            "after: no job of this submission is called \"" + dependency.label() +
+                                "\"");
+            }
+            dependents[found->second].push_back(i);
+            ++open[i];
+            dependency.set_job(ids[found->second]);
+            dependency.clear_label();
+            changed = true;
+        }
+        if (changed) job.bytes = job.spec.SerializeAsString();
+    }
+    std::vector<std::size_t> ready;
+    for (std::size_t i = 0; i < open.size(); ++i) {
+        if (open[i] == 0) ready.push_back(i);
+    }
+    std::size_t sorted = 0;
+    for (; sorted < ready.size(); ++sorted) {
+        for (const auto next : dependents[ready[sorted]]) {
+            if (--open[next] == 0) ready.push_back(next);
+        }
+    }
+    if (sorted == ids.size()) return {};
+    const auto stuck = std::find_if(open.begin(), open.end(), [](auto n) { return n != 0; });
+    const auto& label = submission.jobs[static_cast<std::size_t>(stuck - open.begin())].spec.label();
+    return fail(ErrorCode::kInvalidArgument,
+                "after: the dependencies form a cycle through \"" + label + "\"; nothing was queued");
+}
+
+bool Core::dependencies_met(Job& job, bool& failed) const {
+    bool met = true;
+    failed = false;
+    for (const auto& edge : job.after) {
+        const bool ok = model_.ended_ok(edge.job);
+        const bool not_ok = model_.ended_not_ok(edge.job);
+        if (!ok && !not_ok) {
+            met = false;
+        } else if ((edge.kind == DependencyKind::kAfterOk && not_ok) ||
+                   (edge.kind == DependencyKind::kAfterNotOk && ok)) {
+            failed = true;
+        }
+    }
+    return met && !failed;
+}
+
+// Jobs that waited for one that ended: they may start now, or can never.
+void Core::resolve_dependencies() {
+    while (!model_.just_ended().empty()) {
+        const auto ended = std::move(model_.just_ended());
+        model_.just_ended().clear();
+        for (const auto id : ended) {
+            const auto dependents = std::move(model_.dependents(id));
+            model_.forget_dependents(id);
+            for (const auto dependent : dependents) check_dependencies(dependent);
+        }
+    }
+}
+
+void Core::check_dependencies(JobId id) {
+    Job* job = model_.find(id);
+    if (job == nullptr || job->ended) return;
+    bool failed = false;
+    (void)dependencies_met(*job, failed);
+    model_.mark(*job);
+    if (failed) cancel_job(*job, kCodeDependency, "a job it depends on did not end as required");
+}
+
+void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
+    if (segment_->header().acknowledging.load() == 0) {
+        done(fail(ErrorCode::kResourceExhausted, "the ledger cannot be written (disk full?)"));
+        return;
+    }
+    post([this, who, request = std::move(request), done] {
+        auto reply = perform(who, request);
+        acks_.push_back([done, reply = std::move(reply)] { done(reply); });
+    }, refusal(done));
+}
+
+void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
+    post([this, request = std::move(request), done] {
+        v1::GetReply reply;
+        reply.set_live_jobs(model_.jobs().size());
+        reply.set_last_job_id(model_.next_job - 1);
+        for (const auto id : request.jobs()) {
+            if (Job* job = model_.find(id)) {
+                *reply.add_jobs() = status_of(*job, request.with_spec(), request.with_tasks());
+            }
+        }
+        const auto limit = request.limit() == 0 ? 1000 : request.limit();
+        for (auto at = model_.jobs().rbegin();
+             request.jobs().empty() && at != model_.jobs().rend(); ++at) {
+            if (reply.jobs_size() >= static_cast<int>(limit)) break;
+            if (at->second->ended) continue;
+            *reply.add_jobs() = status_of(*at->second, request.with_spec(), request.with_tasks());
+        }
+        // Not only durable: but nothing here precedes the commit by more than one batch, and the
+        // answer waits for it.
+        acks_.push_back([done, reply = std::move(reply)] { done(reply); });
+    }, refusal(done));
+}
+
+void Core::audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) {
+    post([this, request, done] {
+        acks_.push_back([this, request, done] {
+            if (request.publish()) {
+                if (auto published = audit_log_->publish(); !published) {
+                    done(fail(std::move(published).error()));
+                    return;
+                }
+            }
+            v1::AuditHeadReply reply;
+            reply.set_checkpoint(audit_log_->checkpoint());
+            reply.set_durable_leaves(model_.next_leaf);
+            done(reply);
+        });
+    }, refusal(done));
+}
+
+void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) {
+    post([this, who, request = std::move(request), done] {
+        for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
+            auto& worker = segment_->worker(i);
+            const auto state = worker.state.load();
+            if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining) continue;
+            const std::string name(worker.name, strnlen(worker.name, sizeof worker.name));
+            if (name != request.worker() &&
+                std::to_string(worker.number.load()) != request.worker()) {
+                continue;
+            }
+            worker.drain_wanted.store(request.drain() ? 1 : 0);
+            shm::wake(segment_->participant(shm::kParticipantRegister).wake);
+            done(v1::DrainReply{});
+            return;
+        }
+        done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() + "\""));
+    }, refusal(done));
+}
+
+void Core::info(Done<v1::ServerInfoReply> done) {
+    post([this, done] {
+        v1::ServerInfoReply reply;
+        reply.set_version(kVersion);
+        reply.set_cell_id(segment_->header().cell_id);
+        reply.set_epoch(model_.epoch);
+        reply.set_pid(static_cast<std::uint64_t>(getpid()));
+        reply.set_segment(segment_->name());
+        reply.set_last_job_id(model_.next_job - 1);
+        reply.set_acknowledging(segment_->header().acknowledging.load() != 0);
+        reply.set_commits(commits_);
+        reply.set_wal_bytes(ledger_->wal_bytes());
+        done(reply);
+    }, refusal(done));
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,357 @@
+#include "plm/core/model.h"
+
+#include <algorithm>
+
+#include "common/base/assert.h"
+#include "common/merkle/hash.h"
+#include "reeve/v1/reeve.pb.h"
+
+namespace reeve::plm {
+namespace {
+
+constexpr std::uint32_t kNoSlot = 0xFFFFFFFFU;
+
+bool is_running(SlotState state) {
+    return state == SlotState::kAssigned || state == SlotState::kRunning ||
+           state == SlotState::kSuspended;
+}
+
+auto damaged(const char* what, JobId job, std::uint64_t ordinal = 0) {
+    return fail(ErrorCode::kDataLoss, std::string("ledger record does not fit: ") + what +
+                                          " (job " + std::to_string(job) + ", ordinal " +
+                                          std::to_string(ordinal) + ")");
+}
+
+}  // namespace
+
+Element Job::element_of(std::uint64_t ordinal) const {
+    if (!array) return 0;
+    for (const auto& span : spans) {
+        const auto size = span.last - span.first + 1;
+        if (ordinal < size) return span.first + ordinal;
+        ordinal -= size;
+    }
+    return kHeaderElement;
+}
+
+std::uint64_t Job::ordinal_of(Element element) const {
+    if (!array) return element == 0 ? 0 : count;
+    std::uint64_t before = 0;
+    for (const auto& span : spans) {
+        if (element >= span.first && element <= span.last) return before + element - span.first;
+        before += span.last - span.first + 1;
+    }
+    return count;
+}
+
+std::uint64_t Job::next_in_run() const {
+    auto at = cursor;
+    while (at < count) {
+        auto next = held_elements.next_gap(at);
+        next = cancelled.next_gap(next);
+        if (next == at) break;
+        at = next;
+    }
+    return std::min(at, count);
+}
+
+Status parse_spec(Job& job) {
+    v1::JobSpec spec;
+    if (!spec.ParseFromString(job.spec)) return damaged("unreadable job spec", job.id);
+    const auto digest = merkle::sha256(job.spec);
+    job.spec_digest.assign(reinterpret_cast<const char*>(digest.data()), digest.size());
+    job.priority = spec.priority();
+    job.array = spec.elements_size() > 0;
+    job.held = spec.hold();
+    job.values_per_element = spec.element_values_size() > 0;
+    job.at_most_once = spec.task().retry_mode() == v1::RETRY_NEVER;
+    job.retries_max = spec.retries();
+    job.max_running = spec.max_running();
+    job.max_failures = spec.max_failures();
+    job.time_limit_ns = spec.task().time_limit_ms() * 1'000'000ULL;
+    job.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
+    job.name = spec.task().name();
+    job.key = spec.key();
+    job.node_name = spec.node_name();
+    const auto& wanted = spec.task().resources();
+    job.request = Resources{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
+    job.count = job.array ? 0 : 1;
+    for (const auto& range : spec.elements()) {
+        if (range.last() < range.first()) return damaged("reversed element range", job.id);
+        job.spans.push_back({range.first(), range.last()});
+        job.count += range.last() - range.first() + 1;
+    }
+    for (const auto& dependency : spec.after()) {
+        job.after.push_back({dependency.job(), static_cast<DependencyKind>(dependency.kind())});
+    }
+    return {};
+}
+
+Job* Model::find(JobId id) {
+    const auto found = jobs_.find(id);
+    return found == jobs_.end() ? nullptr : found->second.get();
+}
+
+Task* Model::find_task(JobId id, std::uint64_t ordinal) {
+    Job* job = find(id);
+    if (job == nullptr) return nullptr;
+    const auto found = job->tasks.find(ordinal);
+    return found == job->tasks.end() ? nullptr : &found->second;
+}
+
+JobId Model::by_key(std::uint32_t uid, const std::string& key) const {
+    const auto found = keys_.find({uid, key});
+    return found == keys_.end() ? 0 : found->second;
+}
+
+void Model::mark(Job& job) {
+    if (job.dirty) return;
+    job.dirty = true;
+    dirty_.push_back(&job);
+}
+
+void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
+    if (task.state == SlotState::kHeld) --job.held_tasks;
+    if (is_running(task.state)) --job.running;
+    if (task.state != SlotState::kQueued) return;
+    if (task.slot == kNoSlot) {
+        job.loose.erase(ordinal);
+    } else {
+        --job.queued_in_slots;
+    }
+}
+
+void Model::enter_state(Job& job, std::uint64_t ordinal, const Task& task) {
+    if (task.state == SlotState::kHeld) ++job.held_tasks;
+    if (is_running(task.state)) ++job.running;
+    if (task.state != SlotState::kQueued) return;
+    if (task.slot == kNoSlot) {
+        job.loose.insert(ordinal);
+    } else {
+        ++job.queued_in_slots;
+    }
+}
+
+void Model::bind_slot(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t slot) {
+    leave_state(job, ordinal, task);
+    task.slot = slot;
+    enter_state(job, ordinal, task);
+}
+
+Status Model::apply(const Record& record) {
+    return std::visit(
+        [this](const auto& r) -> Status {
+            using T = std::decay_t<decltype(r)>;
+            if constexpr (std::is_same_v<T, JobSubmitted>) return apply_submitted(r);
+            if constexpr (std::is_same_v<T, Admitted>) return apply_admitted(r);
+            if constexpr (std::is_same_v<T, TaskMoved>) return apply_moved(r);
+            if constexpr (std::is_same_v<T, TaskEnded>) return apply_ended(r);
+            if constexpr (std::is_same_v<T, JobChanged>) return apply_job_changed(r);
+            if constexpr (std::is_same_v<T, RunCancelled>) return apply_run_cancelled(r);
+            if constexpr (std::is_same_v<T, TaskRetried>) return apply_retried(r);
+            if constexpr (std::is_same_v<T, WorkerChanged>) apply_worker(r);
+            if constexpr (std::is_same_v<T, EpochOpened>) {
+                epoch = r.epoch;
+                segment_generation = r.segment_generation;
+            }
+            return {};
+        },
+        record);
+}
+
+void Model::index_job(Job& job) {
+    if (!job.key.empty()) keys_[{job.uid, job.key}] = job.id;
+    if (job.ended) return;
+    for (const auto& edge : job.after) {
+        if (!jobs_ok_.contains(edge.job) && !jobs_not_ok_.contains(edge.job)) {
+            dependents_[edge.job].push_back(job.id);
+        }
+    }
+}
+
+Status Model::apply_submitted(const JobSubmitted& record) {
+    auto job = std::make_unique<Job>();
+    job->id = record.job;
+    job->uid = record.uid;
+    job->gid = record.gid;
+    job->submit_ns = record.submit_ns;
+    job->first_sequence = record.first_sequence;
+    job->spec = record.spec;
+    REEVE_TRY(parse_spec(*job));
+    next_job = std::max(next_job, record.job + 1);
+    next_sequence = std::max(next_sequence, record.first_sequence + job->count);
+    auto [at, fresh] = jobs_.emplace(record.job, std::move(job));
+    if (!fresh) return damaged("job submitted twice", record.job);
+    index_job(*at->second);
+    mark(*at->second);
+    return {};
+}
+
+Status Model::apply_admitted(const Admitted& record) {
+    Job* job = find(record.job);
+    if (job == nullptr || record.first + record.count > job->count) {
+        return damaged("admission", record.job, record.first);
+    }
+    for (std::uint64_t i = 0; i < record.count; ++i) {
+        auto [at, fresh] = job->tasks.try_emplace(record.first + i);
+        if (!fresh) return damaged("element admitted twice", record.job, record.first + i);
+        at->second.state = record.held ? SlotState::kHeld : SlotState::kQueued;
+        enter_state(*job, record.first + i, at->second);
+    }
+    job->cursor = std::max(job->cursor, record.first + record.count);
+    job->held_elements.remove(record.first, record.first + record.count - 1);
+    mark(*job);
+    return {};
+}
+
+Status Model::apply_moved(const TaskMoved& record) {
+    Job* job = find(record.job);
+    Task* task = find_task(record.job, record.ordinal);
+    if (task == nullptr) return damaged("task moved", record.job, record.ordinal);
+    leave_state(*job, record.ordinal, *task);
+    task->state = record.state;
+    task->attempt = record.attempt;
+    task->deaths = record.deaths;
+    task->retries_used = record.retries_used;
+    task->intent = record.intent;
+    task->worker = record.worker;
+    if (record.state == SlotState::kAssigned) {
+        task->assigned_ns = record.wall_ns;
+        task->started_ns = 0;
+    } else if (record.state == SlotState::kRunning && task->started_ns == 0) {
+        task->started_ns = record.wall_ns;
+        if (job->start_ns == 0) job->start_ns = record.wall_ns;
+    }
+    enter_state(*job, record.ordinal, *task);
+    mark(*job);
+    return {};
+}
+
+Status Model::apply_ended(const TaskEnded& record) {
+    Job* job = find(record.job);
+    Task* task = find_task(record.job, record.ordinal);
+    if (task == nullptr) return damaged("task ended", record.job, record.ordinal);
+    if (job->start_ns == 0) job->start_ns = record.started_ns;
+    mark(*job);
+    if (!record.final) return {};
+    leave_state(*job, record.ordinal, *task);
+    job->tasks.erase(record.ordinal);
+    if (record.outcome == Outcome::kSucceeded) {
+        job->ok.add(record.ordinal);
+        task_chains.erase(TaskId{job->id, job->element_of(record.ordinal)});
+    } else if (record.outcome == Outcome::kCancelled) {
+        job->cancelled.add(record.ordinal);
+    } else {
+        if (job->failed.empty()) job->exit_code = record.exit_code;
+        job->failed.add(record.ordinal);
+        if (record.attempt != 1) job->failed_attempts[record.ordinal] = record.attempt;
+        const bool closed = record.outcome == Outcome::kLost || record.outcome == Outcome::kPoison;
+        if (closed) job->closed.add(record.ordinal);
+    }
+    check_ended(*job, record.ended_ns);
+    return {};
+}
+
+Status Model::apply_retried(const TaskRetried& record) {
+    Job* job = find(record.job);
+    if (job == nullptr || job->tasks.contains(record.ordinal)) {
+        return damaged("retry", record.job, record.ordinal);
+    }
+    job->failed.remove(record.ordinal);
+    job->failed_attempts.erase(record.ordinal);
+    auto& task = job->tasks[record.ordinal];
+    task.attempt = record.attempt;
+    task.state = SlotState::kQueued;
+    enter_state(*job, record.ordinal, task);
+    if (job->ended) {
+        job->ended = false;
+        job->end_ns = 0;
+        jobs_ok_.remove(job->id);
+        jobs_not_ok_.remove(job->id);
+        std::erase(ended_order_, job->id);
+    }
+    mark(*job);
+    return {};
+}
+
+Status Model::apply_job_changed(const JobChanged& record) {
+    Job* job = find(record.job);
+    if (job == nullptr) return damaged("job changed", record.job);
+    const auto value = static_cast<std::uint64_t>(record.value);
+    const auto other = static_cast<std::uint64_t>(record.other);
+    switch (record.change) {
+        case JobChange::kHold: job->held = true; break;
+        case JobChange::kRelease:
+            job->held = false;
+            break;
+        case JobChange::kPriority: job->priority = static_cast<std::int32_t>(record.value); break;
+        case JobChange::kTimeLimit: job->time_limit_ns = value * 1'000'000ULL; break;
+        case JobChange::kHoldElements: job->held_elements.add(value, other); break;
+        case JobChange::kReleaseElements: job->held_elements.remove(value, other); break;
+        case JobChange::kReason: job->reason = record.text; break;
+    }
+    mark(*job);
+    return {};
+}
+
+Status Model::apply_run_cancelled(const RunCancelled& record) {
+    Job* job = find(record.job);
+    if (job == nullptr || record.last >= job->count || record.first > record.last) {
+        return damaged("run cancelled", record.job, record.first);
+    }
+    job->cancelled.add(record.first, record.last);
+    job->held_elements.remove(record.first, record.last);
+    if (record.rest) {
+        job->rest_cancelled = true;
+        job->cursor = job->count;
+    }
+    mark(*job);
+    check_ended(*job, record.wall_ns);
+    return {};
+}
+
+void Model::apply_worker(const WorkerChanged& record) {
+    auto& worker = workers_[record.worker.incarnation];
+    worker.id = record.worker;
+    if (!record.name.empty()) worker.name = record.name;
+    worker.alive = record.change == WorkerChange::kJoined;
+    worker.dead = record.change == WorkerChange::kDead;
+    if (record.change != WorkerChange::kJoined) worker.death_leaf = record.leaf;
+    next_worker_number = std::max(next_worker_number, record.worker.number + 1);
+    next_worker_incarnation = std::max(next_worker_incarnation, record.worker.incarnation + 1);
+}
+
+void Model::check_ended(Job& job, std::uint64_t wall_ns) {
+    if (job.ended || !job.tasks.empty() || job.ended_count() < job.count) return;
+    job.ended = true;
+    job.end_ns = wall_ns;
+    (job.ok.count() == job.count ? jobs_ok_ : jobs_not_ok_).add(job.id);
+    just_ended_.push_back(job.id);
+    ended_order_.push_back(job.id);
+}
+
+std::vector<std::unique_ptr<Job>> Model::evict_ended() {
+    std::vector<std::unique_ptr<Job>> dropped;
+    while (ended_order_.size() > kEndedJobsKept) {
+        const JobId id = ended_order_.front();
+        ended_order_.pop_front();
+        const auto at = jobs_.find(id);
+        if (at == jobs_.end()) continue;
+        auto job = std::move(at->second);
+        jobs_.erase(at);
+        REEVE_ASSERT(!job->dirty);
+        if (!job->key.empty()) keys_.erase({job->uid, job->key});
+        for (const auto* ended : {&job->failed, &job->cancelled}) {
+            for (const auto& [first, last] : ended->ranges()) {
+                for (auto i = first; i <= last; ++i) {
+                    task_chains.erase(TaskId{id, job->element_of(i)});
+                }
+            }
+        }
+        if (job->array) task_chains.erase(TaskId{id, kHeaderElement});
+        dropped.push_back(std::move(job));
+    }
+    return dropped;
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,214 @@
+// Model is everything the PLM knows of jobs, tasks and workers, as plain memory without I/O.
+//
+// It changes only through apply(record): live, each record is applied as it is written into the
+// batch; at recovery the same records come back from the ledger. So what a restart rebuilds is what
+// was there, by construction. Not thread-safe: the core thread owns it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/model/outcome.h"
+#include "common/model/resources.h"
+#include "common/shm/slot_word.h"
+#include "plm/core/interval_set.h"
+#include "plm/core/records.h"
+
+namespace reeve::plm {
+
+using shm::SlotState;
+
+// Where a task that left its job's run stands: in a slot, or loose (slot == kNone32).
+struct Task {
+    SlotState state = SlotState::kQueued;  // queued held assigned running suspended
+    std::uint16_t attempt = 0;
+    std::uint32_t retries_used = 0;
+    std::uint32_t deaths = 0;
+    std::uint32_t slot = 0xFFFFFFFFU;  // not durable
+    std::uint32_t intent = 0;          // what was asked of its holder and is not yet obeyed
+    WorkerId worker;
+    std::uint64_t assigned_ns = 0;
+    std::uint64_t started_ns = 0;
+};
+
+enum class DependencyKind : std::uint8_t { kAfterOk = 0, kAfterAny = 1, kAfterNotOk = 2 };
+struct DependencyEdge {
+    JobId job = 0;
+    DependencyKind kind = DependencyKind::kAfterOk;
+};
+
+struct ElementSpan {
+    Element first = 0;
+    Element last = 0;
+};
+
+// A job is a run of `count` elements addressed by ordinal (0, 1, 2 ...): those below `cursor` have
+// left the run (they are in `tasks`, or ended); the others cost nothing each.
+struct Job {
+    JobId id = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::int32_t priority = 0;
+    bool array = false;
+    bool held = false;
+    bool at_most_once = false;
+    bool ended = false;
+    bool waiting = false;         // for dependencies or its begin time; derived, not durable
+    bool values_per_element = false;
+    bool rest_cancelled = false;  // one CANCELLED on the header stands for the rest of the run
+    std::uint32_t retries_max = 0;
+    std::uint64_t count = 1;
+    std::uint64_t first_sequence = 0;
+    std::uint64_t max_running = 0;
+    std::uint64_t max_failures = 0;
+    std::uint64_t time_limit_ns = 0;
+    std::uint64_t not_before_ns = 0;
+    std::uint64_t submit_ns = 0;
+    std::uint64_t start_ns = 0;
+    std::uint64_t end_ns = 0;
+    std::int32_t exit_code = 0;
+    Resources request;
+    std::string spec;         // serialised JobSpec, as accepted
+    std::string spec_digest;  // its SHA-256, for the audit log
+    std::string name;
+    std::string key;
+    std::string node_name;
+    std::string reason;  // why it was cancelled
+    std::vector<ElementSpan> spans;
+    std::vector<DependencyEdge> after;
+
+    std::uint64_t cursor = 0;
+    IntervalSet ok;
+    IntervalSet failed;
+    IntervalSet cancelled;
+    IntervalSet closed;               // failed for good (lost, poison): the record takes no retry
+    std::map<std::uint64_t, std::uint16_t> failed_attempts;  // of `failed`, where it is not 1
+    IntervalSet held_elements;        // in the run, held one by one
+    std::map<std::uint64_t, Task> tasks;
+    std::set<std::uint64_t> loose;    // ordinals in `tasks`, queued, without a slot
+    std::uint64_t queued_in_slots = 0;
+    std::uint64_t running = 0;        // assigned, running, suspended
+    std::uint64_t held_tasks = 0;
+
+    // What the segment side keeps with a job (not durable); see slot_table.h.
+    std::uint32_t entry = 0xFFFFFFFFU;
+    std::uint64_t payload_offset = 0;
+    std::uint32_t payload_bytes = 0;
+    std::uint32_t payload_slots = 0;
+    bool dirty = false;
+
+    std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
+    std::uint64_t backlog() const {
+        return count - ended_count() - static_cast<std::uint64_t>(tasks.size()) + loose.size();
+    }
+    Element element_of(std::uint64_t ordinal) const;
+    // count when the job has no such element.
+    std::uint64_t ordinal_of(Element element) const;
+    bool ended_element(std::uint64_t ordinal) const {
+        return ok.contains(ordinal) || failed.contains(ordinal) || cancelled.contains(ordinal);
+    }
+    std::uint16_t attempts_of(std::uint64_t failed_ordinal) const {
+        const auto found = failed_attempts.find(failed_ordinal);
+        return found == failed_attempts.end() ? std::uint16_t{1} : found->second;
+    }
+    // The next ordinal that is still in the run and may start, or count.
+    std::uint64_t next_in_run() const;
+};
+
+struct WorkerRecord {
+    WorkerId id;
+    std::string name;
+    bool alive = false;
+    bool dead = false;  // declared dead (not: left politely)
+    std::uint64_t death_leaf = ~std::uint64_t{0};  // its WORKER_DEAD entry
+};
+
+// Where a subject's chain in the audit log stands.
+struct Chain {
+    std::uint64_t next_seq = 0;
+    std::uint64_t last_leaf = ~std::uint64_t{0};
+};
+
+inline constexpr std::size_t kEndedJobsKept = 10'000;
+
+class Model {
+public:
+    // Changes the model as the record says. kDataLoss when it cannot follow from what is known (only
+    // a damaged ledger or a bug can cause that).
+    Status apply(const Record& record);
+
+    Job* find(JobId id);
+    Task* find_task(JobId id, std::uint64_t ordinal);
+    bool ended_ok(JobId id) const { return jobs_ok_.contains(id); }
+    bool ended_not_ok(JobId id) const { return jobs_not_ok_.contains(id); }
+    JobId by_key(std::uint32_t uid, const std::string& key) const;
+
+    std::map<JobId, std::unique_ptr<Job>>& jobs() { return jobs_; }
+    std::map<std::uint64_t, WorkerRecord>& workers() { return workers_; }
+    std::vector<JobId>& dependents(JobId id) { return dependents_[id]; }
+    void forget_dependents(JobId id) { dependents_.erase(id); }
+    // Jobs that ended or changed since the caller last emptied these.
+    std::vector<JobId>& just_ended() { return just_ended_; }
+    std::vector<Job*>& dirty() { return dirty_; }
+    void mark(Job& job);
+    // Notes that a task has a slot now, or none (kNone32). Not durable.
+    void bind_slot(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t slot);
+
+    // Drops the oldest ended jobs beyond kEndedJobsKept; returns those dropped. Not called while
+    // anybody holds a Job pointer.
+    std::vector<std::unique_ptr<Job>> evict_ended();
+
+    std::uint64_t next_job = 1;
+    std::uint64_t next_sequence = 0;
+    std::uint64_t next_leaf = 0;
+    std::uint64_t epoch = 0;
+    std::uint32_t segment_generation = 0;
+    std::uint64_t next_worker_number = 1;
+    std::uint64_t next_worker_incarnation = 1;
+    std::unordered_map<TaskId, Chain, TaskIdHash> task_chains;
+    std::map<std::uint64_t, Chain> worker_chains;  // by incarnation
+    Chain scheduler_chain;
+
+    // A snapshot of all of it, and back.
+    std::string save() const;
+    Status load(std::string_view bytes);
+
+private:
+    Status apply_submitted(const JobSubmitted& record);
+    Status apply_admitted(const Admitted& record);
+    Status apply_moved(const TaskMoved& record);
+    Status apply_ended(const TaskEnded& record);
+    Status apply_job_changed(const JobChanged& record);
+    Status apply_run_cancelled(const RunCancelled& record);
+    Status apply_retried(const TaskRetried& record);
+    void apply_worker(const WorkerChanged& record);
+    void leave_state(Job& job, std::uint64_t ordinal, const Task& task);
+    void enter_state(Job& job, std::uint64_t ordinal, const Task& task);
+    void check_ended(Job& job, std::uint64_t wall_ns);
+    void index_job(Job& job);
+
+    std::map<JobId, std::unique_ptr<Job>> jobs_;
+    std::map<std::uint64_t, WorkerRecord> workers_;  // by incarnation
+    std::unordered_map<JobId, std::vector<JobId>> dependents_;
+    std::map<std::pair<std::uint32_t, std::string>, JobId> keys_;
+    IntervalSet jobs_ok_;
+    IntervalSet jobs_not_ok_;
+    std::deque<JobId> ended_order_;
+    std::vector<JobId> just_ended_;
+    std::vector<Job*> dirty_;
+
+    friend class ModelSnapshot;
+};
+
+// Fills the fields of a Job that follow from its serialised JobSpec. kDataLoss if it does not parse.
+Status parse_spec(Job& job);
+
+}  // namespace reeve::plm

@@ -1,0 +1,128 @@
+#include "plm/core/projection.h"
+
+#include "common/base/clock.h"
+#include "plm/core/batch.h"
+#include "plm/ledger/frame.h"
+
+namespace reeve::plm {
+
+std::string state_word(const Job& job) {
+    if (job.ended) return "ended";
+    if (job.held) return "held";
+    if (job.waiting) return "waiting";
+    return "active";
+}
+
+void Projection::note(Model& model, const Record& record) {
+    std::visit(
+        [&](const auto& r) {
+            using T = std::decay_t<decltype(r)>;
+            if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.insert(r.job);
+            if constexpr (requires { r.job; }) jobs_.insert(r.job);
+            if constexpr (std::is_same_v<T, TaskEnded>) {
+                Job* job = model.find(r.job);
+                if (job == nullptr) return;
+                AttemptRow row;
+                row.job = r.job;
+                row.element = job->element_of(r.ordinal);
+                row.attempt = r.attempt;
+                row.outcome = to_string(r.outcome);
+                row.exit_code = r.exit_code;
+                row.core_dumped = r.core_dumped;
+                row.detail = r.detail;
+                row.submit_ns = job->submit_ns;
+                row.assigned_ns = r.assigned_ns;
+                row.started_ns = r.started_ns;
+                row.ended_ns = r.ended_ns;
+                row.user_us = r.user_us;
+                row.system_us = r.system_us;
+                row.max_rss_bytes = r.max_rss_bytes;
+                row.worker_number = r.worker.number;
+                row.worker_incarnation = r.worker.incarnation;
+                const auto worker = model.workers().find(r.worker.incarnation);
+                if (worker != model.workers().end()) row.worker_name = worker->second.name;
+                row.terminal = r.final;
+                rows_.attempts.push_back(std::move(row));
+            }
+        },
+        record);
+}
+
+HistoryRows Projection::take(Model& model, std::uint64_t seq) {
+    for (const auto id : jobs_) {
+        const Job* job = model.find(id);
+        if (job == nullptr) continue;
+        JobRow row;
+        row.id = id;
+        row.uid = job->uid;
+        row.name = job->name;
+        row.priority = job->priority;
+        row.submit_ns = job->submit_ns;
+        row.start_ns = job->start_ns;
+        row.end_ns = job->end_ns;
+        row.elements = job->count;
+        row.succeeded = job->ok.count();
+        row.failed = job->failed.count();
+        row.cancelled = job->cancelled.count();
+        row.state = state_word(*job);
+        row.reason = job->reason;
+        if (new_jobs_.contains(id)) row.spec = job->spec;
+        rows_.jobs.push_back(std::move(row));
+    }
+    jobs_.clear();
+    new_jobs_.clear();
+    rows_.seq = seq;
+    HistoryRows rows = std::move(rows_);
+    rows_ = HistoryRows{};
+    return rows;
+}
+
+Status replay_frames(Model& model, std::uint64_t seq, std::string_view frames,
+                     std::vector<std::string>* entries, Projection* projection) {
+    FrameReader reader(seq, frames);
+    while (true) {
+        REEVE_TRY_ASSIGN(const auto payload, reader.next());
+        if (!payload) return {};
+        REEVE_TRY_ASSIGN(auto record, decode(*payload));
+        if (auto* audit_entries = std::get_if<AuditEntries>(&record)) {
+            REEVE_TRY(replay_entries(model, *audit_entries));
+            if (entries != nullptr) {
+                for (auto& entry : audit_entries->entries) entries->push_back(std::move(entry));
+            }
+            continue;
+        }
+        if (auto applied = model.apply(record); !applied) {
+            return fail(std::move(applied).error().with("ledger batch " + std::to_string(seq)));
+        }
+        if (projection != nullptr) projection->note(model, record);
+    }
+}
+
+Status catch_up_history(const std::string& ledger_path, Ledger& ledger, std::uint64_t after_seq,
+                        const History::Take& take) {
+    if (ledger.last_seq() <= after_seq) return {};
+    REEVE_TRY_ASSIGN(auto reader, LedgerReader::open(ledger_path));
+    REEVE_TRY_ASSIGN(const auto snapshot, reader->read_snapshot());
+    Model model;
+    if (snapshot.seq != 0) {
+        std::string bytes;
+        for (const auto& part : snapshot.parts) bytes += part;
+        REEVE_TRY(model.load(bytes));
+    }
+    Projection projection;
+    bool wanted = true;
+    return reader->for_each_batch(snapshot.seq, [&](const Batch& batch) -> Status {
+        if (!wanted) return {};
+        const bool fresh = batch.seq > after_seq;
+        REEVE_TRY(replay_frames(model, batch.seq, batch.frames, nullptr,
+                                fresh ? &projection : nullptr));
+        if (fresh) wanted = take(projection.take(model, batch.seq));
+        for (auto* job : model.dirty()) job->dirty = false;
+        model.dirty().clear();
+        model.just_ended().clear();
+        (void)model.evict_ended();
+        return {};
+    });
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,405 @@
+#include "plm/core/slot_table.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "common/base/assert.h"
+#include "common/base/failpoint.h"
+#include "common/shm/job_table.h"
+#include "reeve/v1/reeve.pb.h"
+
+namespace reeve::plm {
+
+using shm::kChunkSlots;
+using shm::kNone32;
+using shm::SlotWord;
+using shm::TaskSlot;
+
+namespace {
+
+void copy_name(char* to, std::size_t size, std::string_view from) {
+    const auto length = std::min(from.size(), size - 1);
+    std::memcpy(to, from.data(), length);
+    std::memset(to + length, 0, size - length);
+}
+
+constexpr std::uint16_t owner_of_state(shm::SlotState state) {
+    if (state == shm::SlotState::kRunning) return shm::kOwnerOrphan;
+    return shm::kOwnerNone;
+}
+
+}  // namespace
+
+SlotTable::SlotTable(shm::Segment& segment)
+    : segment_(segment),
+      heap_(segment),
+      bindings_(segment.config().task_slots),
+      chunks_(segment.layout().chunks),
+      open_chunks_(segment.config().classes),
+      class_chunks_(segment.config().classes, 0),
+      entry_job_(segment.config().jobs, 0),
+      entry_ended_(segment.config().jobs, false),
+      arena_(segment.config().arena_bytes),
+      own_payload_(segment.config().task_slots, false),
+      free_slots_(segment.config().task_slots) {
+    for (auto chunk = segment.layout().chunks; chunk-- > 0;) free_chunks_.push_back(chunk);
+    for (auto id = segment.config().classes; id-- > 0;) free_classes_.push_back(id);
+    for (auto entry = segment.config().jobs; entry-- > 0;) free_entries_.push_back(entry);
+}
+
+std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
+    const ClassKey key{job.uid, job.request, job.node_name};
+    const auto known = classes_.find(key);
+    if (known != classes_.end()) return known->second;
+    if (free_classes_.empty()) {
+        // Take over a class that owns no chunk any more.
+        for (auto at = classes_.begin(); at != classes_.end(); ++at) {
+            if (class_chunks_[at->second] != 0) continue;
+            segment_.task_class(at->second).live.store(0);
+            free_classes_.push_back(at->second);
+            classes_.erase(at);
+            break;
+        }
+        if (free_classes_.empty()) return std::nullopt;
+    }
+    const auto id = free_classes_.back();
+    free_classes_.pop_back();
+    auto& entry = segment_.task_class(id);
+    entry.uid = job.uid;
+    entry.request = job.request;
+    copy_name(entry.node_name, sizeof entry.node_name, job.node_name);
+    entry.live.fetch_add(1, std::memory_order_release);
+    classes_.emplace(key, id);
+    return id;
+}
+
+void SlotTable::note_used(std::uint32_t slot) {
+    auto& chunk = chunks_[slot / kChunkSlots];
+    const auto bit = std::uint64_t{1} << (slot % kChunkSlots);
+    REEVE_ASSERT((chunk.used & bit) == 0);
+    chunk.used |= bit;
+    --free_slots_;
+}
+
+std::optional<std::uint32_t> SlotTable::allocate(std::uint32_t class_id) {
+    auto& open = open_chunks_[class_id];
+    if (open.empty()) {
+        if (free_chunks_.empty()) return std::nullopt;
+        const auto chunk = free_chunks_.back();
+        free_chunks_.pop_back();
+        segment_.chunk_owner(chunk).store(class_id, std::memory_order_seq_cst);
+        heap_.mark_chunk(chunk);
+        open.push_back(chunk);
+        ++class_chunks_[class_id];
+    }
+    const auto chunk = open.back();
+    const auto free_bits = ~chunks_[chunk].used;
+    const auto slot =
+        chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(free_bits));
+    auto& shared = segment_.task(slot);
+    const auto word = shm::load_word(shared);
+    REEVE_ASSERT(word.state() == shm::SlotState::kFree);
+    const auto init =
+        SlotWord::make(word.generation() + 1, 0, shm::kOwnerPlm, shm::SlotState::kInit);
+    if (!move(slot, word, init)) return std::nullopt;
+    note_used(slot);
+    if (chunks_[chunk].used == ~std::uint64_t{0}) open.pop_back();
+    return slot;
+}
+
+bool SlotTable::move(std::uint32_t slot, SlotWord from, SlotWord to) {
+    auto expected = from.raw;
+    if (!segment_.task(slot).word.compare_exchange_strong(expected, to.raw)) return false;
+    bindings_[slot].known = to;
+    return true;
+}
+
+bool SlotTable::ensure_payload(Job& job, std::uint64_t ordinal, TaskSlot& slot) {
+    const bool own = job.values_per_element;
+    if (!own && job.payload_slots > 0) {
+        slot.payload_offset = job.payload_offset;
+        slot.payload_bytes = job.payload_bytes;
+        ++job.payload_slots;
+        return true;
+    }
+    v1::JobSpec spec;
+    if (!spec.ParseFromString(job.spec)) return false;
+    auto& task = *spec.mutable_task();
+    if (own) {
+        auto& variable = *task.add_env();
+        variable.set_name(task.element_variable().empty() ? "REEVE_ENTRY"
+                                                          : task.element_variable());
+        variable.set_value(spec.element_values(static_cast<int>(ordinal)));
+    }
+    const auto bytes = task.SerializeAsString();
+    const auto offset = arena_.allocate(bytes.size());
+    if (!offset) return false;
+    std::memcpy(segment_.arena() + *offset, bytes.data(), bytes.size());
+    slot.payload_offset = *offset;
+    slot.payload_bytes = static_cast<std::uint32_t>(bytes.size());
+    own_payload_[static_cast<std::size_t>(&slot - &segment_.task(0))] = own;
+    if (!own) {
+        job.payload_offset = *offset;
+        job.payload_bytes = slot.payload_bytes;
+        job.payload_slots = 1;
+    }
+    return true;
+}
+
+void SlotTable::free_payload(std::uint32_t slot, Job* job) {
+    const auto& shared = segment_.task(slot);
+    if (own_payload_[slot] || job == nullptr) {
+        if (own_payload_[slot]) arena_.release(shared.payload_offset, shared.payload_bytes);
+        own_payload_[slot] = false;
+        return;
+    }
+    REEVE_ASSERT(job->payload_slots > 0);
+    if (--job->payload_slots == 0) arena_.release(job->payload_offset, job->payload_bytes);
+}
+
+std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal, const Task& task,
+                                                shm::SlotState state) {
+    const auto class_id = class_of(job);
+    if (!class_id) return std::nullopt;
+    const auto slot = allocate(*class_id);
+    if (!slot) return std::nullopt;
+    auto& shared = segment_.task(*slot);
+    const auto init = bindings_[*slot].known;
+    if (!ensure_payload(job, ordinal, shared)) {
+        REEVE_ASSERT(move(*slot, init, SlotWord::make(init.generation(), 0, shm::kOwnerNone,
+                                                      shm::SlotState::kFree)));
+        mark_free(*slot);
+        return std::nullopt;
+    }
+    REEVE_FAILPOINT("plm.init");
+    shared.key.store(heap_key(job.priority, job.first_sequence + ordinal));
+    shared.job = job.id;
+    shared.element = job.element_of(ordinal);
+    shared.class_id = *class_id;
+    shared.flags = job.at_most_once ? shm::kTaskAtMostOnce : 0;
+    shared.intent.store(task.intent);
+    shared.claim.store(0);
+    shared.gpu_mask.store(0);
+    shared.time_limit_ns = job.time_limit_ns;
+    shared.uid = job.uid;
+    shared.submit_wall_ns = job.submit_ns;
+    shared.not_before_wall_ns = job.not_before_ns;
+    shared.holder_number.store(task.worker.number);
+    shared.holder_incarnation.store(task.worker.incarnation);
+    shared.deaths.store(task.deaths);
+    shared.retries_max = job.retries_max;
+    shared.priority = job.priority;
+    shared.assigned_wall_ns.store(task.assigned_ns);
+    shared.started_wall_ns.store(task.started_ns);
+    shared.ended_wall_ns.store(0);
+    shared.pid.store(0);
+    shared.exit_code.store(0);
+    shared.outcome.store(0);
+    shared.core_dumped.store(0);
+    shared.has_digest.store(0);
+    shared.user_us.store(0);
+    shared.system_us.store(0);
+    shared.max_rss_bytes.store(0);
+    std::memset(shared.detail, 0, sizeof shared.detail);
+    auto& binding = bindings_[*slot];
+    binding.job = job.id;
+    binding.ordinal = ordinal;
+    binding.ended_durable = false;
+    const auto word =
+        SlotWord::make(init.generation(), task.attempt, owner_of_state(state), state);
+    // Nobody but us moves a slot out of init.
+    REEVE_ASSERT(move(*slot, init, word));
+    return slot;
+}
+
+void SlotTable::mark_free(std::uint32_t slot) {
+    const auto index = slot / kChunkSlots;
+    auto& chunk = chunks_[index];
+    const auto class_id = segment_.chunk_owner(index).load();
+    const bool was_full = chunk.used == ~std::uint64_t{0};
+    chunk.used &= ~(std::uint64_t{1} << (slot % kChunkSlots));
+    ++free_slots_;
+    bindings_[slot].job = 0;
+    bindings_[slot].ended_durable = false;
+    if (class_id >= open_chunks_.size()) return;
+    auto& open = open_chunks_[class_id];
+    if (chunk.used == 0) {
+        std::erase(open, index);
+        segment_.chunk_owner(index).store(kNone32, std::memory_order_seq_cst);
+        heap_.mark_chunk(index);
+        free_chunks_.push_back(index);
+        --class_chunks_[class_id];
+    } else if (was_full) {
+        open.push_back(index);
+    }
+}
+
+bool SlotTable::release(std::uint32_t slot, SlotWord from, Job* job) {
+    const auto free_word =
+        SlotWord::make(from.generation(), 0, shm::kOwnerNone, shm::SlotState::kFree);
+    free_payload(slot, job);
+    if (!move(slot, from, free_word)) return false;
+    mark_free(slot);
+    return true;
+}
+
+bool SlotTable::swap_out(std::uint32_t slot, Job& job) {
+    const auto word = bindings_[slot].known;
+    const auto init = word.to(shm::SlotState::kInit, shm::kOwnerPlm);
+    if (word.state() != shm::SlotState::kQueued || !move(slot, word, init)) return false;
+    heap_.touch(slot);
+    return release(slot, init, &job);
+}
+
+void SlotTable::touch(std::vector<std::uint32_t>& slots) {
+    std::sort(slots.begin(), slots.end());
+    for (std::size_t at = 0; at < slots.size();) {
+        std::size_t end = at + 1;
+        while (end < slots.size() && slots[end] == slots[end - 1] + 1) ++end;
+        heap_.touch_range(slots[at], static_cast<std::uint32_t>(end - at));
+        at = end;
+    }
+    slots.clear();
+}
+
+std::vector<std::uint32_t> SlotTable::swap_candidates(std::uint64_t key) {
+    std::uint64_t worst_best = key;
+    std::uint32_t worst_chunk = kNone32;
+    for (std::uint32_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+        std::uint64_t best = ~std::uint64_t{0};
+        bool movable = chunks_[chunk].used != 0;
+        for (auto bits = chunks_[chunk].used; movable && bits != 0; bits &= bits - 1) {
+            const auto slot =
+                chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits));
+            auto& shared = segment_.task(slot);
+            movable = shm::load_word(shared).state() == shm::SlotState::kQueued;
+            best = std::min(best, shared.key.load());
+        }
+        if (!movable || best <= worst_best) continue;
+        worst_best = best;
+        worst_chunk = chunk;
+    }
+    std::vector<std::uint32_t> slots;
+    if (worst_chunk == kNone32) return slots;
+    for (auto bits = chunks_[worst_chunk].used; bits != 0; bits &= bits - 1) {
+        slots.push_back(worst_chunk * kChunkSlots +
+                        static_cast<std::uint32_t>(std::countr_zero(bits)));
+    }
+    return slots;
+}
+
+std::uint32_t SlotTable::take_entry(Model& model) {
+    while (free_entries_.empty() && !ended_entries_.empty()) {
+        const auto entry = ended_entries_.front();
+        ended_entries_.pop_front();
+        if (!entry_ended_[entry]) continue;  // its job was retried
+        if (Job* previous = model.find(entry_job_[entry])) previous->entry = kNone32;
+        entry_ended_[entry] = false;
+        free_entries_.push_back(entry);
+    }
+    if (free_entries_.empty()) return kNone32;
+    const auto entry = free_entries_.back();
+    free_entries_.pop_back();
+    return entry;
+}
+
+void SlotTable::write_entry(Job& job, Model& model) {
+    if (job.entry == kNone32) job.entry = take_entry(model);
+    if (job.entry == kNone32) return;
+    entry_job_[job.entry] = job.id;
+    auto& entry = segment_.job(job.entry);
+    shm::JobRecord fresh;
+    fresh.state = job.ended          ? shm::JobState::kEnded
+                  : job.held         ? shm::JobState::kHeld
+                  : job.waiting      ? shm::JobState::kWaiting
+                                     : shm::JobState::kActive;
+    fresh.job = job.id;
+    fresh.elements = job.count;
+    fresh.backlog = job.backlog();
+    fresh.held = job.held_tasks + job.held_elements.count();
+    fresh.queued = job.queued_in_slots;
+    fresh.running = job.running;
+    fresh.succeeded = job.ok.count();
+    fresh.failed = job.failed.count();
+    fresh.cancelled = job.cancelled.count();
+    fresh.submit_wall_ns = job.submit_ns;
+    fresh.start_wall_ns = job.start_ns;
+    fresh.end_wall_ns = job.end_ns;
+    fresh.request = job.request;
+    fresh.dependency_count = static_cast<std::uint32_t>(job.after.size());
+    for (std::size_t i = 0; i < job.after.size() && i < shm::kJobDependenciesShown; ++i) {
+        fresh.dependencies[i] = job.after[i].job;
+    }
+    fresh.uid = job.uid;
+    fresh.priority = job.priority;
+    fresh.exit_code = job.exit_code;
+    fresh.time_limit_ns = job.time_limit_ns;
+    fresh.not_before_wall_ns = job.not_before_ns;
+    copy_name(fresh.name, sizeof fresh.name, job.name);
+    shm::write_job(entry, fresh);
+    if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
+    entry_ended_[job.entry] = job.ended;
+}
+
+void SlotTable::clear_entries() {
+    for (std::uint32_t entry = 0; entry < segment_.config().jobs; ++entry) {
+        shm::write_job(segment_.job(entry), shm::JobRecord{});
+    }
+}
+
+void SlotTable::drop_entry(Job& job) {
+    if (job.entry == kNone32) return;
+    shm::write_job(segment_.job(job.entry), shm::JobRecord{});
+    entry_ended_[job.entry] = false;
+    entry_job_[job.entry] = 0;
+    std::erase(ended_entries_, job.entry);
+    free_entries_.push_back(job.entry);
+    job.entry = kNone32;
+}
+
+void SlotTable::attach() {
+    free_chunks_.clear();
+    free_classes_.clear();
+    for (auto id = segment_.config().classes; id-- > 0;) {
+        const auto& entry = segment_.task_class(id);
+        if (entry.live.load() == 0) {
+            free_classes_.push_back(id);
+            continue;
+        }
+        const std::string node(entry.node_name,
+                               strnlen(entry.node_name, sizeof entry.node_name));
+        classes_.emplace(ClassKey{entry.uid, entry.request, node}, id);
+    }
+}
+
+void SlotTable::adopt(std::uint32_t slot, Job* job, std::uint64_t ordinal, SlotWord known) {
+    note_used(slot);
+    auto& binding = bindings_[slot];
+    binding.job = job == nullptr ? 0 : job->id;
+    binding.ordinal = ordinal;
+    binding.known = known;
+    const auto& shared = segment_.task(slot);
+    own_payload_[slot] = job == nullptr || job->values_per_element;
+    if (job != nullptr && !job->values_per_element && job->payload_slots++ > 0) return;
+    if (!arena_.reserve(shared.payload_offset, shared.payload_bytes)) own_payload_[slot] = false;
+    if (job == nullptr || job->values_per_element) return;
+    job->payload_offset = shared.payload_offset;
+    job->payload_bytes = shared.payload_bytes;
+}
+
+void SlotTable::finish_attach() {
+    for (std::uint32_t chunk = segment_.layout().chunks; chunk-- > 0;) {
+        auto& owner = segment_.chunk_owner(chunk);
+        const auto class_id = owner.load();
+        if (chunks_[chunk].used == 0 || class_id >= open_chunks_.size()) {
+            owner.store(kNone32, std::memory_order_seq_cst);
+            free_chunks_.push_back(chunk);
+            continue;
+        }
+        ++class_chunks_[class_id];
+        if (chunks_[chunk].used != ~std::uint64_t{0}) open_chunks_[class_id].push_back(chunk);
+    }
+}
+
+}  // namespace reeve::plm

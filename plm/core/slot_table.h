@@ -1,0 +1,124 @@
+// SlotTable is the PLM's side of the segment: it allocates and frees slots, owns chunks, classes,
+// payloads and job entries, and remembers for each slot the last word the record knows.
+//
+// Everything here but the segment itself is private memory that a restarted PLM rebuilds. The PLM is
+// the only allocator; free -> init is still one CAS, so a second PLM (which the state lock forbids)
+// could not corrupt it silently. Not thread-safe: the core thread owns it.
+//
+// INVARIANT 1  a chunk's owner changes only while all its slots are free (SHM.md C1).
+// INVARIANT 2  a slot is freed only when its ending is durable and its claim is clear.
+// Death        killed after free -> init: the next PLM frees `init` slots. Killed after init ->
+//              queued, before the touch: the restart touches every bound slot.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/shm/layout.h"
+#include "common/shm/segment.h"
+#include "common/shm/task_heap.h"
+#include "plm/core/arena.h"
+#include "plm/core/model.h"
+
+namespace reeve::plm {
+
+inline constexpr int kSequenceBits = 44;
+inline constexpr std::int32_t kPriorityMax = 500'000;
+
+// Smaller starts first: priority (higher first), then submission order.
+inline std::uint64_t heap_key(std::int32_t priority, std::uint64_t sequence) {
+    const auto biased = static_cast<std::uint64_t>(priority + (1 << 19)) & 0xFFFFFU;
+    return ((~biased & 0xFFFFFU) << kSequenceBits) |
+           (sequence & ((std::uint64_t{1} << kSequenceBits) - 1));
+}
+
+// What the record knows of one slot.
+struct Binding {
+    JobId job = 0;  // 0: not bound
+    std::uint64_t ordinal = 0;
+    shm::SlotWord known;
+    bool ended_durable = false;  // only waits to be freed
+};
+
+class SlotTable {
+public:
+    explicit SlotTable(shm::Segment& segment);
+
+    shm::Segment& segment() { return segment_; }
+    shm::TaskHeap& heap() { return heap_; }
+    Binding& binding(std::uint32_t slot) { return bindings_[slot]; }
+    std::uint32_t free_slots() const { return free_slots_; }
+    std::uint32_t bound_slots() const { return segment_.config().task_slots - free_slots_; }
+
+    // Fills a free slot with the task and publishes it as queued (or held, or as an orphan's
+    // attempt). The caller touches the heap afterwards (touch()). nullopt: no room now.
+    std::optional<std::uint32_t> publish(Job& job, std::uint64_t ordinal, const Task& task,
+                                         shm::SlotState state);
+    // Adopts a slot found in a reused segment; the binding's known word is the caller's.
+    // job is nullptr for a leftover whose task the record no longer has.
+    void adopt(std::uint32_t slot, Job* job, std::uint64_t ordinal, shm::SlotWord known);
+    // Gives a slot back. Its word must be `from` (ended, init, or queued/held when swapped out).
+    bool release(std::uint32_t slot, shm::SlotWord from, Job* job);
+    // Removes a queued task from its slot, to make room. False when the scheduler was faster.
+    bool swap_out(std::uint32_t slot, Job& job);
+
+    // One CAS of the PLM; on success known follows. False: somebody else moved it first.
+    bool move(std::uint32_t slot, shm::SlotWord from, shm::SlotWord to);
+    void touch(std::vector<std::uint32_t>& slots);  // sorts, climbs shared ancestors once
+
+    // Job entries for readers of the segment.
+    void write_entry(Job& job, Model& model);
+    void clear_entries();
+    void drop_entry(Job& job);  // the job leaves memory
+
+    // Chunks whose slots are all queued or free, the least important first: their queued slots are
+    // what swap-out may take to make room for `key`. Empty when nothing is worse.
+    std::vector<std::uint32_t> swap_candidates(std::uint64_t key);
+
+    // Rebuilds private state from the segment (a PLM restart): call once, before adopt().
+    void attach();
+    void finish_attach();  // after the last adopt(): unused chunks are free again
+
+private:
+    struct ClassKey {
+        std::uint32_t uid;
+        Resources request;
+        std::string node_name;
+        auto operator<=>(const ClassKey&) const = default;
+    };
+    struct Chunk {
+        std::uint64_t used = 0;  // bit per slot
+    };
+
+    std::optional<std::uint32_t> class_of(Job& job);
+    std::optional<std::uint32_t> allocate(std::uint32_t class_id);
+    bool ensure_payload(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
+    void free_payload(std::uint32_t slot, Job* job);
+    void mark_free(std::uint32_t slot);
+    void note_used(std::uint32_t slot);
+    std::uint32_t take_entry(Model& model);
+
+    shm::Segment& segment_;
+    shm::TaskHeap heap_;
+    std::vector<Binding> bindings_;
+    std::vector<Chunk> chunks_;
+    std::vector<std::uint32_t> free_chunks_;
+    std::vector<std::vector<std::uint32_t>> open_chunks_;  // per class: chunks with a free slot
+    std::vector<std::uint32_t> class_chunks_;              // per class: chunks it owns
+    std::map<ClassKey, std::uint32_t> classes_;
+    std::vector<std::uint32_t> free_classes_;
+    std::vector<std::uint32_t> free_entries_;
+    std::vector<JobId> entry_job_;
+    std::vector<bool> entry_ended_;
+    std::deque<std::uint32_t> ended_entries_;  // oldest first
+    Arena arena_;
+    std::vector<bool> own_payload_;  // per slot: the payload is the slot's own, not its job's
+    std::uint32_t free_slots_ = 0;
+};
+
+}  // namespace reeve::plm

@@ -1,0 +1,249 @@
+// Model::save and Model::load: the whole model as bytes, for the ledger's snapshots.
+
+#include <algorithm>
+
+#include "common/base/bytes.h"
+#include "plm/core/model.h"
+
+namespace reeve::plm {
+namespace {
+
+constexpr std::uint32_t kSnapshotVersion = 1;
+
+void put_set(ByteWriter& out, const IntervalSet& set) {
+    out.put(static_cast<std::uint64_t>(set.ranges().size()));
+    for (const auto& [first, last] : set.ranges()) {
+        out.put(first);
+        out.put(last);
+    }
+}
+
+void get_set(ByteReader& in, IntervalSet& set) {
+    const auto count = in.get<std::uint64_t>();
+    for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
+        const auto first = in.get<std::uint64_t>();
+        const auto last = in.get<std::uint64_t>();
+        if (in.ok() && first <= last) set.add(first, last);
+    }
+}
+
+void put_chain(ByteWriter& out, const Chain& chain) {
+    out.put(chain.next_seq);
+    out.put(chain.last_leaf);
+}
+
+Chain get_chain(ByteReader& in) {
+    Chain chain;
+    chain.next_seq = in.get<std::uint64_t>();
+    chain.last_leaf = in.get<std::uint64_t>();
+    return chain;
+}
+
+void put_task(ByteWriter& out, const Task& task) {
+    out.put(task.state);
+    out.put(task.attempt);
+    out.put(task.retries_used);
+    out.put(task.deaths);
+    out.put(task.intent);
+    out.put(task.worker.number);
+    out.put(task.worker.incarnation);
+    out.put(task.assigned_ns);
+    out.put(task.started_ns);
+}
+
+Task get_task(ByteReader& in) {
+    Task task;
+    task.state = in.get<SlotState>();
+    task.attempt = in.get<std::uint16_t>();
+    task.retries_used = in.get<std::uint32_t>();
+    task.deaths = in.get<std::uint32_t>();
+    task.intent = in.get<std::uint32_t>();
+    task.worker.number = in.get<std::uint64_t>();
+    task.worker.incarnation = in.get<std::uint64_t>();
+    task.assigned_ns = in.get<std::uint64_t>();
+    task.started_ns = in.get<std::uint64_t>();
+    return task;
+}
+
+void put_job(ByteWriter& out, const Job& job) {
+    out.put(job.id);
+    out.put(job.uid);
+    out.put(job.gid);
+    out.put(job.submit_ns);
+    out.put(job.first_sequence);
+    out.put_bytes(job.spec);
+    out.put(job.priority);
+    out.put(static_cast<std::uint8_t>((job.held ? 1 : 0) | (job.ended ? 2 : 0) |
+                                      (job.rest_cancelled ? 4 : 0)));
+    out.put(job.time_limit_ns);
+    out.put(job.start_ns);
+    out.put(job.end_ns);
+    out.put(job.exit_code);
+    out.put_bytes(job.reason);
+    out.put(job.cursor);
+    put_set(out, job.ok);
+    put_set(out, job.failed);
+    put_set(out, job.cancelled);
+    put_set(out, job.held_elements);
+    put_set(out, job.closed);
+    out.put(static_cast<std::uint64_t>(job.failed_attempts.size()));
+    for (const auto& [ordinal, attempt] : job.failed_attempts) {
+        out.put(ordinal);
+        out.put(attempt);
+    }
+    out.put(static_cast<std::uint64_t>(job.tasks.size()));
+    for (const auto& [ordinal, task] : job.tasks) {
+        out.put(ordinal);
+        put_task(out, task);
+    }
+}
+
+}  // namespace
+
+class ModelSnapshot {
+public:
+    static Status load_job(Model& model, ByteReader& in) {
+        auto job = std::make_unique<Job>();
+        job->id = in.get<std::uint64_t>();
+        job->uid = in.get<std::uint32_t>();
+        job->gid = in.get<std::uint32_t>();
+        job->submit_ns = in.get<std::uint64_t>();
+        job->first_sequence = in.get<std::uint64_t>();
+        job->spec = in.get_bytes();
+        REEVE_TRY(parse_spec(*job));
+        job->priority = in.get<std::int32_t>();
+        const auto flags = in.get<std::uint8_t>();
+        job->held = (flags & 1) != 0;
+        job->ended = (flags & 2) != 0;
+        job->rest_cancelled = (flags & 4) != 0;
+        job->time_limit_ns = in.get<std::uint64_t>();
+        job->start_ns = in.get<std::uint64_t>();
+        job->end_ns = in.get<std::uint64_t>();
+        job->exit_code = in.get<std::int32_t>();
+        job->reason = in.get_bytes();
+        job->cursor = in.get<std::uint64_t>();
+        get_set(in, job->ok);
+        get_set(in, job->failed);
+        get_set(in, job->cancelled);
+        get_set(in, job->held_elements);
+        get_set(in, job->closed);
+        const auto failed = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < failed && in.ok(); ++i) {
+            const auto ordinal = in.get<std::uint64_t>();
+            job->failed_attempts[ordinal] = in.get<std::uint16_t>();
+        }
+        const auto tasks = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < tasks && in.ok(); ++i) {
+            const auto ordinal = in.get<std::uint64_t>();
+            auto [at, fresh] = job->tasks.try_emplace(ordinal, get_task(in));
+            if (fresh) model.enter_state(*job, ordinal, at->second);
+        }
+        if (!in.ok()) return fail(ErrorCode::kDataLoss, "ledger snapshot is cut short");
+        model.index_job(*job);
+        model.mark(*job);
+        const auto id = job->id;
+        model.jobs_.emplace(id, std::move(job));
+        return {};
+    }
+
+    static void save_rest(const Model& model, ByteWriter& out) {
+        put_set(out, model.jobs_ok_);
+        put_set(out, model.jobs_not_ok_);
+        out.put(static_cast<std::uint64_t>(model.ended_order_.size()));
+        for (const auto id : model.ended_order_) out.put(id);
+        out.put(static_cast<std::uint64_t>(model.workers_.size()));
+        for (const auto& [incarnation, worker] : model.workers_) {
+            out.put(worker.id.number);
+            out.put(incarnation);
+            out.put_bytes(worker.name);
+            out.put(static_cast<std::uint8_t>((worker.alive ? 1 : 0) | (worker.dead ? 2 : 0)));
+            out.put(worker.death_leaf);
+        }
+    }
+
+    static void load_rest(Model& model, ByteReader& in) {
+        get_set(in, model.jobs_ok_);
+        get_set(in, model.jobs_not_ok_);
+        const auto ended = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < ended && in.ok(); ++i) {
+            model.ended_order_.push_back(in.get<std::uint64_t>());
+        }
+        const auto workers = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < workers && in.ok(); ++i) {
+            WorkerRecord worker;
+            worker.id.number = in.get<std::uint64_t>();
+            worker.id.incarnation = in.get<std::uint64_t>();
+            worker.name = in.get_bytes();
+            const auto flags = in.get<std::uint8_t>();
+            worker.alive = (flags & 1) != 0;
+            worker.dead = (flags & 2) != 0;
+            worker.death_leaf = in.get<std::uint64_t>();
+            model.workers_[worker.id.incarnation] = worker;
+        }
+    }
+};
+
+std::string Model::save() const {
+    std::string bytes;
+    ByteWriter out(bytes);
+    out.put(kSnapshotVersion);
+    out.put(next_job);
+    out.put(next_sequence);
+    out.put(next_leaf);
+    out.put(epoch);
+    out.put(segment_generation);
+    out.put(next_worker_number);
+    out.put(next_worker_incarnation);
+    ModelSnapshot::save_rest(*this, out);
+    out.put(static_cast<std::uint64_t>(jobs_.size()));
+    for (const auto& [id, job] : jobs_) put_job(out, *job);
+    out.put(static_cast<std::uint64_t>(task_chains.size()));
+    for (const auto& [task, chain] : task_chains) {
+        out.put(task.job);
+        out.put(task.element);
+        put_chain(out, chain);
+    }
+    out.put(static_cast<std::uint64_t>(worker_chains.size()));
+    for (const auto& [incarnation, chain] : worker_chains) {
+        out.put(incarnation);
+        put_chain(out, chain);
+    }
+    put_chain(out, scheduler_chain);
+    return bytes;
+}
+
+Status Model::load(std::string_view bytes) {
+    ByteReader in(bytes);
+    if (in.get<std::uint32_t>() != kSnapshotVersion) {
+        return fail(ErrorCode::kDataLoss, "ledger snapshot of an unknown version");
+    }
+    next_job = in.get<std::uint64_t>();
+    next_sequence = in.get<std::uint64_t>();
+    next_leaf = in.get<std::uint64_t>();
+    epoch = in.get<std::uint64_t>();
+    segment_generation = in.get<std::uint32_t>();
+    next_worker_number = in.get<std::uint64_t>();
+    next_worker_incarnation = in.get<std::uint64_t>();
+    ModelSnapshot::load_rest(*this, in);
+    const auto jobs = in.get<std::uint64_t>();
+    for (std::uint64_t i = 0; i < jobs && in.ok(); ++i) {
+        REEVE_TRY(ModelSnapshot::load_job(*this, in));
+    }
+    const auto chains = in.get<std::uint64_t>();
+    for (std::uint64_t i = 0; i < chains && in.ok(); ++i) {
+        TaskId task;
+        task.job = in.get<std::uint64_t>();
+        task.element = in.get<std::uint64_t>();
+        task_chains[task] = get_chain(in);
+    }
+    const auto workers = in.get<std::uint64_t>();
+    for (std::uint64_t i = 0; i < workers && in.ok(); ++i) {
+        const auto incarnation = in.get<std::uint64_t>();
+        worker_chains[incarnation] = get_chain(in);
+    }
+    scheduler_chain = get_chain(in);
+    if (!in.ok() || !in.at_end()) return fail(ErrorCode::kDataLoss, "ledger snapshot is damaged");
+    return {};
+}
+
+}  // namespace reeve::plm

@@ -1,0 +1,28 @@
+// The PLM (process lifecycle manager) as a process: client-facing gRPC server, task ids, durable
+// record, delivery of results. See plm/core/core.h for its one thread of decisions.
+#pragma once
+
+#include <cstdint>
+
+#include "common/process/cell.h"
+#include "common/shm/layout.h"
+
+namespace reeve::plm {
+
+struct PlmOptions {
+    shm::SegmentConfig segment;                    // used when a new segment is made
+    bool durable = true;                           // false: --durability async
+    std::uint64_t checkpoint_interval_ms = 250;    // audit log
+    std::uint64_t snapshot_bytes = 64ULL << 20;    // ledger bytes between snapshots, at least
+    std::uint32_t deaths_max = 5;
+};
+
+}  // namespace reeve::plm
+
+namespace reeve {
+
+// Runs until SIGTERM or SIGINT. Exit codes: 0 asked to stop; 5 another PLM holds the state
+// directory; 7 the ledger, audit log or segment could not be opened (the reason is logged).
+int plm_main(const Cell& cell, const plm::PlmOptions& options);
+
+}  // namespace reeve

@@ -1,0 +1,81 @@
+// The live ports of scheduler/core: QueueView over the chunk heaps, WorkerIndex over the worker slots.
+//
+// Not thread-safe; one scheduler per segment. What is written to shared memory here: `used`,
+// `gpu_used_mask` and `rank_key` of worker slots. CapacityTree is a private index beside them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/shm/class_index.h"
+#include "common/shm/ring.h"
+#include "common/shm/segment.h"
+#include "common/shm/worker_heap.h"
+#include "scheduler/core/capacity_tree.h"
+#include "scheduler/core/ports.h"
+
+namespace reeve::sched {
+
+class LiveQueue {
+public:
+    explicit LiveQueue(shm::Segment& segment);
+
+    std::optional<ClassHead> best_head();
+    std::optional<ClassHead> peek(ClassRef cls);
+    // A task somebody wants cancelled or held is not claimed; its class rests until rested().
+    bool claim(const ClassHead& head);
+    void park(ClassRef cls) { index_.park(cls); }
+    void unpark(ClassRef cls) { index_.unpark(cls); }
+    const ClassShape& shape(ClassRef cls) const { return shapes_[cls]; }
+
+    const shm::Claimed& last_claim() const { return last_claim_; }
+    shm::ClassIndex& index() { return index_; }
+    // Classes whose shape is not as it was when last looked at; each is told once.
+    std::vector<ClassRef> take_changed();
+    // Lets classes that rested for a wanted task be looked at again; true if there were any.
+    bool wake_rested();
+    const std::string& node_name(std::uint64_t constraint) const { return names_[constraint]; }
+
+private:
+    void refresh_shape(ClassRef cls);
+
+    shm::Segment& segment_;
+    shm::ClassIndex index_;
+    std::vector<ClassShape> shapes_;
+    std::vector<std::string> names_{""};  // by constraint id; 0 means none
+    std::vector<ClassRef> changed_;
+    std::vector<ClassRef> rested_;
+    shm::Claimed last_claim_;
+};
+
+class LiveWorkers {
+public:
+    LiveWorkers(shm::Segment& segment, const LiveQueue& queue);
+
+    WorkerRef find(const ClassShape& shape);
+    bool fits_on(WorkerRef worker, const ClassShape& shape) const;
+    std::optional<Grant> claim(WorkerRef worker, const Resources& request);
+    void release(WorkerRef worker, const Resources& request, const Grant& grant);
+    Resources free_of(WorkerRef worker) const { return tree_.free_of(worker); }
+
+    // Takes over what the slots say is used on a worker, and whether it takes new work.
+    void set_used(WorkerRef worker, const Resources& used, std::uint64_t gpu_mask);
+    // Looks at the worker's state again; true when it opened (joined, undrained, ring has room).
+    bool refresh(WorkerRef worker);
+    std::uint32_t size() const { return segment_.config().workers; }
+
+private:
+    void publish(WorkerRef worker);
+
+    shm::Segment& segment_;
+    const LiveQueue& queue_;
+    shm::WorkerHeap heap_;
+    CapacityTree tree_;
+};
+
+static_assert(QueueView<LiveQueue>);
+static_assert(WorkerIndex<LiveWorkers>);
+
+}  // namespace reeve::sched

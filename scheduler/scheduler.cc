@@ -1,0 +1,310 @@
+#include "scheduler/scheduler.h"
+
+#include <bit>
+#include <utility>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/log/log.h"
+#include "common/role/role.h"
+#include "common/shm/transitions.h"
+#include "common/shm/wake.h"
+#include "scheduler/core/placement.h"
+#include "scheduler/live_ports.h"
+
+namespace reeve {
+namespace {
+
+using shm::SlotState;
+using shm::SlotWord;
+
+constexpr std::size_t kPlacePerRound = 1'024;
+constexpr std::uint64_t kRescanNs = 50 * kMillisecond;
+constexpr std::uint64_t kReconcileNs = kSecond;
+
+bool is_placed(SlotWord word) {
+    return word.owned_by_worker() &&
+           (word.state() == SlotState::kAssigned || word.state() == SlotState::kRunning ||
+            word.state() == SlotState::kSuspended || word.state() == SlotState::kEnding);
+}
+
+class Scheduler {
+public:
+    explicit Scheduler(shm::Segment& segment)
+        : segment_(segment),
+          self_(segment.participant(shm::kParticipantScheduler)),
+          events_(shm::event_ring(segment, shm::kEventRingScheduler)),
+          queue_(segment),
+          workers_(segment, queue_),
+          core_(queue_, workers_),
+          seen_(segment.config().workers) {
+        take_over();
+    }
+
+    // Until asked to stop or the segment is retired.
+    void run() {
+        while (!stop_wanted() && !segment_.retired()) {
+            const auto now = boot_ns();
+            self_.heartbeat_ns.store(now, std::memory_order_relaxed);
+            bool work = drain_completions();
+            look_at_workers();
+            if (now - last_rescan_ns_ >= kRescanNs) {
+                last_rescan_ns_ = now;
+                queue_.index().rescan();
+            }
+            if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
+            work = queue_.wake_rested() || work;
+            work = place() > 0 || work;
+            wake_others();
+            if (!work) sleep();
+        }
+    }
+
+private:
+    struct Seen {
+        std::uint64_t incarnation = 0;
+        shm::WorkerState state = shm::WorkerState::kFree;
+    };
+
+    // A new scheduler in an old segment: claims of the dead one go back, uses are counted again.
+    void take_over() {
+        std::vector<Resources> used(segment_.config().workers);
+        std::vector<std::uint64_t> gpus(segment_.config().workers, 0);
+        for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
+            auto& slot = segment_.task(i);
+            const auto word = shm::load_word(slot);
+            if (word.state() == SlotState::kClaimed && word.owner() == shm::kOwnerScheduler) {
+                slot.claim.store(0);
+                auto expected = word.raw;
+                slot.word.compare_exchange_strong(
+                    expected, word.to(SlotState::kQueued, shm::kOwnerNone).raw);
+                queue_.index().heap().touch(i);
+            } else if (is_placed(word) && word.worker_slot() < used.size()) {
+                count_use(i, word, used, gpus);
+                if (word.state() == SlotState::kAssigned) announce(i, word);
+            } else if (slot.claim.load() != 0) {
+                slot.claim.store(0);
+            }
+        }
+        for (std::uint32_t i = 0; i < used.size(); ++i) {
+            const auto& worker = segment_.worker(i);
+            seen_[i] = Seen{worker.incarnation.load(), worker.state.load()};
+            workers_.set_used(i, used[i], gpus[i]);
+        }
+        shm::wake(segment_.participant(shm::kParticipantPlm).wake);
+    }
+
+    void count_use(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
+                   std::vector<std::uint64_t>& gpus) {
+        auto& slot = segment_.task(index);
+        if (slot.class_id >= segment_.config().classes) return;
+        used[word.worker_slot()] += segment_.task_class(slot.class_id).request;
+        gpus[word.worker_slot()] |= slot.gpu_mask.load();
+        slot.claim.store(word.worker_slot() + 1);
+    }
+
+    // Our predecessor may have died between the CAS and either ring.
+    void announce(std::uint32_t index, SlotWord word) {
+        const auto& slot = segment_.task(index);
+        push_event(shm::EventKind::kObserved, index, word, word, slot.assigned_wall_ns.load());
+        (void)shm::dispatch_ring(segment_, word.worker_slot())
+            .try_push(shm::SlotHint{word.raw, index, 0});
+        shm::wake(segment_.worker(word.worker_slot()).agent.wake);
+    }
+
+    void push_event(shm::EventKind kind, std::uint32_t index, SlotWord from, SlotWord to,
+                    std::uint64_t wall) {
+        const auto& slot = segment_.task(index);
+        shm::Event event;
+        event.kind = kind;
+        event.slot = index;
+        event.old_word = from.raw;
+        event.new_word = to.raw;
+        event.job = slot.job;
+        event.element = slot.element;
+        event.wall_ns = wall;
+        event.worker_number = slot.holder_number.load();
+        event.worker_incarnation = slot.holder_incarnation.load();
+        event.worker_slot = to.owned_by_worker() ? to.worker_slot() : shm::kNone32;
+        if (!events_.try_push(event)) segment_.header().sweep_requested.fetch_add(1);
+    }
+
+    // Gives a claim back once its task is no longer held by that worker.
+    bool release(std::uint32_t index) {
+        if (!segment_.valid_slot(index)) return false;
+        auto& slot = segment_.task(index);
+        const auto claim = slot.claim.load();
+        if (claim == 0 || claim > segment_.config().workers) return false;
+        const auto worker = claim - 1;
+        const auto word = shm::load_word(slot);
+        if (is_placed(word) && word.worker_slot() == worker) return false;
+        if (slot.class_id < segment_.config().classes) {
+            workers_.release(worker, segment_.task_class(slot.class_id).request,
+                             sched::Grant{slot.gpu_mask.load()});
+        }
+        slot.gpu_mask.store(0);
+        slot.claim.store(0);
+        core_.worker_freed(worker);
+        plm_to_wake_ = true;
+        return true;
+    }
+
+    bool drain_completions() {
+        bool any = false;
+        for (std::uint32_t i = 0; i < segment_.config().workers; ++i) {
+            if (seen_[i].state == shm::WorkerState::kFree) continue;
+            auto ring = shm::completion_ring(segment_, i);
+            while (const auto hint = ring.pop()) any = release(hint->slot) || any;
+        }
+        return any;
+    }
+
+    // Workers that joined, left, drained or died since we last looked.
+    void look_at_workers() {
+        for (std::uint32_t i = 0; i < segment_.config().workers; ++i) {
+            const auto& worker = segment_.worker(i);
+            const Seen now{worker.incarnation.load(), worker.state.load()};
+            if (now.state == seen_[i].state && now.incarnation == seen_[i].incarnation) {
+                if (now.state == shm::WorkerState::kAlive && workers_.refresh(i)) {
+                    core_.worker_freed(i);
+                }
+                continue;
+            }
+            if (now.incarnation != seen_[i].incarnation ||
+                seen_[i].state == shm::WorkerState::kJoining) {
+                recount(i);
+            }
+            seen_[i] = now;
+            workers_.refresh(i);
+            if (now.state == shm::WorkerState::kAlive) core_.worker_freed(i);
+        }
+    }
+
+    // What the slots say this worker slot's present owner holds (it may have adopted attempts).
+    void recount(std::uint32_t worker) {
+        std::vector<Resources> used(segment_.config().workers);
+        std::vector<std::uint64_t> gpus(segment_.config().workers, 0);
+        for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
+            auto& slot = segment_.task(i);
+            const auto word = shm::load_word(slot);
+            if (is_placed(word) && word.worker_slot() == worker) {
+                count_use(i, word, used, gpus);
+            } else if (slot.claim.load() == worker + 1) {
+                slot.claim.store(0);
+                plm_to_wake_ = true;
+            }
+        }
+        workers_.set_used(worker, used[worker], gpus[worker]);
+    }
+
+    // Once a second: claims whose completion hint was lost with its writer; nodes somebody damaged.
+    void reconcile(std::uint64_t now) {
+        last_reconcile_ns_ = now;
+        for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
+            if (segment_.task(i).claim.load(std::memory_order_relaxed) != 0) (void)release(i);
+        }
+        const auto healed = queue_.index().heap().heal();
+        if (healed != 0) {
+            segment_.header().healed_nodes.fetch_add(healed, std::memory_order_relaxed);
+            log::warn("heap nodes were wrong and have been healed", {{"nodes", healed}});
+        }
+    }
+
+    std::size_t place() {
+        for (const auto cls : queue_.take_changed()) core_.class_changed(cls);
+        // Without room for its event no assignment is made: endings need the ring more.
+        const auto room = events_.capacity() - events_.size();
+        const auto limit = std::min<std::size_t>(kPlacePerRound, room > 64 ? room - 64 : 0);
+        return core_.place(limit, [this](const sched::Placement& placement) { assign(placement); });
+    }
+
+    void assign(const sched::Placement& placement) {
+        const auto& claimed = queue_.last_claim();
+        REEVE_FAILPOINT("scheduler.after_claim");
+        auto& slot = segment_.task(placement.task);
+        const auto& worker = segment_.worker(placement.worker);
+        const auto now = wall_ns();
+        slot.holder_number.store(worker.number.load());
+        slot.holder_incarnation.store(worker.incarnation.load());
+        slot.assigned_wall_ns.store(now);
+        slot.started_wall_ns.store(0);
+        slot.gpu_mask.store(placement.grant.gpu_mask);
+        slot.claim.store(placement.worker + 1);
+        const auto owner = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + placement.worker);
+        const auto assigned = claimed.claimed.next_attempt(SlotState::kAssigned, owner);
+        REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, claimed.claimed, assigned));
+        auto expected = claimed.claimed.raw;
+        if (!slot.word.compare_exchange_strong(expected, assigned.raw)) {
+            // The register took it: it believes us dead. What it says goes.
+            slot.claim.store(0);
+            workers_.release(placement.worker, placement.request, placement.grant);
+            segment_.header().fenced_reports.fetch_add(1, std::memory_order_relaxed);
+            return;
+        }
+        REEVE_FAILPOINT("scheduler.after_assign");
+        push_event(shm::EventKind::kMoved, placement.task, claimed.queued, assigned, now);
+        REEVE_FAILPOINT("scheduler.after_event");
+        (void)shm::dispatch_ring(segment_, placement.worker)
+            .try_push(shm::SlotHint{assigned.raw, placement.task, 0});
+        segment_.header().placed.fetch_add(1, std::memory_order_relaxed);
+        workers_to_wake_ |= placement.worker < 64 ? std::uint64_t{1} << placement.worker : 0;
+        if (placement.worker >= 64) shm::wake(segment_.worker(placement.worker).agent.wake);
+        plm_to_wake_ = true;
+    }
+
+    void wake_others() {
+        for (auto bits = std::exchange(workers_to_wake_, 0); bits != 0; bits &= bits - 1) {
+            const auto worker = static_cast<std::uint32_t>(std::countr_zero(bits));
+            shm::wake(segment_.worker(worker).agent.wake);
+        }
+        if (std::exchange(plm_to_wake_, false)) {
+            shm::wake(segment_.participant(shm::kParticipantPlm).wake);
+        }
+    }
+
+    void sleep() {
+        const auto ticket = shm::prepare_sleep(self_.wake);
+        bool work = stop_wanted();
+        for (std::uint32_t i = 0; i < segment_.config().workers && !work; ++i) {
+            const auto state = segment_.worker(i).state.load();
+            work = state != seen_[i].state ||
+                   (state != shm::WorkerState::kFree &&
+                    shm::completion_ring(segment_, i).size() != 0);
+        }
+        // Tasks that were touched before we prepared are in the heaps now.
+        queue_.index().drain();
+        if (const auto head = queue_.index().best(); head && !work) work = true;
+        if (work) {
+            shm::cancel_sleep(self_.wake);
+            return;
+        }
+        shm::sleep(self_.wake, ticket, shm::kSleepMaxNs);
+    }
+
+    shm::Segment& segment_;
+    shm::Participant& self_;
+    shm::EventRing events_;
+    sched::LiveQueue queue_;
+    sched::LiveWorkers workers_;
+    sched::PlacementCore<sched::LiveQueue, sched::LiveWorkers> core_;
+    std::vector<Seen> seen_;
+    std::uint64_t workers_to_wake_ = 0;
+    bool plm_to_wake_ = false;
+    std::uint64_t last_rescan_ns_ = 0;
+    std::uint64_t last_reconcile_ns_ = 0;
+};
+
+}  // namespace
+
+int scheduler_main(const Cell& cell, const SchedulerOptions&) {
+    return run_role(cell, "scheduler", [](shm::Segment& segment) {
+        auto& own = segment.participant(shm::kParticipantScheduler);
+        announce(segment, own);
+        log::info("scheduler attached", {{"segment", segment.name()}});
+        Scheduler(segment).run();
+        own.pid.store(0);
+    });
+}
+
+}  // namespace reeve
