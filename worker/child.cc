@@ -246,6 +246,21 @@ long execute_by_path(const ChildPlan& plan, const char* name) {
     return result;
 }
 
+bool is_there(const char* file, long mode) {
+    return raw_syscall(SYS_faccessat, AT_FDCWD, raw(file), mode, 0) == 0;
+}
+
+ExecHint hint_for(const char* name, long error) {
+    if (error == -ENOENT) {
+        if (!is_there(name, 0)) return ExecHint::kNone;
+        return has_slash(name) ? ExecHint::kInterpreterMissing : ExecHint::kExistsHere;
+    }
+    if (error != -EACCES || !has_slash(name)) return ExecHint::kNone;
+    const long fd = raw_syscall(SYS_openat, AT_FDCWD, raw(name), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) return ExecHint::kDirectory;
+    return is_there(name, 0) && !is_there(name, 1) ? ExecHint::kNotExecutable : ExecHint::kNone;
+}
+
 }  // namespace
 
 int run_child(void* argument) {
@@ -270,6 +285,7 @@ int run_child(void* argument) {
     if (!last_steps(plan)) return kStartFailed;
     const char* name = plan.argv[0];
     const long result = has_slash(name) ? execute(plan, name) : execute_by_path(plan, name);
+    plan.report->hint = hint_for(name, result);
     fail_at(plan, ChildStage::kExec, result, name);
     return kStartFailed;
 }

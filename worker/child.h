@@ -31,10 +31,20 @@ enum class ChildStage : std::int32_t {
     kExec,
 };
 
+// What is known about a program that could not be executed.
+enum class ExecHint : std::int32_t {
+    kNone = 0,
+    kExistsHere = 1,          // not in PATH, but ./name exists
+    kInterpreterMissing = 2,  // the file exists, the program in its #! line does not
+    kNotExecutable = 3,       // no x bit
+    kDirectory = 4,
+};
+
 struct ChildReport {
     ChildStage stage = ChildStage::kNothing;
     std::int32_t error = 0;  // errno
-    char subject[112]{};     // the path or command it was about, cut at the end
+    ExecHint hint = ExecHint::kNone;
+    char subject[116]{};     // the path or command it was about, cut at the end
 };
 
 struct ChildRlimit {

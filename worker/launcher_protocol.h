@@ -43,6 +43,7 @@ enum class RecordKind : std::uint32_t {
     kAcknowledge = 6,
     kShutdown = 7,
     kStartByFd = 8,  // the kStart record lies in the first descriptor
+    kRename = 9,     // an attempt got a new slot or word: the segment was rebuilt
     kWelcome = 16,
     kAlive = 17,
     kStarted = 18,

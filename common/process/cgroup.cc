@@ -156,14 +156,15 @@ std::string read_of(int dir_fd, const char* name, const char* file) {
 Result<CgroupSubtree> CgroupSubtree::make(const CgroupSupport& support,
                                           const std::string& relative) {
     if (!support.usable()) return fail(ErrorCode::kFailedPrecondition, support.reason);
-    const auto path = support.tracker + "/" + relative;
+    const auto path = support.tracker + "/" + support.prefix + relative;
     if (::access(path.c_str(), F_OK) == 0) {
         return fail(ErrorCode::kAlreadyExists, "cgroup " + path + " is there from an earlier life");
     }
     // A neighbour that ends may remove our common parent between two steps: once more then.
     Status made;
     for (int attempt = 0; attempt < 8; ++attempt) {
-        made = make_directories(support.tracker, relative, support.v2_core());
+        made = make_directories(support.tracker + "/" + support.prefix, relative,
+                                support.v2_core());
         if (made || made.error().code != ErrorCode::kNotFound) break;
     }
     REEVE_TRY(made);
@@ -373,12 +374,14 @@ void CgroupSubtree::remove_subtree() {
 
 bool cgroup_populated(const CgroupSupport& support, const std::string& relative) {
     if (!support.usable() || relative.empty()) return false;
-    return tree_populated(AT_FDCWD, (support.tracker + "/" + relative).c_str(), support.v2_core());
+    const auto path = support.tracker + "/" + support.prefix + relative;
+    return tree_populated(AT_FDCWD, path.c_str(), support.v2_core());
 }
 
 void kill_cgroup(const CgroupSupport& support, const std::string& relative) {
     if (!support.usable() || relative.empty()) return;
-    kill_tree(AT_FDCWD, (support.tracker + "/" + relative).c_str(), support);
+    const auto path = support.tracker + "/" + support.prefix + relative;
+    kill_tree(AT_FDCWD, path.c_str(), support);
 }
 
 Status end_cgroup(const CgroupSupport& support, const std::string& relative,
@@ -399,8 +402,9 @@ Status end_cgroup(const CgroupSupport& support, const std::string& relative,
     const auto parent = relative.substr(0, relative.rfind('/'));
     for (const auto* mount : {&support.tracker, &support.memory, &support.cpu, &support.pids}) {
         if (mount->empty()) continue;
-        remove_tree(AT_FDCWD, (*mount + "/" + relative).c_str());
-        if (parent != relative) ::rmdir((*mount + "/" + parent).c_str());  // fails unless empty
+        const auto base = *mount + "/" + support.prefix;
+        remove_tree(AT_FDCWD, (base + relative).c_str());
+        if (parent != relative) ::rmdir((base + parent).c_str());  // fails unless empty
     }
     return {};
 }

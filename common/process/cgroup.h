@@ -6,8 +6,9 @@
 //   v1       the freezer hierarchy tracks; killing is freeze, SIGKILL each, thaw, again
 //   none     process group, subreaper and a sweep of /proc; what daemonises with an emptied
 //            environment may escape
-// A subtree is named relative to the mounts ("reeve.<cell>/w<incarnation>"), the same in every v1
-// hierarchy, so the register can end a dead worker's subtree by that name alone.
+// A subtree is named relative to the place where we may create ("reeve.<cell>/w<incarnation>..."),
+// the same in every v1 hierarchy, so the register can end a dead worker's subtree by that name
+// alone. Roles of one cell are started from one place, so they agree on it.
 //
 // Never reused: a child cloned into a directory that once saw cgroup.kill dies at birth on current
 // kernels (kill_seq mismatch). Names of attempts are therefore unique in a worker's life.

@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
     const auto support = reeve::probe_cgroups();
     if (support.usable()) {
         auto made = reeve::CgroupSubtree::make(
-            support, support.prefix + "reeve.bench/w" + std::to_string(::getpid()));
+            support, "reeve.bench/w" + std::to_string(::getpid()));
         if (made) loop.subtree = std::move(*made);
     }
     std::vector<Child> children(static_cast<std::size_t>(parallel));

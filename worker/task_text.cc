@@ -1,0 +1,246 @@
+#include "worker/task_text.h"
+
+#include <algorithm>
+
+#include <grp.h>
+#include <pwd.h>
+#include <unistd.h>
+
+namespace reeve::worker {
+namespace {
+
+constexpr const char* kDefaultPath = "/usr/local/bin:/usr/bin:/bin";
+constexpr std::uint64_t kMillisecondNs = 1'000'000;
+
+void append_named(std::string& out, std::string_view name, const TaskInstance& task,
+                  const std::string& directory) {
+    if (name == "JOB_ID") {
+        out += std::to_string(task.task.job);
+    } else if (name == "TASK_ID") {
+        out += std::to_string(task.task.element);
+    } else if (name == "ATTEMPT" || name == "INSTANCE_ID") {
+        out += std::to_string(task.attempt);
+    } else if (name == "CWD") {
+        out += directory;
+    } else {
+        out.append("%{").append(name).append("}");
+    }
+}
+
+bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
+
+// Collects NAME=value pairs; the first one of a name wins.
+class Environment {
+public:
+    explicit Environment(std::vector<std::string>& out) : out_(out) {}
+    bool has(const std::string& name) const {
+        return std::any_of(out_.begin(), out_.end(), [&](const std::string& one) {
+            return one.size() > name.size() && one.compare(0, name.size(), name) == 0 &&
+                   one[name.size()] == '=';
+        });
+    }
+    void add(const std::string& name, const std::string& value) {
+        if (!has(name)) out_.push_back(name + "=" + value);
+    }
+    std::string value(const std::string& name) const {
+        for (const auto& one : out_) {
+            if (one.starts_with(name + "=")) return one.substr(name.size() + 1);
+        }
+        return {};
+    }
+
+private:
+    std::vector<std::string>& out_;
+};
+
+std::string join(const std::vector<std::string>& parts) {
+    std::string out;
+    for (const auto& part : parts) out += (out.empty() ? "" : ",") + part;
+    return out;
+}
+
+std::uint32_t whole_cpus(const v1::TaskSpec& spec) {
+    return std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
+}
+
+// Ours first: a task cannot pretend to be another one.
+void fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
+                      const WorkerContext& worker, const UserInfo& user, StartText& start) {
+    Environment environment(start.environment);
+    environment.add("REEVE_JOB_ID", std::to_string(task.task.job));
+    environment.add("REEVE_TASK_ID", std::to_string(task.task.element));
+    environment.add("REEVE_ATTEMPT", std::to_string(task.attempt));
+    environment.add("REEVE_INSTANCE", worker.instance);
+    environment.add("REEVE_CPUS", std::to_string(whole_cpus(spec)));
+    environment.add("REEVE_MEM", std::to_string(spec.resources().memory_bytes()));
+    environment.add("REEVE_GPUS", std::to_string(task.gpu_ids.size()));
+    if (worker.has_gpus) {
+        environment.add("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        environment.add("CUDA_VISIBLE_DEVICES", join(task.gpu_ids));
+    }
+    for (const auto& one : spec.env()) environment.add(one.name(), one.value());
+    environment.add("REEVE_STATE_DIR", worker.state_dir);
+    environment.add("PATH", kDefaultPath);
+    environment.add("HOME", user.home);
+    environment.add("USER", user.name);
+    environment.add("OMP_NUM_THREADS", std::to_string(whole_cpus(spec)));
+    start.path = environment.value("PATH");
+}
+
+std::string absolute(const std::string& path, const std::string& directory) {
+    return path.empty() || path.front() == '/' ? path : directory + "/" + path;
+}
+
+void fill_files(const v1::TaskSpec& spec, const TaskInstance& task, const WorkerContext& worker,
+                const UserInfo& user, StartText& start) {
+    auto& flags = start.head.flags;
+    start.directory = fill_placeholders(spec.cwd(), task, worker, user.name, "%{CWD}");
+    if (start.directory.empty()) start.directory = user.home.empty() ? "/" : user.home;
+    const auto named = [&](const std::string& path) {
+        return absolute(fill_placeholders(path, task, worker, user.name, start.directory),
+                        start.directory);
+    };
+    if (!spec.input().empty() && spec.input() != "none") start.input = named(spec.input());
+    if (spec.output() == "none") {
+        flags |= kStartNoOutput;
+    } else {
+        start.output = spec.output().empty()
+                           ? named(worker.output_root + "/%j/%a.%x.out")
+                           : named(spec.output());
+    }
+    if (spec.error() == "none" || (spec.error().empty() && (flags & kStartNoOutput) != 0)) {
+        flags |= kStartNoError;
+        return;
+    }
+    start.error = spec.error().empty() ? start.output : named(spec.error());
+    if (start.error == start.output && (flags & kStartNoOutput) == 0) {
+        flags |= kStartErrorIsOutput;
+    }
+}
+
+Status fill_user(const v1::TaskSpec& spec, const WorkerContext& worker, const UserInfo& user,
+                 StartText& start) {
+    auto& head = start.head;
+    head.uid = spec.uid();
+    head.gid = user.gid;
+    if (worker.uid == 0) {
+        head.flags |= kStartSetGroups;
+        start.groups = user.groups;
+        if (head.uid != 0) head.flags |= kStartSwitchUser | kStartNoNewPrivileges;
+        return {};
+    }
+    head.flags |= kStartNoNewPrivileges;
+    if (head.uid == worker.uid) return {};
+    return fail(ErrorCode::kPermissionDenied, "cannot run as uid " + std::to_string(head.uid) +
+                                                  ": the worker is not root");
+}
+
+Status check_text(const StartText& start) {
+    const auto checked = {&start.arguments, &start.environment};
+    for (const auto* list : checked) {
+        for (const auto& one : *list) {
+            if (has_nul(one)) {
+                return fail(ErrorCode::kInvalidArgument, "a NUL byte in argument or environment");
+            }
+        }
+    }
+    for (const auto* one : {&start.directory, &start.input, &start.output, &start.error}) {
+        if (has_nul(*one)) return fail(ErrorCode::kInvalidArgument, "a NUL byte in a path");
+        if (one->size() > 4000) return fail(ErrorCode::kInvalidArgument, "a path is too long");
+    }
+    if (start.arguments.empty() || start.arguments.front().empty()) {
+        return fail(ErrorCode::kInvalidArgument, "no command");
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<const UserInfo*> UserTable::find(std::uint32_t uid, std::uint32_t gid) {
+    const auto known = users_.find({uid, gid});
+    if (known != users_.end()) return &known->second;
+    std::vector<char> buffer(64 * 1024);
+    passwd entry{};
+    passwd* found = nullptr;
+    ::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
+    UserInfo user;
+    if (found != nullptr) {
+        user.name = found->pw_name;
+        user.home = found->pw_dir;
+        user.gid = gid != 0 || uid == 0 ? gid : found->pw_gid;
+        int count = 256;
+        std::vector<gid_t> groups(static_cast<std::size_t>(count));
+        if (::getgrouplist(found->pw_name, user.gid, groups.data(), &count) >= 0) {
+            groups.resize(static_cast<std::size_t>(count));
+            user.groups.assign(groups.begin(), groups.end());
+        }
+    } else {
+        // A uid without an entry can still run: containers have them.
+        user.name = std::to_string(uid);
+        user.home = "/";
+        user.gid = gid;
+    }
+    if (user.groups.empty()) user.groups.push_back(user.gid);
+    return &users_.emplace(std::pair{uid, gid}, std::move(user)).first->second;
+}
+
+std::string fill_placeholders(const std::string& text, const TaskInstance& task,
+                              const WorkerContext& worker, const std::string& user,
+                              const std::string& directory) {
+    if (text.find('%') == std::string::npos) return text;
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '%' || i + 1 == text.size()) {
+            out += text[i];
+            continue;
+        }
+        const char mark = text[++i];
+        switch (mark) {
+            case 'j': case 'A': out += std::to_string(task.task.job); break;
+            case 'a': out += std::to_string(task.task.element); break;
+            case 'x': out += std::to_string(task.attempt); break;
+            case 'u': out += user; break;
+            case 'N': out += worker.node_name; break;
+            case '%': out += '%'; break;
+            case '{': {
+                const auto end = text.find('}', i);
+                if (end == std::string::npos) {
+                    out += "%{";
+                    break;
+                }
+                append_named(out, std::string_view(text).substr(i + 1, end - i - 1), task,
+                             directory);
+                i = end;
+                break;
+            }
+            default:
+                out += '%';
+                out += mark;
+        }
+    }
+    return out;
+}
+
+Result<StartText> make_start(const v1::TaskSpec& spec, const TaskInstance& task,
+                             const WorkerContext& worker, UserTable& users) {
+    StartText start;
+    REEVE_TRY_ASSIGN(const auto* user, users.find(spec.uid(), spec.gid()));
+    auto& head = start.head;
+    head.name.job = task.task.job;
+    head.name.element = task.task.element;
+    head.name.attempt = task.attempt;
+    head.time_limit_ns = task.time_limit_ns;
+    head.grace_ns = spec.grace_ms() != 0 ? spec.grace_ms() * kMillisecondNs : worker.grace_ns;
+    head.output_limit_bytes = spec.output_limit_bytes();
+    head.limits.memory_bytes = spec.resources().memory_bytes();
+    head.limits.cpu_milli = worker.limit_cpu ? spec.resources().cpu_milli() : 0;
+    head.limits.pids_max = worker.pids_max;
+    start.arguments.assign(spec.argv().begin(), spec.argv().end());
+    fill_environment(spec, task, worker, *user, start);
+    fill_files(spec, task, worker, *user, start);
+    REEVE_TRY(fill_user(spec, worker, *user, start));
+    REEVE_TRY(check_text(start));
+    return start;
+}
+
+}  // namespace reeve::worker
