@@ -10,8 +10,8 @@
 // before the next one starts. Not thread-safe.
 //
 // claim(): (1) read the slot word: queued, key as announced (2) chunk owner is still this class
-//          (3) CAS the word of (1) to claimed (4) touch the slot, also when (3) failed: that heals what
-//          a dead claimer or pusher left. The generation in the word grows when a slot is reused, and
+//          (3) CAS the word of (1) to claimed (4) climb, also when (3) failed: that heals what a
+//          dead claimer or pusher left. The generation in the word grows when a slot is reused, and
 //          an owner changes only while all its slots are free, so (3) succeeding proves (2) held.
 //
 // Progress     claim: lock-free; gives up after kClaimTriesMax lost races (the next loop tries again).
@@ -64,6 +64,8 @@ public:
     std::optional<ClassHead> best();
     // Takes the best task of a class: queued -> claimed, owner kOwnerScheduler.
     std::optional<Claimed> claim(std::uint32_t class_id);
+    // The same for the best task over all classes that are not parked.
+    std::optional<Claimed> claim_best();
     // Takes this very task, if it is still queued (backfill: not the first of its class).
     std::optional<Claimed> claim_slot(std::uint32_t class_id, std::uint32_t slot) {
         return try_claim(class_id, slot, heap_.slot(slot).key.load(std::memory_order_seq_cst));
@@ -98,18 +100,20 @@ private:
     struct Item {
         std::uint64_t key;
         std::uint32_t chunk;
+        std::uint32_t slot;  // where the key was, for prefetching
     };
     using Items = std::vector<Item>;  // 4-ary heap
 
     bool set(std::uint32_t chunk);  // the chunk's owner and head into the cache; true: was different
     void insert(std::uint32_t class_id, Item item);
     void erase(std::uint32_t class_id, std::uint32_t position);
-    void change(std::uint32_t class_id, std::uint32_t position, std::uint64_t key);
+    void change(std::uint32_t class_id, std::uint32_t position, const HeapEntry& head);
     void sift_up(Items& items, std::size_t at, Item item);
     void sift_down(Items& items, std::size_t at, Item item);
     void put(Items& items, std::size_t at, Item item) {
         items[at] = item;
         position_[item.chunk] = static_cast<std::uint32_t>(at);
+        if (at <= 4) heap_.prefetch(item.slot);  // among the next to be claimed
     }
     void publish_head(std::uint32_t class_id);
     std::optional<Claimed> try_claim(std::uint32_t class_id, std::uint32_t slot, std::uint64_t key);
@@ -124,6 +128,7 @@ private:
     std::vector<std::uint32_t> class_of_;  // per chunk: where it is filed, or kNone32
     std::vector<std::uint32_t> position_;  // per chunk: index in its class's heap
     std::vector<std::uint8_t> parked_;     // per class
+    std::vector<std::uint32_t> changed_;   // chunks of one drain; kept for its memory
     MinTree effective_;                    // per class: head key, or infinite when empty or parked
 };
 

@@ -22,7 +22,12 @@ BasicClassIndex<Policy>::BasicClassIndex(const Segment& segment)
 
 template <typename Policy>
 void BasicClassIndex<Policy>::drain() {
-    heap_.drain([this](std::uint32_t chunk) { set(chunk); });
+    heap_.drain([this](std::uint32_t chunk) {
+        heap_.prefetch_head(chunk);
+        changed_.push_back(chunk);
+    });
+    for (const auto chunk : changed_) set(chunk);
+    changed_.clear();
 }
 
 template <typename Policy>
@@ -55,11 +60,11 @@ bool BasicClassIndex<Policy>::set(std::uint32_t chunk) {
     if (filed != owner) {
         if (filed != kNone32) erase(filed, position_[chunk]);
         class_of_[chunk] = owner;
-        if (owner != kNone32) insert(owner, Item{head->key, chunk});
+        if (owner != kNone32) insert(owner, Item{head->key, chunk, head->slot});
         return true;
     }
     if (owner == kNone32 || heaps_[owner][position_[chunk]].key == head->key) return false;
-    change(owner, position_[chunk], head->key);
+    change(owner, position_[chunk], *head);
     return true;
 }
 
@@ -91,11 +96,11 @@ void BasicClassIndex<Policy>::erase(std::uint32_t class_id, std::uint32_t positi
 
 template <typename Policy>
 void BasicClassIndex<Policy>::change(std::uint32_t class_id, std::uint32_t position,
-                                     std::uint64_t key) {
+                                     const HeapEntry& head) {
     auto& items = heaps_[class_id];
     REEVE_ASSERT(position < items.size());
-    const Item item{key, items[position].chunk};
-    if (key < items[position].key) {
+    const Item item{head.key, items[position].chunk, head.slot};
+    if (head.key < items[position].key) {
         sift_up(items, position, item);
     } else {
         sift_down(items, position, item);
@@ -121,9 +126,13 @@ void BasicClassIndex<Policy>::sift_down(Items& items, std::size_t at, Item item)
         const auto first = at * 4 + 1;
         if (first >= size) break;
         auto smallest = first;
-        const auto end = std::min(first + 4, size);
-        for (auto child = first + 1; child < end; ++child) {
-            smallest = items[child].key < items[smallest].key ? child : smallest;
+        if (first + 4 <= size) {
+            const auto* children = &items[first];
+            smallest += smallest_of_4([children](std::uint32_t i) { return children[i].key; }).at;
+        } else {
+            for (auto child = first + 1; child < size; ++child) {
+                if (items[child].key < items[smallest].key) smallest = child;
+            }
         }
         if (items[smallest].key >= item.key) break;
         put(items, at, items[smallest]);
@@ -185,11 +194,31 @@ std::optional<Claimed> BasicClassIndex<Policy>::claim(std::uint32_t class_id) {
 }
 
 template <typename Policy>
+std::optional<Claimed> BasicClassIndex<Policy>::claim_best() {
+    drain();
+    for (int tries = 0; tries < kClaimTriesMax; ++tries) {
+        const auto class_id = effective_.best();
+        if (class_id >= class_count_ || effective_.get(class_id) == MinTree::kInfinite) {
+            return std::nullopt;
+        }
+        const Item top = heaps_[class_id].front();
+        const auto head = load_head(top.chunk);
+        if (!head || head->key != top.key) {
+            set(top.chunk);
+            continue;
+        }
+        if (auto claimed = try_claim(class_id, head->slot, head->key); claimed) return claimed;
+    }
+    return std::nullopt;
+}
+
+template <typename Policy>
 std::optional<Claimed> BasicClassIndex<Policy>::try_claim(std::uint32_t class_id,
                                                           std::uint32_t index,
                                                           std::uint64_t announced) {
     const auto chunk = index / kChunkSlots;
     auto& slot = heap_.slot(index);
+    heap_.prefetch(index);
     Policy::step();
     const SlotWord word{slot.word.load(std::memory_order_seq_cst)};  // (1)
     Policy::step();
@@ -205,7 +234,7 @@ std::optional<Claimed> BasicClassIndex<Policy>::try_claim(std::uint32_t class_id
         won = slot.word.compare_exchange_strong(expected, claimed.raw,
                                                 std::memory_order_seq_cst);  // (3)
     }
-    heap_.touch(index);  // (4)
+    heap_.climb(index);  // (4)
     set(chunk);
     if (!won) return std::nullopt;
     return Claimed{index, key, word, claimed};
@@ -220,7 +249,7 @@ bool BasicClassIndex<Policy>::give_back(const Claimed& claimed) {
     if (!slot.word.compare_exchange_strong(expected, queued.raw, std::memory_order_seq_cst)) {
         return false;
     }
-    heap_.touch(claimed.slot);
+    heap_.climb(claimed.slot);
     set(claimed.slot / kChunkSlots);
     return true;
 }
@@ -244,10 +273,8 @@ void BasicClassIndex<Policy>::collect_queued(std::uint32_t chunk,
                                              std::vector<HeapEntry>& out) const {
     for (std::uint32_t i = 0; i < kChunkSlots; ++i) {
         const auto index = chunk * kChunkSlots + i;
-        const auto& slot = heap_.slot(index);
-        const SlotWord word{slot.word.load(std::memory_order_seq_cst)};
-        if (word.state() != SlotState::kQueued) continue;
-        out.push_back(HeapEntry{slot.key.load(std::memory_order_seq_cst), index});
+        const auto key = heap_.cached_key(index);
+        if (key != kEmptyKey) out.push_back(HeapEntry{key, index});
     }
 }
 

@@ -35,13 +35,13 @@ std::uint64_t ring_bytes(std::uint64_t entries, std::uint64_t entry_bytes) {
     return (sizeof(RingHeader) + entries * entry_bytes + 127) / 128 * 128;
 }
 
+// Every level, the leaves' own included, padded to eight (TournamentTree::padded).
 std::uint32_t tree_nodes(std::uint32_t leaves) {
     std::uint32_t total = 0;
-    do {
-        leaves = (leaves + 7) / 8;
-        total += leaves;
-    } while (leaves > 1);
-    return total;
+    for (std::uint32_t level = leaves;; level = (level + 7) / 8) {
+        total += (level + 7) / 8 * 8;
+        if (level == 1) return total;
+    }
 }
 
 std::uint32_t hash_layout(const Layout& layout) {
@@ -53,8 +53,8 @@ std::uint32_t hash_layout(const Layout& layout) {
         config.task_slots, config.classes, config.workers, config.jobs,
         config.dispatch_ring, config.completion_ring, config.worker_event_ring,
         config.role_event_ring, config.arena_bytes,
-        layout.participants, layout.task_slots, layout.chunk_owner, layout.heap_leaf_nodes,
-        layout.heap_root_nodes, layout.dirty, layout.dirty_sum, layout.classes, layout.workers,
+        layout.participants, layout.task_slots, layout.chunk_owner, layout.heap_slot_nodes,
+        layout.heap_group_nodes, layout.dirty, layout.dirty_sum, layout.classes, layout.workers,
         layout.worker_heap, layout.jobs, layout.event_rings, layout.dispatch_rings,
         layout.completion_rings, layout.arena, layout.total_bytes};
     return static_cast<std::uint32_t>(XXH3_64bits(facts, sizeof facts));
@@ -99,8 +99,8 @@ Layout::Layout(const SegmentConfig& wanted) : config(wanted), chunks(wanted.task
     participants = placer.place(kParticipants * sizeof(Participant));
     task_slots = placer.place(std::uint64_t{config.task_slots} * sizeof(TaskSlot), 4096);
     chunk_owner = placer.place(std::uint64_t{chunks} * 4);
-    heap_leaf_nodes = placer.place(std::uint64_t{chunks} * 8 * sizeof(HeapNode), 4096);
-    heap_root_nodes = placer.place(std::uint64_t{chunks} * sizeof(HeapNode));
+    heap_slot_nodes = placer.place(std::uint64_t{config.task_slots} * sizeof(HeapNode), 4096);
+    heap_group_nodes = placer.place(std::uint64_t{chunks} * 8 * sizeof(HeapNode));
     dirty = placer.place(dirty_words * 8);
     dirty_sum = placer.place(sum_words * 64);
     classes = placer.place(std::uint64_t{config.classes} * sizeof(ClassEntry), 4096);

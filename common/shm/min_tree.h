@@ -1,12 +1,14 @@
 // MinTree finds the smallest of n 64-bit values, private memory: 8 children per node, values only.
 //
-// set() stops climbing where a minimum stays what it was. Ties: the lowest index.
+// set() stops climbing where a minimum stays what it was. Only as many levels are kept as the largest
+// index ever set to something finite needs. Ties: the lowest index.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "common/base/assert.h"
+#include "common/shm/tournament_tree.h"
 
 namespace reeve::shm {
 
@@ -26,28 +28,36 @@ public:
     std::uint64_t get(std::uint32_t index) const { return levels_[0][index]; }
     void set(std::uint32_t index, std::uint64_t value) {
         REEVE_ASSERT(index < levels_[0].size());
-        for (auto& level : levels_) {
-            if (level[index] == value) return;
-            level[index] = value;
+        if (levels_[0][index] == value) return;
+        while ((index >> (3 * active_)) != 0) grow();
+        for (std::uint32_t level = 0; level < active_; ++level) {
+            auto& values = levels_[level];
+            if (values[index] == value) return;
+            values[index] = value;
             index /= 8;
-            const auto* group = &level[std::size_t{index} * 8];
-            for (int i = 0; i < 8; ++i) value = group[i] < value ? group[i] : value;
+            value = smallest(level, index).key;
         }
     }
-    // The index of the smallest value; count or beyond never, for an empty tree it is 0.
+    // The index of the smallest value; 0 when all are infinite.
     std::uint32_t best() const {
         std::uint32_t at = 0;
-        for (auto level = levels_.rbegin(); level != levels_.rend(); ++level) {
-            const auto* group = &(*level)[std::size_t{at} * 8];
-            std::uint32_t smallest = 0;
-            for (std::uint32_t i = 1; i < 8; ++i) smallest = group[i] < group[smallest] ? i : smallest;
-            at = at * 8 + smallest;
-        }
+        for (auto level = active_; level-- > 0;) at = at * 8 + smallest(level, at).at;
         return at;
     }
 
 private:
+    Smallest smallest(std::uint32_t level, std::uint32_t group) const {
+        const auto* values = &levels_[level][std::size_t{group} * 8];
+        return smallest_of_8([values](std::uint32_t i) { return values[i]; });
+    }
+    void grow() {
+        REEVE_ASSERT(active_ < levels_.size());
+        levels_[active_][0] = smallest(active_ - 1, 0).key;
+        ++active_;
+    }
+
     std::vector<std::vector<std::uint64_t>> levels_;
+    std::uint32_t active_ = 1;  // levels in use
 };
 
 }  // namespace reeve::shm

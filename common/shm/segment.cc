@@ -71,8 +71,8 @@ void fill(const Segment& segment, std::uint64_t cell_id, std::uint32_t generatio
     construct<Participant>(segment, layout.participants, kParticipants);
     construct<TaskSlot>(segment, layout.task_slots, config.task_slots);
     for (std::uint32_t i = 0; i < layout.chunks; ++i) segment.chunk_owner(i).store(kNone32);
-    construct<HeapNode>(segment, layout.heap_leaf_nodes, std::uint64_t{layout.chunks} * 8);
-    construct<HeapNode>(segment, layout.heap_root_nodes, layout.chunks);
+    construct<HeapNode>(segment, layout.heap_slot_nodes, config.task_slots);
+    construct<HeapNode>(segment, layout.heap_group_nodes, std::uint64_t{layout.chunks} * 8);
     construct<ClassEntry>(segment, layout.classes, config.classes);
     construct<WorkerSlot>(segment, layout.workers, config.workers);
     construct<HeapNode>(segment, layout.worker_heap, layout.worker_heap_nodes);

@@ -29,8 +29,8 @@ struct Layout {
     std::uint64_t participants = 0;
     std::uint64_t task_slots = 0;
     std::uint64_t chunk_owner = 0;     // atomic<u32> per chunk: class id, or kNone32
-    std::uint64_t heap_leaf_nodes = 0; // 8 HeapNode per chunk
-    std::uint64_t heap_root_nodes = 0; // 1 HeapNode per chunk
+    std::uint64_t heap_slot_nodes = 0;   // HeapNode per slot
+    std::uint64_t heap_group_nodes = 0;  // 8 per chunk, one per 8 slots
     std::uint64_t dirty = 0;           // atomic<u64> per 64 chunks
     std::uint64_t dirty_sum = 0;       // atomic<u64> per 64 words of dirty, own cache line each
     std::uint64_t classes = 0;

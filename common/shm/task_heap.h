@@ -1,9 +1,10 @@
-// TaskHeap is the shared part of the queue: one two-level tournament tree per chunk of 64 task slots.
+// TaskHeap is the shared part of the queue: a two-level tournament tree per chunk of 64 task slots.
 //
 // A task is in it iff its slot word says queued; its place is its key, smaller first. Everybody works
 // on it: the PLM pushes, the scheduler claims, the register requeues, and each calls touch() after it
 // moved a slot into or out of queued, or changed the key of a queued one. A two-level bitmap tells the
-// scheduler's ClassIndex which chunks changed.
+// scheduler's ClassIndex which chunks changed. The best of a chunk is the best of its 8 group nodes,
+// found by whoever asks: a root node would cost every push one more swap.
 //
 //   touch:  (1) slot word or key changed by the caller   (2) climb 2 levels
 //           (3) dirty bit of the chunk, unless set       (4) sum bit of the dirty word, unless set
@@ -50,6 +51,7 @@ public:
         const auto key = slots_[slot].key.load(std::memory_order_seq_cst);
         return word.state() == SlotState::kQueued ? key : kEmptyKey;
     }
+    [[gnu::always_inline]] void prefetch(std::uint32_t slot) const { __builtin_prefetch(&slots_[slot], 1); }
 
 private:
     TaskSlot* slots_;
@@ -65,9 +67,9 @@ public:
           slot_count_(segment.config().task_slots),
           chunk_count_(segment.layout().chunks),
           tree_(SlotLeaves<Policy>(slots_), slot_count_) {
-        tree_.add_level(&segment.at<HeapNode>(segment.layout().heap_leaf_nodes, 0));
-        tree_.add_level(&segment.at<HeapNode>(segment.layout().heap_root_nodes, 0));
-        REEVE_ASSERT(tree_.node_count(1) == chunk_count_);
+        tree_.add_level(&segment.at<HeapNode>(segment.layout().heap_slot_nodes, 0));
+        tree_.add_level(&segment.at<HeapNode>(segment.layout().heap_group_nodes, 0));
+        REEVE_ASSERT(tree_.node_count(kGroupLevel) == chunk_count_ * kFanOut);
     }
 
     // After any change of a slot that enters, leaves or moves within the heap.
@@ -78,7 +80,18 @@ public:
         tree_.climb(slot);
         if (Policy::kMarkAfterClimb) mark_chunk(chunk);
     }
-    // The same for neighbours, at a fraction of the price: 64 cost about as much as 8 alone.
+    // Worth calling as soon as a slot is known that will be moved and touched.
+    [[gnu::always_inline]] void prefetch(std::uint32_t slot) const {
+        REEVE_ASSERT(slot < slot_count_);
+        tree_.prefetch(slot);
+    }
+    [[gnu::always_inline]] void prefetch_head(std::uint32_t chunk) const { tree_.prefetch_level(kGroupLevel, chunk * kFanOut); }
+    // touch() without the bits: for the drainer itself, which reads the chunk's head right after.
+    void climb(std::uint32_t slot) {
+        REEVE_ASSERT(slot < slot_count_);
+        tree_.climb(slot);
+    }
+    // touch() for neighbours, at a fraction of the price: 64 cost about as much as 8 alone.
     void touch_range(std::uint32_t first, std::uint32_t count) {
         if (count == 0) return;
         REEVE_ASSERT(first < slot_count_ && count <= slot_count_ - first);
@@ -109,7 +122,7 @@ public:
     // The smallest key of a chunk. A hint until the slot is claimed. Works on read-only mappings.
     std::optional<HeapEntry> chunk_head(std::uint32_t chunk, bool* damaged = nullptr) const {
         REEVE_ASSERT(chunk < chunk_count_);
-        return tree_.best(1, chunk, damaged);
+        return tree_.best_of_8(kGroupLevel, chunk * kFanOut, damaged);
     }
 
     // Recompute from the slots; the number of nodes that were wrong. Safe at any time, by anybody.
@@ -121,16 +134,15 @@ public:
     std::uint64_t heal_chunk(std::uint32_t chunk) {
         REEVE_ASSERT(chunk < chunk_count_);
         std::uint64_t wrong = 0;
-        for (std::uint32_t i = 0; i < kFanOut; ++i) wrong += heal_group(chunk * kFanOut + i);
-        wrong += tree_.heal_node(1, chunk) ? 1U : 0U;
+        for (std::uint32_t i = 0; i < 64; ++i) wrong += heal_node(0, chunk * 64 + i);
+        for (std::uint32_t i = 0; i < 8; ++i) wrong += heal_node(kGroupLevel, chunk * 8 + i);
         if (wrong != 0) mark_chunk(chunk);
         return wrong;
     }
     // What touch() does, for somebody else's slot (Participant::intent_slot of a dead process).
     std::uint64_t heal_slot(std::uint32_t slot) {
         REEVE_ASSERT(slot < slot_count_);
-        std::uint64_t wrong = heal_group(slot / kFanOut);
-        wrong += tree_.heal_node(1, slot / kChunkSlots) ? 1U : 0U;
+        const auto wrong = heal_node(0, slot) + heal_node(kGroupLevel, slot / kFanOut);
         mark_chunk(slot / kChunkSlots);
         return wrong;
     }
@@ -152,6 +164,11 @@ public:
         }
     }
 
+    // A slot's key as the heap has it (kEmptyKey: not queued): dense memory, a hint.
+    std::uint64_t cached_key(std::uint32_t slot) const {
+        REEVE_ASSERT(slot < slot_count_);
+        return tree_.cached_key(slot);
+    }
     std::uint32_t chunk_count() const { return chunk_count_; }
     std::uint32_t slot_count() const { return slot_count_; }
     TaskSlot& slot(std::uint32_t index) const {
@@ -160,12 +177,17 @@ public:
     }
 
 private:
+    static constexpr std::uint32_t kGroupLevel = 1;  // level 0: slots
+    static_assert(kChunkSlots == kFanOut * kFanOut);
+
     struct alignas(64) Sum {
         std::atomic<std::uint64_t> bits;
     };
     static_assert(sizeof(Sum) == 64);
 
-    std::uint64_t heal_group(std::uint32_t group) { return tree_.heal_node(0, group) ? 1U : 0U; }
+    std::uint64_t heal_node(std::uint32_t level, std::uint32_t at) {
+        return tree_.heal_node(level, at) ? 1U : 0U;
+    }
 
     template <typename Changed>
     void drain_word(std::uint32_t word, Changed& changed) {
@@ -182,7 +204,7 @@ private:
     Sum* sums_;
     std::uint32_t slot_count_;
     std::uint32_t chunk_count_;
-    TournamentTree<Policy, SlotLeaves<Policy>> tree_;
+    TournamentTree<Policy, SlotLeaves<Policy>, kGroupLevel + 1> tree_;
 };
 
 using TaskHeap = BasicTaskHeap<LivePolicy>;

@@ -38,6 +38,8 @@ public:
         return key(worker).load(std::memory_order_seq_cst);
     }
 
+    [[gnu::always_inline]] void prefetch(std::uint32_t worker) const { __builtin_prefetch(&key(worker), 1); }
+
 private:
     char* first_;
     std::size_t stride_;
@@ -54,7 +56,7 @@ public:
         : leaves_(leaves), tree_(leaves, workers) {
         do {
             tree_.add_level(nodes);
-            nodes += tree_.node_count(tree_.levels() - 1);
+            nodes += tree_.padded(tree_.node_count(tree_.levels() - 1));
         } while (tree_.node_count(tree_.levels() - 1) > 1);
     }
 
@@ -89,7 +91,7 @@ public:
 private:
     struct Place {
         std::uint64_t key;
-        std::uint32_t level;  // kNone32: a worker
+        std::uint32_t level;
         std::uint32_t at;
     };
     void open(const Place& place, std::vector<Place>& out) const;
@@ -101,19 +103,12 @@ private:
 template <typename Policy>
 void BasicWorkerHeap<Policy>::open(const Place& place, std::vector<Place>& out) const {
     const auto later = [](const Place& a, const Place& b) { return a.key > b.key; };
-    const auto below = place.level == 0 ? tree_.leaf_count() : tree_.node_count(place.level - 1);
-    const auto end = std::min(below, (place.at + 1) * kFanOut);
+    const auto level = place.level - 1;
+    const auto end = std::min(tree_.node_count(level), (place.at + 1) * kFanOut);
     for (auto at = place.at * kFanOut; at < end; ++at) {
-        Place child{kEmptyKey, kNone32, at};
-        if (place.level == 0) {
-            child.key = tree_.load_leaf(at);
-        } else {
-            const auto entry = tree_.best(place.level - 1, at);
-            child.level = place.level - 1;
-            child.key = entry ? entry->key : kEmptyKey;
-        }
-        if (child.key == kEmptyKey) continue;
-        out.push_back(child);
+        const auto entry = tree_.best(level, at);
+        if (!entry) continue;
+        out.push_back(Place{entry->key, level, at});
         std::push_heap(out.begin(), out.end(), later);
     }
 }
@@ -123,12 +118,13 @@ template <typename Visit>
 void BasicWorkerHeap<Policy>::walk(Visit visit) const {
     const auto later = [](const Place& a, const Place& b) { return a.key > b.key; };
     std::vector<Place> places;
-    open(Place{0, tree_.levels() - 1, 0}, places);
+    const auto top = tree_.levels() - 1;
+    if (const auto root = best()) places.push_back(Place{root->key, top, 0});
     while (!places.empty()) {
         std::pop_heap(places.begin(), places.end(), later);
         const Place place = places.back();
         places.pop_back();
-        if (place.level == kNone32) {
+        if (place.level == 0) {
             if (!visit(HeapEntry{place.key, place.at})) return;
         } else {
             open(place, places);
