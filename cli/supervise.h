@@ -33,4 +33,7 @@ struct SuperviseOptions {
 // when it gave up.
 int supervise_main(const Cell& cell, const SuperviseOptions& options);
 
+// The supervisor's lock on the cell, held until the fd is closed. kFailedPrecondition: somebody has it.
+Result<int> lock_supervisor(const Cell& cell);
+
 }  // namespace reeve::cli

@@ -1,0 +1,227 @@
+#include "cli/group.h"
+
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/context.h"
+#include "cli/group_stop.h"
+#include "cli/group_view.h"
+#include "cli/json_writer.h"
+#include "cli/role.h"
+#include "cli/text.h"
+#include "common/log/log.h"
+#include "common/process/proc_info.h"
+
+namespace reeve::cli {
+namespace {
+
+void nap_ms(long milliseconds) {
+    const timespec pause{milliseconds / 1000, (milliseconds % 1000) * 1'000'000};
+    nanosleep(&pause, nullptr);
+}
+
+void append(std::vector<std::string>& words, const char* name, const std::string& value) {
+    if (!value.empty()) words.insert(words.end(), {name, value});
+}
+
+// What the background supervisor is started with: the same words `reeve supervise` takes.
+std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOptions& options,
+                                         int ready_fd) {
+    std::vector<std::string> words{"reeve",     "--state-dir", cell.dir, "supervise",
+                                   "--workers", std::to_string(options.workers)};
+    append(words, "--ready-fd", std::to_string(ready_fd));
+    append(words, "--ready-ms", std::to_string(options.ready_timeout_ns / kMillisecond));
+    const auto pass = [&](const char* name, const std::vector<std::string>& values) {
+        for (const auto& value : values) words.push_back(std::string(name) + "=" + value);
+    };
+    pass("--worker-arg", options.worker_arguments);
+    pass("--plm-arg", options.plm_arguments);
+    pass("--scheduler-arg", options.scheduler_arguments);
+    pass("--register-arg", options.register_arguments);
+    return words;
+}
+
+// Twice forked, so that it is nobody's child; own session, no terminal, output to its log.
+[[noreturn]] void become_supervisor(const Cell& cell, std::vector<std::string> words,
+                                    int ready_fd) {
+    setsid();
+    if (fork() != 0) _exit(0);
+    const auto log_path = cell.logs + "/supervisor.log";
+    const int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    const int log_fd = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (null_fd >= 0) dup2(null_fd, STDIN_FILENO);
+    if (log_fd >= 0) {
+        dup2(log_fd, STDOUT_FILENO);
+        dup2(log_fd, STDERR_FILENO);
+    }
+    syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
+    fcntl(ready_fd, F_SETFD, 0);
+    if (chdir("/") != 0) _exit(kExitInternal);
+    std::vector<char*> argv;
+    for (auto& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    execv("/proc/self/exe", argv.data());
+    _exit(kExitInternal);
+}
+
+// The supervisor's one line: "ready", or "failed CODE WHY". nullopt: it died without a word.
+std::optional<std::string> read_answer(int fd, std::uint64_t timeout_ns) {
+    const auto deadline = boot_ns() + timeout_ns;
+    std::string answer;
+    while (answer.find('\n') == std::string::npos) {
+        const auto now = boot_ns();
+        if (now >= deadline) return std::nullopt;
+        pollfd entry{fd, POLLIN, 0};
+        poll(&entry, 1, static_cast<int>((deadline - now) / kMillisecond + 1));
+        char text[512];
+        const auto got = read(fd, text, sizeof text);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return std::nullopt;
+        answer.append(text, static_cast<std::size_t>(got));
+    }
+    return answer.substr(0, answer.find('\n'));
+}
+
+int tell_up(const Cell& cell) {
+    const auto view = view_group(cell);
+    std::string line = "reeve is up in " + cell.dir + " (";
+    std::size_t workers = 0;
+    for (const auto& process : view.processes) {
+        if (process.role == "worker") ++workers;
+        if (process.role == "worker" || process.role == "launcher") continue;
+        line += process.name + " " + std::to_string(process.pid) + ", ";
+    }
+    line += std::to_string(workers) + (workers == 1 ? " worker)" : " workers)");
+    std::puts(line.c_str());
+    return finish(kExitOk);
+}
+
+bool supervisor_lives(const Cell& cell) {
+    const auto lock = lock_supervisor(cell);
+    if (lock) close(*lock);
+    return !lock;
+}
+
+// Somebody else's supervisor is at work: wait until it has what it wants.
+int wait_until_up(const Cell& cell, std::uint64_t timeout_ns) {
+    for (const auto deadline = boot_ns() + timeout_ns; boot_ns() < deadline; nap_ms(50)) {
+        if (view_group(cell).state == "up") {
+            std::puts("reeve was up already; its options are unchanged");
+            return tell_up(cell);
+        }
+        if (!supervisor_lives(cell)) {
+            return report(Error{ErrorCode::kFailedPrecondition,
+                                "the running group went away; see " + cell.logs +
+                                    "/supervisor.log, then repeat"});
+        }
+    }
+    return report(Error{ErrorCode::kDeadlineExceeded,
+                        "the running group is not ready; see reeve status --state-dir " +
+                            cell.dir});
+}
+
+int report_failure(const Cell& cell, const std::optional<std::string>& answer) {
+    const auto see = "; see " + cell.logs + "/";
+    if (!answer) {
+        std::fprintf(stderr, "reeve: the supervisor ended without a word%ssupervisor.log\n",
+                     see.c_str());
+        return kExitInternal;
+    }
+    int code = kExitInternal;
+    std::string_view rest(*answer);
+    rest.remove_prefix(std::min(rest.size(), std::string_view("failed ").size()));
+    const auto parsed = std::from_chars(rest.data(), rest.data() + rest.size(), code);
+    rest.remove_prefix(static_cast<std::size_t>(parsed.ptr - rest.data()));
+    std::fprintf(stderr, "reeve: the group did not start:%s%s\n", escape(rest).c_str(),
+                 see.c_str());
+    return code;
+}
+
+// Asks a living supervisor to stop the group; true when it is gone.
+bool stop_supervisor(const Cell& cell, std::uint64_t patience_ns) {
+    const auto file = read_pid_file(cell, "supervisor");
+    if (!file) return !supervisor_lives(cell);
+    const auto process = PidFd::open(file->pid, file->start_ticks);
+    if (!process || process->ended()) return true;
+    [[maybe_unused]] auto told = process->signal(SIGTERM);
+    told = process->signal(SIGCONT);
+    if (process->wait(static_cast<int>(patience_ns / kMillisecond))) return true;
+    std::fprintf(stderr, "reeve: the supervisor does not stop and is killed\n");
+    return process->kill_and_wait(5'000).has_value();
+}
+
+std::vector<Role> living_roles(const Cell& cell) {
+    std::vector<Role> roles;
+    const auto view = view_group(cell);
+    for (const auto& process : view.processes) {
+        if (process.role == "supervisor" || process.role == "launcher") continue;
+        Role role(process.name, {process.role});
+        const auto ticks = start_ticks(process.pid);
+        const bool lives = process.state != "dead" && process.state != "missing";
+        if (lives && ticks && role.adopt(cell, PidFile{process.pid, *ticks})) {
+            roles.push_back(std::move(role));
+        }
+    }
+    return roles;
+}
+
+}  // namespace
+
+int up_main(const Cell& cell, const SuperviseOptions& options, bool foreground) {
+    if (foreground) return supervise_main(cell, options);
+    if (const auto made = create_cell_directories(cell); !made) return report(made.error());
+    if (supervisor_lives(cell)) return wait_until_up(cell, options.ready_timeout_ns);
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("pipe", errno).value());
+    const pid_t child = fork();
+    if (child < 0) return report(fail_errno("fork", errno).value());
+    if (child == 0) {
+        close(ends[0]);
+        become_supervisor(cell, supervise_words(cell, options, ends[1]), ends[1]);
+    }
+    close(ends[1]);
+    waitpid(child, nullptr, 0);
+    // The supervisor has its own limit; ours only covers a supervisor that hangs.
+    const auto answer = read_answer(ends[0], options.ready_timeout_ns + 60 * kSecond);
+    close(ends[0]);
+    if (answer && *answer == "ready") return tell_up(cell);
+    return report_failure(cell, answer);
+}
+
+int down_main(const Cell& cell, const DownOptions& options) {
+    const auto grace_ns = static_cast<std::uint64_t>(options.grace_seconds * 1e9);
+    StopTimes times;
+    times.worker_ns = grace_ns + 5 * kSecond;
+    times.head_ns = grace_ns;
+    if (access(cell.dir.c_str(), F_OK) != 0) {
+        std::printf("nothing runs in %s\n", cell.dir.c_str());
+        return finish(kExitOk);
+    }
+    const bool was_up = view_group(cell).state != "down";
+    stop_supervisor(cell, times.worker_ns + times.slots_ns + 3 * times.head_ns);
+    auto lock = lock_supervisor(cell);
+    if (!lock) return report(lock.error());
+    log::init("down");
+    auto roles = living_roles(cell);
+    stop_roles(cell, roles, times);
+    const auto cleared = clear_cell(cell);
+    unlink(pid_file_path(cell, "supervisor").c_str());
+    close(*lock);
+    if (!cleared) return report(cleared.error());
+    std::printf(was_up ? "reeve is down in %s\n" : "nothing runs in %s\n", cell.dir.c_str());
+    return finish(kExitOk);
+}
+
+}  // namespace reeve::cli

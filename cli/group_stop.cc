@@ -1,0 +1,141 @@
+#include "cli/group_stop.h"
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/segment_watch.h"
+#include "common/log/log.h"
+#include "common/process/cgroup.h"
+#include "common/process/proc_info.h"
+
+namespace reeve::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kClearNs = 5 * kSecond;
+
+void nap_ms(long milliseconds) {
+    const timespec pause{milliseconds / 1000, (milliseconds % 1000) * 1'000'000};
+    nanosleep(&pause, nullptr);
+}
+
+// TERM to all of them at once, then waits for each; KILL for those that outstay.
+bool stop_some(const std::vector<Role*>& roles, std::uint64_t patience_ns) {
+    for (auto* role : roles) {
+        role->signal(SIGTERM);
+        role->signal(SIGCONT);  // a stopped process would never see it
+    }
+    const auto deadline = boot_ns() + patience_ns;
+    bool clean = true;
+    for (auto* role : roles) {
+        const auto now = boot_ns();
+        const auto left_ms = now < deadline ? (deadline - now) / kMillisecond + 1 : 0;
+        if (!role->wait(static_cast<int>(left_ms))) {
+            log::warn("a role does not stop and is killed", {{"name", role->name()},
+                                                             {"victim", role->pid()}});
+            role->signal(SIGKILL);
+            role->wait(10'000);
+            clean = false;
+        }
+        role->poll_end();
+        log::info("role stopped", {{"name", role->name()}});
+    }
+    return clean;
+}
+
+// The register frees the slots of workers that left; a restart then finds their tasks queued.
+void wait_for_free_slots(const Cell& cell, std::uint64_t patience_ns) {
+    SegmentWatch watch(cell);
+    for (const auto deadline = boot_ns() + patience_ns; boot_ns() < deadline; nap_ms(5)) {
+        const auto* segment = watch.current();
+        if (segment == nullptr) return;
+        bool busy = false;
+        for (std::uint32_t i = 0; i < segment->config().workers; ++i) {
+            busy = busy || segment->worker(i).state.load() != shm::WorkerState::kFree;
+        }
+        if (!busy) return;
+    }
+}
+
+// A handful of processes at most, so each round looks at all of /proc again.
+Status kill_marked(const std::string& marked_prefix, const std::string& variable) {
+    const auto deadline = boot_ns() + kClearNs;
+    for (;;) {
+        std::size_t alive = 0;
+        for (const auto pid : all_pids()) {
+            if (pid == getpid()) continue;
+            if (!process_environment(pid, variable).starts_with(marked_prefix)) continue;
+            if (!process_alive(pid, 0)) continue;
+            kill(pid, SIGKILL);
+            ++alive;
+        }
+        if (alive == 0) return {};
+        if (boot_ns() > deadline) {
+            return fail(ErrorCode::kDeadlineExceeded,
+                        std::to_string(alive) + " processes of the cell do not end");
+        }
+        nap_ms(2);
+    }
+}
+
+void remove_segments(const Cell& cell) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
+        const auto name = entry.path().filename().string();
+        if (name.starts_with("reeve-" + cell.hash + "-")) shm::Segment::remove("/" + name);
+    }
+    fs::remove(cell.segment_file, error);
+}
+
+void remove_files(const Cell& cell) {
+    std::error_code error;
+    for (const auto& name : pid_file_names(cell)) {
+        if (name != "supervisor") fs::remove(pid_file_path(cell, name), error);
+    }
+    // Only what is ours by name: sockets, then the directory if nothing else lies in it.
+    for (const auto& entry : fs::directory_iterator(cell.runtime_dir, error)) {
+        if (entry.is_socket(error)) fs::remove(entry.path(), error);
+    }
+    rmdir(cell.runtime_dir.c_str());
+}
+
+}  // namespace
+
+bool stop_roles(const Cell& cell, std::vector<Role>& roles, const StopTimes& times) {
+    std::vector<Role*> workers;
+    std::vector<Role*> head;
+    for (auto& role : roles) {
+        if (role.running()) (role.is_worker() ? workers : head).push_back(&role);
+    }
+    bool clean = stop_some(workers, times.worker_ns);
+    const bool register_runs = std::any_of(head.begin(), head.end(), [](const Role* role) {
+        return role->subcommand() == "register";
+    });
+    if (register_runs) wait_for_free_slots(cell, times.slots_ns);
+    std::reverse(head.begin(), head.end());
+    for (auto* role : head) clean = stop_some({role}, times.head_ns) && clean;
+    return clean;
+}
+
+Status clear_cell(const Cell& cell) {
+    // Supervisors are not marked with REEVE_CELL; launchers that outlived their agents are.
+    Status roles_gone = kill_marked(cell.hash, "REEVE_CELL");
+    const auto support = probe_cgroups();
+    Status cgroups_gone;
+    if (support.usable()) {
+        cgroups_gone = end_cgroup(support, "reeve." + cell.hash, boot_ns() + kClearNs);
+    }
+    Status tasks_gone = kill_marked(cell.hash + ".", "REEVE_INSTANCE");
+    remove_segments(cell);
+    remove_files(cell);
+    REEVE_TRY(std::move(roles_gone));
+    REEVE_TRY(std::move(cgroups_gone));
+    return tasks_gone;
+}
+
+}  // namespace reeve::cli

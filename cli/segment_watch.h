@@ -1,0 +1,34 @@
+// SegmentWatch keeps a read-only mapping of a cell's live segment and follows it across rebuilds.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/process/cell.h"
+#include "common/shm/segment.h"
+
+namespace reeve::cli {
+
+class SegmentWatch {
+public:
+    explicit SegmentWatch(const Cell& cell) : cell_(cell) {}
+
+    // The live segment, or nullptr while there is none that is ready. Valid until the next call.
+    const shm::Segment* current() {
+        if (segment_ != nullptr && !segment_->retired()) return segment_.get();
+        segment_.reset();
+        auto name = read_segment_name(cell_);
+        if (!name) return nullptr;
+        auto opened = shm::Segment::open(*name, false);
+        if (!opened) return nullptr;
+        if ((*opened)->retired()) return nullptr;
+        segment_ = std::move(*opened);
+        return segment_.get();
+    }
+
+private:
+    Cell cell_;
+    std::unique_ptr<shm::Segment> segment_;
+};
+
+}  // namespace reeve::cli
