@@ -8,6 +8,8 @@
 
 #include <random>
 
+#include <unistd.h>
+
 #include "common/base/clock.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
@@ -48,7 +50,9 @@ Status Core::open() {
         return catch_up_history(path, *ledger, after, take);
     }));
     REEVE_TRY(attach_segment());
-    if (!batch_.empty()) REEVE_TRY(commit());
+    if (!batch_.empty()) {
+        REEVE_TRY(commit());
+    }
     effects();
     return {};
 }
@@ -61,14 +65,15 @@ Status Core::replay() {
         REEVE_TRY(model_.load(bytes));
         last_snapshot_bytes_ = bytes.size();
     }
-    REEVE_TRY(ledger_->for_each_batch(snapshot.seq, [this](const Batch& batch) -> Status {
+    const auto replayed = ledger_->for_each_batch(snapshot.seq, [this](const Batch& batch) -> Status {
         std::vector<std::string> entries;
         const auto first_leaf = model_.next_leaf;
         REEVE_TRY(replay_frames(model_, batch.seq, batch.frames, &entries, nullptr));
         if (!entries.empty()) replayed_entries_.emplace_back(first_leaf, std::move(entries));
         bytes_since_snapshot_ += batch.frames.size();
         return {};
-    }));
+    });
+    if (!replayed) return replayed;
     ledger_seq_ = ledger_->last_seq();
     // Dependents of jobs that ended just before the crash are looked at once more.
     for (auto& [id, job] : model_.jobs()) {
@@ -82,34 +87,40 @@ Status Core::open_audit_log() {
     char origin[64];
     std::snprintf(origin, sizeof origin, "reeve/%016llx",
                   static_cast<unsigned long long>(cell_id_));
-    auto entry_at = [this](std::uint64_t index) -> std::optional<std::string> {
+    audit::EntryProvider provider;
+    provider.end = model_.next_leaf;
+    provider.first = replayed_entries_.empty() ? provider.end : replayed_entries_.front().first;
+    provider.read = [this](std::uint64_t begin, std::uint64_t count,
+                           std::vector<std::string>& out) -> Status {
         for (const auto& [first, entries] : replayed_entries_) {
-            if (index >= first && index < first + entries.size()) return entries[index - first];
+            for (std::size_t i = 0; i < entries.size() && count > 0; ++i) {
+                if (first + i != begin) continue;
+                out.push_back(entries[i]);
+                ++begin;
+                --count;
+            }
         }
-        return std::nullopt;
+        if (count == 0) return {};
+        return fail(ErrorCode::kDataLoss, "the ledger lacks audit entry " + std::to_string(begin));
     };
-    REEVE_TRY_ASSIGN(audit_log_, audit::AuditLog::open(cell_.audit, origin, entry_at));
-    if (audit_log_->size() > model_.next_leaf) {
-        return fail(ErrorCode::kDataLoss,
-                    "the audit log in " + cell_.audit + " has signed " +
-                        std::to_string(audit_log_->size()) + " entries, the ledger holds " +
-                        std::to_string(model_.next_leaf) +
-                        "; the ledger was cut or replaced: restore it, or start a new cell");
-    }
+    const audit::LogOptions log_options{cell_.audit, cell_.dir + "/audit.key", origin};
+    auto opened = audit::AuditLog::open(log_options, provider);
+    if (!opened) return fail(std::move(opened).error().with("opening the audit log"));
+    audit_log_ = std::make_unique<audit::AuditLog>(std::move(*opened));
     for (auto& [first, entries] : replayed_entries_) {
         const auto have = audit_log_->size();
         if (first + entries.size() <= have) continue;
-        if (first > have) {
-            return fail(ErrorCode::kDataLoss, "the audit log in " + cell_.audit +
-                                                  " lacks entries that the ledger dropped");
-        }
-        audit_log_->append(std::span(entries).subspan(have - first));
+        audit_log_->append(std::span<const std::string>(entries).subspan(have - first));
+    }
+    if (audit_log_->size() != model_.next_leaf) {
+        return fail(ErrorCode::kDataLoss, "the audit log in " + cell_.audit +
+                                              " and the ledger do not meet: restore either");
     }
     replayed_entries_.clear();
     if (model_.next_leaf == 0) {
-        audit::Entry opened;
-        opened.kind = audit::Kind::kLogOpened;
-        batch_.audit(opened);
+        audit::Entry entry;
+        entry.kind = audit::Kind::kLogOpened;
+        batch_.audit(entry);
     }
     return {};
 }
@@ -122,7 +133,7 @@ Status Core::attach_segment() {
     }
     auto& self = segment_->participant(shm::kParticipantPlm);
     self.pid.store(static_cast<std::uint32_t>(getpid()));
-    self.start_ticks.store(own_start_ticks());
+    self.start_ticks.store(start_ticks(getpid()).value_or(0));
     self.heartbeat_ns.store(boot_ns());
     rings_.clear();
     for (std::uint32_t i = 0; i < shm::event_ring_count(*segment_); ++i) {
