@@ -1,0 +1,67 @@
+// The words of the commands that look at jobs.
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/logs.h"
+#include "cli/ls.h"
+
+namespace reeve::cli {
+
+namespace {
+
+constexpr const char* kSelectorHelp = "12, 12.3, 1-5, @, @~1, all, name:GLOB";
+
+void add_ls(CLI::App& root, Line& line) {
+    auto options = std::make_shared<LsOptions>();
+    auto* command = root.add_subcommand("ls", "list jobs; works with every daemon stopped");
+    add_form(*command, line.context);
+    command->add_option("jobs", options->selectors, kSelectorHelp);
+    command->add_option("--state", options->states, "only these, like running,failed")
+        ->type_name("STATES");
+    command->add_flag("-a,--all", options->all, "ended jobs too");
+    command->add_option("--limit", options->limit, "ended jobs to list (default 1000)");
+    command->callback([&line, options] {
+        run_with_cell(line, [&](const Context& context) { return ls_command(context, *options); });
+    });
+}
+
+void add_show(CLI::App& root, Line& line) {
+    auto options = std::make_shared<ShowOptions>();
+    auto* command = root.add_subcommand("show", "a job in full, with its tasks");
+    add_form(*command, line.context);
+    command->add_option("jobs", options->selectors, kSelectorHelp)->required();
+    command->add_flag("--attempts", options->attempts, "every attempt, not only the last");
+    command->add_flag("--env", options->environment, "the environment too");
+    command->add_option("--limit", options->limit, "tasks to show of each job (default 1000)");
+    command->callback([&line, options] {
+        run_with_cell(line,
+                      [&](const Context& context) { return show_command(context, *options); });
+    });
+}
+
+void add_logs(CLI::App& root, Line& line) {
+    auto options = std::make_shared<LogsOptions>();
+    auto* command = root.add_subcommand("logs", "print what tasks wrote");
+    add_form(*command, line.context);
+    command->add_option("tasks", options->selectors, kSelectorHelp)->required();
+    command->add_flag("-f,--follow", options->follow, "go on until the task has ended");
+    command->add_flag("--error", options->error, "stderr instead of stdout");
+    command->add_option("--attempt", options->attempt, "of this attempt, not the last")
+        ->type_name("N");
+    command->add_flag("--paths", options->paths, "print the names of the files only");
+    command->add_option("--limit", options->limit, "tasks of each job (default 1000)");
+    command->callback([&line, options] {
+        run_with_cell(line,
+                      [&](const Context& context) { return logs_command(context, *options); });
+    });
+}
+
+}  // namespace
+
+void add_look_commands(CLI::App& root, Line& line) {
+    add_ls(root, line);
+    add_show(root, line);
+    add_logs(root, line);
+}
+
+}  // namespace reeve::cli

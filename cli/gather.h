@@ -1,0 +1,59 @@
+// Everything known about jobs, from where it can be had: shared memory first, then the history file,
+// and the PLM only for what neither holds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/context.h"
+#include "cli/look.h"
+#include "cli/selectors.h"
+
+namespace reeve::cli {
+
+struct JobDetail {
+    v1::JobStatus status;
+    bool has_spec = false;               // status.spec is whole, not only what JobEntry tells
+    std::vector<v1::TaskResult> tasks;   // live ones from their slots, ended ones from history
+    std::uint64_t tasks_cut = 0;         // how many more there are
+};
+
+// One look at a cell; the parts that are missing say why.
+class Gatherer {
+public:
+    explicit Gatherer(const Context& context);
+
+    const shm::Segment* segment() const { return segment_.get(); }
+    History* history() const { return history_.get(); }
+    const Error& segment_error() const { return segment_error_; }
+    // True when there is neither a segment nor a history.
+    bool nothing() const { return segment_ == nullptr && history_ == nullptr; }
+
+    // The job's counts and words. kNotFound naming the job.
+    Result<v1::JobStatus> status(std::uint64_t job);
+    struct Detailed {
+        bool all_attempts = false;
+        std::uint64_t tasks_max = 1000;
+        bool spec = true;
+    };
+    Result<JobDetail> detail(const Selected& selected, const Detailed& wanted);
+    std::optional<v1::JobSpec> spec(std::uint64_t job);
+    std::string worker_name(std::uint64_t number) const;
+
+    // Live jobs that are in no JobEntry, from the PLM; `missing` says how many could not be told.
+    std::vector<v1::JobStatus> beyond_segment(std::uint64_t& missing);
+
+private:
+    std::optional<v1::JobStatus> ask_plm(std::uint64_t job, bool with_spec);
+
+    const Context& context_;
+    std::unique_ptr<shm::Segment> segment_;
+    Error segment_error_;
+    std::unique_ptr<History> history_;
+    std::vector<WorkerView> workers_;
+};
+
+}  // namespace reeve::cli

@@ -1,0 +1,330 @@
+#include "cli/job_draft.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <optional>
+
+#include "cli/units.h"
+
+namespace reeve::cli {
+
+namespace {
+
+tl::unexpected<Error> bad(std::string message) {
+    return fail(ErrorCode::kInvalidArgument, std::move(message));
+}
+
+Result<std::int64_t> parse_signed(const std::string& text, std::int64_t most) {
+    std::int64_t value = 0;
+    const char* first = text.data();
+    const char* last = first + text.size();
+    const auto [end, error] = std::from_chars(first, last, value);
+    if (error != std::errc{} || end != last || value < -most || value > most) {
+        return bad("\"" + text + "\" is not a whole number from -" + std::to_string(most) + " to " +
+                   std::to_string(most) + "; write for example 10");
+    }
+    return value;
+}
+
+Status set_flag(const std::string& text, bool& flag) {
+    if (text != "true" && text != "false") return bad("\"" + text + "\" is neither true nor false");
+    flag = text == "true";
+    return {};
+}
+
+Status set_cpus(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint32_t milli, parse_cpus(text));
+    draft.spec.mutable_task()->mutable_resources()->set_cpu_milli(milli);
+    return {};
+}
+
+Status set_memory(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t bytes, parse_size(text));
+    draft.spec.mutable_task()->mutable_resources()->set_memory_bytes(bytes);
+    return {};
+}
+
+Status set_gpus(JobDraft& draft, const std::string& text) {
+    const auto gpus = parse_count(text, 64);
+    if (!gpus) return bad("\"" + text + "\" is not a number of whole GPUs from 0 to 64");
+    draft.spec.mutable_task()->mutable_resources()->set_gpus(static_cast<std::uint32_t>(*gpus));
+    return {};
+}
+
+Status set_time(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t ms, parse_time_ms(text));
+    draft.spec.mutable_task()->set_time_limit_ms(ms);
+    return {};
+}
+
+Status set_grace(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t ms, parse_time_ms(text));
+    draft.spec.mutable_task()->set_grace_ms(ms);
+    return {};
+}
+
+Status set_priority(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::int64_t value, parse_signed(text, kPriorityMost));
+    draft.spec.set_priority(static_cast<std::int32_t>(value));
+    return {};
+}
+
+Status set_retries(JobDraft& draft, const std::string& text) {
+    if (text == "never") {
+        draft.spec.mutable_task()->set_retry_mode(v1::RETRY_NEVER);
+        draft.spec.set_retries(0);
+        return {};
+    }
+    const auto retries = parse_count(text, 60'000);
+    if (!retries) return bad("\"" + text + "\" is neither a count up to 60000 nor \"never\"");
+    draft.spec.set_retries(static_cast<std::uint32_t>(*retries));
+    draft.spec.mutable_task()->set_retry_mode(v1::RETRY_DEFAULT);
+    return {};
+}
+
+Status set_array(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const auto array, parse_array(text));
+    draft.spec.clear_elements();
+    for (const auto& range : array.ranges) {
+        auto* element = draft.spec.add_elements();
+        element->set_first(range.first);
+        element->set_last(range.last);
+    }
+    draft.spec.set_max_running(array.max_running);
+    return {};
+}
+
+Status set_begin(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t ms, parse_begin_ms(text, here().now_ms));
+    draft.spec.set_not_before_unix_ms(ms);
+    return {};
+}
+
+Status set_label(JobDraft& draft, const std::string& text) {
+    const auto plain = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '_' || c == '-' || c == '.' || c == '/' || (c & 0x80) != 0;
+    };
+    if (text.empty() || text.size() > kLabelMax || !std::all_of(text.begin(), text.end(), plain)) {
+        return bad("\"" + text.substr(0, 80) +
+                   "\" is not a job_id; use 1 to 128 letters, digits, and _ - . /");
+    }
+    draft.spec.set_label(text);
+    return {};
+}
+
+Status set_key(JobDraft& draft, const std::string& text) {
+    if (text.empty() || text.size() > 255) return bad("a key has 1 to 255 bytes");
+    draft.spec.set_key(text);
+    return {};
+}
+
+Status set_output_limit(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t bytes, parse_size(text));
+    draft.spec.mutable_task()->set_output_limit_bytes(bytes);
+    return {};
+}
+
+Status set_max_failures(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint64_t count, parse_count(text, kElementMax));
+    draft.spec.set_max_failures(count);
+    return {};
+}
+
+template <auto Setter>
+Status set_text(JobDraft& draft, const std::string& text) {
+    if (text.empty()) return bad("the text is empty; write something or leave it out");
+    if (text.size() > 4096) return bad("the text is longer than 4096 bytes; shorten it");
+    if (text.find('\0') != std::string::npos) return bad("the text holds a NUL byte; remove it");
+    (draft.spec.mutable_task()->*Setter)(std::string(text));
+    return {};
+}
+
+Status set_node(JobDraft& draft, const std::string& text) {
+    if (text.empty() || text.size() > 63) return bad("a node name has 1 to 63 bytes");
+    draft.spec.set_node_name(text);
+    return {};
+}
+
+using Task = v1::TaskSpec;
+using Setter = void (Task::*)(std::string&&);
+
+const std::vector<OptionRule>& rules() {
+    using Kind = OptionKind;
+    static const std::vector<OptionRule> all{
+        {"resources.cpu", "-c,--cpus", "N", Kind::kNumber, "cpus per task (default 1)", set_cpus,
+         "2"},
+        {"resources.memory", "--mem", "SIZE", Kind::kText, "memory per task, like 8G", set_memory,
+         "8G"},
+        {"resources.gpu", "--gpus", "N", Kind::kCount, "whole GPUs per task", set_gpus, "1"},
+        {"time_limit", "-t,--time", "TIME", Kind::kText, "time limit per attempt, like 30m",
+         set_time, "30m"},
+        {"grace", "--grace", "TIME", Kind::kText, "from TERM to KILL (default 5s)", set_grace, "5s"},
+        {"priority", "-p,--priority", "N", Kind::kCount, "higher starts first (default 0)",
+         set_priority, "10"},
+        {"name", "--name", "NAME", Kind::kText, "what tables call it",
+         set_text<static_cast<Setter>(&Task::set_name<std::string>)>, "train"},
+        {"cwd", "--cwd", "DIR", Kind::kText, "working directory (default: here)",
+         set_text<static_cast<Setter>(&Task::set_cwd<std::string>)>, "/data"},
+        {"input", "--input", "FILE", Kind::kText, "file for stdin (default: empty)",
+         set_text<static_cast<Setter>(&Task::set_input<std::string>)>, "in.txt"},
+        {"output", "--output", "FILE", Kind::kText,
+         "file for stdout, or none (%j job, %a element, %x attempt)",
+         set_text<static_cast<Setter>(&Task::set_output<std::string>)>, "out/%j.%a.txt"},
+        {"error", "--error", "FILE", Kind::kText, "file for stderr (default: with stdout)",
+         set_text<static_cast<Setter>(&Task::set_error<std::string>)>, "out/%j.%a.err"},
+        {"output_limit", "--output-limit", "SIZE", Kind::kText,
+         "keep only the newest output of this size", set_output_limit, "1G"},
+        {"retries", "--retries", "N|never", Kind::kTextOrCount,
+         "further attempts after a failure; never: at most one start", set_retries, "3"},
+        {"max_failures", "--max-fails", "N", Kind::kCount,
+         "cancel the rest of an array after N failures", set_max_failures, "1"},
+        {"hold", "--hold", "", Kind::kFlag, "queue it held; start it with reeve release",
+         [](JobDraft& draft, const std::string& text) -> Status {
+             bool hold = false;
+             REEVE_TRY(set_flag(text, hold));
+             draft.spec.set_hold(hold);
+             return {};
+         },
+         "true"},
+        {"begin", "--begin", "WHEN", Kind::kText, "not before: +30m or 2026-11-22T18:00", set_begin,
+         "+30m"},
+        {"array", "--array", "RANGES", Kind::kText, "elements, like 1-1000%10 (10 at a time)",
+         set_array, "1-1000%10"},
+        {"after", "--after", "JOBS", Kind::kText,
+         "start after 12, afterok:13, afterany:14, afternotok:15", add_dependencies, "afterok:12"},
+        {"node", "--node", "NAME", Kind::kText, "run only on this node", set_node, "gpu1"},
+        {"key", "--key", "KEY", Kind::kText, "submit only once under this key", set_key,
+         "nightly-7"},
+        {"pin", "--pin", "", Kind::kFlag, "bind each task to as many cores as it asks for",
+         [](JobDraft& draft, const std::string& text) -> Status {
+             bool pin = false;
+             REEVE_TRY(set_flag(text, pin));
+             draft.spec.mutable_task()->set_pin_cpus(pin);
+             return {};
+         },
+         "true"},
+        {"shell", "--shell", "", Kind::kFlag, "give the command to /bin/sh -c",
+         [](JobDraft& draft, const std::string& text) { return set_flag(text, draft.shell); },
+         "true"},
+        {"job_id", "", "ID", Kind::kTextOrCount, "", set_label, "prepare"},
+    };
+    return all;
+}
+
+// "afterok" and friends; nullopt for anything else.
+std::optional<v1::DependencyKind> dependency_kind(std::string_view word) {
+    if (word == "afterok") return v1::AFTER_OK;
+    if (word == "afterany") return v1::AFTER_ANY;
+    if (word == "afternotok") return v1::AFTER_NOT_OK;
+    return std::nullopt;
+}
+
+Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view target) {
+    if (target.empty()) return bad("a job is missing after the colon; write for example afterok:12");
+    auto* dependency = draft.spec.add_after();
+    dependency->set_kind(kind);
+    const bool digits = target.find_first_not_of("0123456789") == std::string_view::npos;
+    if (!digits) {
+        dependency->set_label(std::string(target));
+        return {};
+    }
+    REEVE_TRY_ASSIGN(const std::uint64_t job, parse_count(target, kElementMax));
+    if (job == 0) return bad("job ids start at 1");
+    dependency->set_job(job);
+    return {};
+}
+
+}  // namespace
+
+std::span<const OptionRule> option_rules() { return rules(); }
+
+Status add_dependencies(JobDraft& draft, const std::string& text) {
+    std::string_view rest = text;
+    while (true) {
+        const auto comma = rest.find(',');
+        auto part = rest.substr(0, comma);
+        auto kind = v1::AFTER_OK;
+        if (const auto colon = part.find(':'); colon != std::string_view::npos) {
+            const auto found = dependency_kind(part.substr(0, colon));
+            if (!found) {
+                return bad("\"" + std::string(part.substr(0, colon)) +
+                           "\" is no kind of dependency; use afterok, afterany or afternotok");
+            }
+            kind = *found;
+            part.remove_prefix(colon + 1);
+        }
+        while (true) {
+            const auto colon = part.find(':');
+            REEVE_TRY(add_dependency(draft, kind, part.substr(0, colon)));
+            if (colon == std::string_view::npos) break;
+            part.remove_prefix(colon + 1);
+        }
+        if (comma == std::string_view::npos) return {};
+        rest.remove_prefix(comma + 1);
+    }
+}
+
+Status add_environment(JobDraft& draft, const std::string& text) {
+    const auto equals = text.find('=');
+    const auto name = text.substr(0, equals);
+    if (name.empty() || name.find('\0') != std::string::npos) {
+        return bad("\"" + text.substr(0, 80) + "\" has no name; write NAME=VALUE");
+    }
+    std::string value;
+    if (equals != std::string::npos) {
+        value = text.substr(equals + 1);
+    } else if (const char* found = here().getenv(name.c_str()); found != nullptr) {
+        value = found;
+    } else {
+        return bad(name + " is not set here; write " + name + "=VALUE");
+    }
+    if (value.find('\0') != std::string::npos) {
+        return bad(name + " holds a NUL byte; remove it");
+    }
+    for (auto& variable : *draft.spec.mutable_task()->mutable_env()) {
+        if (variable.name() != name) continue;
+        variable.set_value(value);
+        return {};
+    }
+    auto* variable = draft.spec.mutable_task()->add_env();
+    variable->set_name(name);
+    variable->set_value(value);
+    return {};
+}
+
+Status set_element_values(JobDraft& draft, const std::string& variable,
+                          std::vector<std::string> values) {
+    if (values.empty()) return bad("there are no values; write at least one");
+    if (values.size() > kElementValuesMax) {
+        return bad("there are more than 1000000 values; split them into several jobs");
+    }
+    const auto letter = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    };
+    const auto plain = [&](char c) { return letter(c) || (c >= '0' && c <= '9'); };
+    if (variable.empty() || !letter(variable[0]) ||
+        !std::all_of(variable.begin(), variable.end(), plain)) {
+        return bad("\"" + variable.substr(0, 80) +
+                   "\" cannot name a variable; use letters, digits and _");
+    }
+    draft.spec.mutable_task()->set_element_variable(variable);
+    draft.spec.clear_element_values();
+    for (auto& value : values) {
+        if (value.find('\0') != std::string::npos || value.size() > kArgumentBytesMax) {
+            return bad("a value holds a NUL byte or more than 120 KiB; change it");
+        }
+        draft.spec.add_element_values(std::move(value));
+    }
+    return {};
+}
+
+std::uint64_t elements_of(const v1::JobSpec& spec) {
+    if (spec.elements().empty()) return 1;
+    std::uint64_t total = 0;
+    for (const auto& range : spec.elements()) total += range.last() - range.first() + 1;
+    return total;
+}
+
+}  // namespace reeve::cli

@@ -1,0 +1,84 @@
+// JobDraft is a job on its way from a command line, a script's #REEVE lines or a JSON file to a
+// v1::JobSpec.
+//
+// All three set the same options by the same rules (option_rules()), so a value that is refused in
+// one is refused in the others, with the same words; only the name of the place differs. complete()
+// adds what the submitter's surroundings give (cwd, environment, names) and check() looks whether the
+// program, the directories and the files exist.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+#include "reeve/v1/reeve.pb.h"
+
+namespace reeve::cli {
+
+// Keys made by the CLI itself, so that a submission whose answer was lost can be repeated.
+inline constexpr const char* kOwnKeyPrefix = "auto-";
+
+inline constexpr std::size_t kJobNameMax = 255;
+inline constexpr std::size_t kLabelMax = 128;
+inline constexpr std::size_t kArgumentsMax = 65'536;
+inline constexpr std::size_t kArgumentBytesMax = 120 * 1024;       // the kernel's limit is 128 KiB
+inline constexpr std::size_t kCommandBytesMax = 1024 * 1024;       // all arguments and environment
+inline constexpr std::size_t kElementValuesMax = 1'000'000;
+inline constexpr std::int64_t kPriorityMost = 500'000;
+
+struct JobDraft {
+    v1::JobSpec spec;
+    bool shell = false;       // argv is joined and given to /bin/sh -c
+    bool parameter = false;   // element_values come from --param (not --each-line)
+};
+
+enum class OptionKind : std::uint8_t { kText, kNumber, kCount, kFlag, kTextOrCount };
+
+struct OptionRule {
+    const char* field;      // in a JSON job: "time_limit", "resources.memory"
+    const char* flags;      // on the command line: "-t,--time"; "" when there is none
+    const char* value;      // what help calls the value: "SIZE"
+    OptionKind kind;        // what JSON may hold
+    const char* help;
+    std::function<Status(JobDraft&, const std::string&)> set;  // flags get "true" or "false"
+    const char* example;    // a value that is right, for "write for example ..."
+};
+std::span<const OptionRule> option_rules();
+
+// NAME=VALUE, or NAME to copy it from here. Errors: not set here, no name.
+Status add_environment(JobDraft& draft, const std::string& text);
+// `12`, `afterok:12`, `afterany:12:13`, `afternotok:label`, comma separated; `@` forms are left as
+// labels for the caller to resolve.
+Status add_dependencies(JobDraft& draft, const std::string& text);
+
+// A text split into words as a shell would, without any expansion: quotes and backslashes only.
+// Unquoted | & ; < > ` and $NAME are refused: they need a shell.
+Result<std::vector<std::string>> split_command(std::string_view text);
+
+// Lines of an --each-line file (without empty ones), or the values of `--param NAME=a,b,c`.
+Status set_element_values(JobDraft& draft, const std::string& variable,
+                          std::vector<std::string> values);
+
+struct Surroundings {
+    std::string cwd;
+    std::function<const char*(const char*)> getenv;
+    std::uint64_t now_ms = 0;
+};
+Surroundings here();
+
+// Fills what was left open; refuses a job without a command, bad names and over-long commands.
+Status complete(JobDraft& draft, const Surroundings& surroundings);
+
+// Whether the program, the working directory, the input and the places of the output exist.
+Status check(const v1::JobSpec& spec);
+
+// The values a task of this job sees for {NAME} in its words: rewritten to a shell's "$NAME".
+bool uses_element_value(const JobDraft& draft);
+
+std::uint64_t elements_of(const v1::JobSpec& spec);
+
+}  // namespace reeve::cli

@@ -1,0 +1,125 @@
+// Looking at a cell without asking anybody: the segment, read-only, and the history file.
+//
+// Works with every daemon stopped or wedged. The segment's contents are untrusted: indices are
+// checked, texts are cut at their NUL or their end, and a slot that moves while it is copied is
+// copied again. Everything is handed on as the messages the PLM itself would send, so that tables and
+// JSON have one source.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/selectors.h"
+#include "common/base/result.h"
+#include "common/model/resources.h"
+#include "common/process/cell.h"
+#include "common/shm/segment.h"
+#include "reeve/v1/reeve.pb.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace reeve::cli {
+
+// A consistent copy of one task slot.
+struct TaskView {
+    std::uint32_t slot = 0;
+    shm::SlotWord word;
+    std::uint64_t key = 0;
+    std::uint32_t class_id = shm::kNone32;
+    std::uint32_t flags = 0;
+    std::uint32_t intent = 0;
+    std::uint32_t claim = 0;  // worker slot + 1
+    std::uint64_t gpu_mask = 0;
+    std::uint64_t time_limit_ns = 0;
+    std::uint64_t not_before_ns = 0;
+    std::int32_t priority = 0;
+    std::uint32_t uid = 0;
+    std::uint32_t retries_max = 0;
+    std::uint32_t payload_bytes = 0;
+    v1::TaskResult result;  // job, element, state, attempt, times, worker, outcome ...
+};
+
+struct WorkerView {
+    std::uint32_t slot = 0;
+    shm::WorkerState state = shm::WorkerState::kFree;
+    std::uint64_t number = 0;
+    std::uint64_t incarnation = 0;
+    std::string name;
+    std::string host;
+    std::string cgroup;
+    Resources capacity;
+    Resources used;
+    std::uint64_t gpu_used_mask = 0;
+    std::uint32_t gpus = 0;
+    std::uint32_t agent_pid = 0;
+    std::uint64_t agent_start_ticks = 0;
+    std::uint32_t launcher_pid = 0;
+    std::uint64_t heartbeat_age_ns = 0;
+    std::uint64_t lease_ns = 0;
+    std::uint64_t joined_ns = 0;
+    std::uint32_t tasks = 0;  // slots it owns
+    bool drain_wanted = false;
+};
+
+// The live segment of a cell, read-only. kUnavailable when none was ever made or it is gone.
+Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell);
+
+std::vector<v1::JobStatus> segment_jobs(const shm::Segment& segment);
+std::optional<v1::JobStatus> segment_job(const shm::Segment& segment, std::uint64_t job);
+
+// Nothing for a free slot, one being filled, or one that does not hold still.
+std::optional<TaskView> view_task(const shm::Segment& segment, std::uint32_t slot);
+void for_each_task(const shm::Segment& segment, const std::function<void(const TaskView&)>& visit);
+std::vector<TaskView> tasks_of_job(const shm::Segment& segment, std::uint64_t job);
+std::optional<v1::TaskSpec> task_spec(const shm::Segment& segment, std::uint32_t slot);
+
+std::vector<WorkerView> segment_workers(const shm::Segment& segment);
+
+// A text in the segment, cut at its NUL or at its end.
+std::string fixed_text(const char* text, std::size_t size);
+
+// history.db, read-only.
+class History {
+public:
+    // kNotFound when there is none yet.
+    static Result<std::unique_ptr<History>> open(const Cell& cell);
+    ~History();
+    History(const History&) = delete;
+    History& operator=(const History&) = delete;
+
+    std::optional<v1::JobStatus> job(std::uint64_t id, bool with_spec = false);
+    struct JobQuery {
+        std::uint64_t limit = 100;
+        std::uint64_t before = 0;  // ids below this; 0: from the newest
+        std::string name_glob;
+        std::string outcome;       // succeeded failed cancelled ended waiting ...; "" for all
+        std::uint64_t since_ns = 0;
+        bool ended_only = false;
+    };
+    Result<std::vector<v1::JobStatus>> jobs(const JobQuery& query);
+    std::uint64_t count_ended();
+    std::uint64_t last_job();
+
+    struct AttemptRow {
+        v1::TaskResult result;
+        bool terminal = false;
+    };
+    // Attempts of the selected elements, in order.
+    Result<std::vector<AttemptRow>> attempts(const Selected& selected, std::uint64_t limit);
+    struct Counts {
+        std::uint64_t ended = 0;
+        std::uint64_t succeeded = 0;
+    };
+    Counts terminal_counts(const Selected& selected);
+
+private:
+    explicit History(sqlite3* database) : database_(database) {}
+    sqlite3* database_;
+};
+
+}  // namespace reeve::cli

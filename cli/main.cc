@@ -1,0 +1,195 @@
+// reeve: one executable, all roles and all commands.
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string_view>
+
+#include "cli/commands.h"
+#include "cli/text.h"
+
+#ifdef REEVE_HAVE_GROUP
+#include "cli/group.h"
+#endif
+#ifdef REEVE_HAVE_AUDIT
+#include "cli/audit.h"
+#endif
+#ifdef REEVE_HAVE_SIM
+#include "cli/sim.h"
+#endif
+
+namespace reeve::cli {
+
+void run_with_cell(Line& line, const Body& body) {
+    auto cell = find_cell(line.context.state_dir);
+    if (!cell) {
+        line.code = report(cell.error());
+        return;
+    }
+    line.context.cell = std::move(*cell);
+    line.code = body(line.context);
+}
+
+void add_form(CLI::App& command, Context& context) {
+    auto* json = command.add_flag("--json", context.json, "JSON with a versioned schema");
+    command.add_flag("--parsable", context.parsable, "ids only, one a line")->excludes(json);
+    command.add_flag("-q,--quiet", context.quiet, "nothing but what was asked for");
+}
+
+namespace {
+
+constexpr const char* kVersion = REEVE_VERSION;
+
+// The words up to `--`, and those behind it where the command runs programs.
+void split_command_line(std::vector<std::string>& words, Line& line) {
+    const auto dashes = std::find(words.begin(), words.end(), "--");
+    if (dashes == words.end()) return;
+    for (auto word = words.begin(); word != dashes; ++word) {
+        if (*word == "--state-dir") {
+            if (++word == dashes) return;
+            continue;
+        }
+        if (word->substr(0, 1) == "-") continue;
+        if (*word != "submit" && *word != "run") return;  // the first word names the command
+        break;
+    }
+    line.separated = true;
+    line.command.assign(dashes + 1, words.end());
+    words.erase(dashes, words.end());
+}
+
+const CLI::App* chosen(const CLI::App& root) {
+    const CLI::App* at = &root;
+    while (true) {
+        const auto used = at->get_subcommands();
+        if (used.empty()) return at;
+        at = used.front();
+    }
+}
+
+std::string path_of(const CLI::App& root, const CLI::App& command) {
+    std::string path = "reeve";
+    if (&command != &root) {
+        const auto* parent = command.get_parent();
+        path = (parent == nullptr ? path : path_of(root, *parent)) + " " + command.get_name();
+    }
+    return path;
+}
+
+// "--memm" was not expected: what was probably meant.
+std::string guess_for(const CLI::App& command, const CLI::App& root, const std::string& word) {
+    std::vector<std::string> names;
+    for (const auto* app : {&command, &root}) {
+        for (const auto* option : app->get_options()) {
+            for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+        }
+        for (const auto* sub : app->get_subcommands([](const CLI::App*) { return true; })) {
+            names.push_back(sub->get_name());
+        }
+    }
+    return closest(word.substr(0, word.find('=')), {names.begin(), names.end()});
+}
+
+int tell_usage(const CLI::App& root, const CLI::ParseError& problem, const Line& line) {
+    const auto& command = *chosen(root);
+    std::string what = problem.what();
+    while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
+    std::string cure = "see " + path_of(root, command) + " --help";
+    const auto extra = command.remaining(true);
+    if (problem.get_name() == "ExtrasError" || !extra.empty()) {
+        const auto word = extra.empty() ? std::string() : extra.front();
+        if (!word.empty()) {
+            what = "\"" + word + "\" was not expected";
+            const auto guess = guess_for(command, root, word);
+            if (!guess.empty()) cure = "did you mean " + guess + "? (" + cure + ")";
+        }
+    }
+    (void)line;
+    if (!what.empty() && what[0] >= 'A' && what[0] <= 'Z' && what.substr(0, 2) != "A ") {
+        what[0] = static_cast<char>(what[0] + 32);
+    }
+    return report(Error{ErrorCode::kInvalidArgument, what + "; " + cure});
+}
+
+void add_own_commands(CLI::App& root, Line& line) {
+    auto* version = root.add_subcommand("version", "print the version");
+    version->callback([] { write_out(std::string("reeve ") + kVersion + "\n"); });
+    auto shell = std::make_shared<std::string>();
+    auto* completion = root.add_subcommand("completion", "print a completion script");
+    completion->add_option("shell", *shell, "bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    completion->callback([&root, &line, shell] { line.code = print_completion(root, *shell); });
+}
+
+void add_all(CLI::App& root, Line& line) {
+    root.fallthrough();
+    root.require_subcommand(0, 1);
+    root.add_option("--state-dir", line.context.state_dir,
+                    "the cell (default: $REEVE_STATE_DIR, else ~/.local/state/reeve)")
+        ->type_name("DIR");
+    root.set_version_flag("--version", std::string("reeve ") + kVersion);
+#ifdef REEVE_HAVE_GROUP
+    add_group_commands(root, line.context.state_dir, line.code);
+#endif
+    add_submit_commands(root, line);
+    add_act_commands(root, line);
+    add_look_commands(root, line);
+    add_node_commands(root, line);
+#ifdef REEVE_HAVE_AUDIT
+    add_audit_commands(root, line.context.state_dir, line.code);
+#endif
+#ifdef REEVE_HAVE_SIM
+    add_sim_commands(root, line.code);
+#endif
+    add_role_commands(root, line);
+    add_own_commands(root, line);
+}
+
+std::vector<std::string> words_of(int argc, char** argv) {
+    std::vector<std::string> words(argv + 1, argv + argc);
+    const std::string_view program = argc > 0 ? argv[0] : "";
+    if (program.substr(program.find_last_of('/') + 1) == "shm-dump") {
+        words.insert(words.begin(), {"shm", "dump"});
+    }
+    return words;
+}
+
+int run_line(int argc, char** argv) {
+    Line line;
+    CLI::App root("reeve queues work, runs it, and keeps a record that can be checked.", "reeve");
+    add_all(root, line);
+    auto words = words_of(argc, argv);
+    split_command_line(words, line);
+    if (words.empty()) {
+        write_out(root.help());
+        return finish(kExitUsage);
+    }
+    std::reverse(words.begin(), words.end());
+    try {
+        root.parse(words);
+    } catch (const CLI::Success& asked) {
+        return root.exit(asked);
+    } catch (const CLI::ParseError& problem) {
+        return tell_usage(root, problem, line);
+    }
+    if (root.get_subcommands().empty()) {
+        return report(Error{ErrorCode::kInvalidArgument, "no command given; see reeve --help"});
+    }
+    return finish(line.code);
+}
+
+}  // namespace
+
+}  // namespace reeve::cli
+
+int main(int argc, char** argv) {
+    // A closed pipe ends us by an error of write(), which every command checks.
+    std::signal(SIGPIPE, SIG_IGN);
+    try {
+        return reeve::cli::run_line(argc, argv);
+    } catch (const std::exception& problem) {
+        std::fprintf(stderr, "reeve: internal error: %s; please report it\n", problem.what());
+        return reeve::cli::kExitInternal;
+    }
+}

@@ -1,0 +1,376 @@
+// The local half of submit.h: which words are a command, a script or a file, and what they ask for.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <string_view>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/job_file.h"
+#include "cli/submit.h"
+#include "cli/text.h"
+#include "cli/units.h"
+
+namespace reeve::cli {
+
+namespace {
+
+constexpr std::size_t kProductMax = 100'000;
+constexpr std::size_t kDirectiveLinesMax = 200;
+
+tl::unexpected<Error> bad(std::string message) {
+    return fail(ErrorCode::kInvalidArgument, std::move(message));
+}
+
+// A file, or stdin for "-", up to `most` bytes.
+Result<std::string> read_input(const std::string& path, std::size_t most) {
+    const bool standard = path == "-";
+    const int fd = standard ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return bad(path + " cannot be read: " + std::strerror(errno) + "; correct the path");
+    }
+    std::string out;
+    std::string chunk(1 << 16, '\0');
+    Status problem;
+    while (true) {
+        const auto got = read(fd, chunk.data(), chunk.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            problem = bad(path + " cannot be read: " + std::strerror(errno) + "; correct the path");
+        }
+        if (got <= 0) break;
+        out.append(chunk, 0, static_cast<std::size_t>(got));
+        if (out.size() > most) {
+            problem = bad(path + " is larger than " + format_bytes(most) + "; split it");
+            break;
+        }
+    }
+    if (!standard) close(fd);
+    if (!problem) return fail(problem.error());
+    return out;
+}
+
+bool is_json(const std::string& path, const std::string& text) {
+    const auto dot = path.find_last_of('.');
+    if (dot != std::string::npos && path.substr(dot) == ".json") return true;
+    const auto first = text.find_first_not_of(" \t\r\n");
+    return first != std::string::npos && (text[first] == '{' || text[first] == '[') &&
+           text.substr(0, 2) != "#!";
+}
+
+std::string flag_of(const OptionRule& rule) {
+    const std::string flags = rule.flags;
+    return flags.substr(flags.rfind(',') == std::string::npos ? 0 : flags.rfind(',') + 1);
+}
+
+Status apply_options(JobDraft& draft, const SubmitOptions& options) {
+    for (const auto& [rule, text] : options.values) {
+        if (auto set = rule->set(draft, text); !set) {
+            return bad(flag_of(*rule) + ": " + set.error().message);
+        }
+    }
+    for (const auto& entry : options.environment) {
+        if (auto added = add_environment(draft, entry); !added) {
+            return bad("--env: " + added.error().message);
+        }
+    }
+    return {};
+}
+
+// How a script is started: by itself where it can be, else by its #! line, else by /bin/sh.
+Status script_command(JobDraft& draft, const std::string& path, const std::string& text,
+                      const std::vector<std::string>& arguments) {
+    auto* task = draft.spec.mutable_task();
+    std::string absolute = path[0] == '/' ? path : here().cwd + "/" + path;
+    const bool marked = text.substr(0, 2) == "#!";
+    if (!marked) {
+        task->add_argv("/bin/sh");
+    } else if (access(absolute.c_str(), X_OK) != 0) {
+        const auto line = text.substr(2, text.find('\n') == std::string::npos
+                                             ? std::string::npos
+                                             : text.find('\n') - 2);
+        auto words = split_command(line);
+        if (!words) return bad(path + ": the #! line: " + words.error().message);
+        for (auto& word : *words) task->add_argv(std::move(word));
+    }
+    task->add_argv(absolute);
+    for (const auto& word : arguments) task->add_argv(word);
+    if (task->name().empty()) {
+        const auto slash = path.find_last_of('/');
+        task->set_name(slash == std::string::npos ? path : path.substr(slash + 1));
+    }
+    return {};
+}
+
+Status script_from_stdin(JobDraft& draft, const std::string& text,
+                         const std::vector<std::string>& arguments) {
+    auto* task = draft.spec.mutable_task();
+    std::vector<std::string> words{"/bin/sh"};
+    if (text.substr(0, 2) == "#!") {
+        REEVE_TRY_ASSIGN(words, split_command(text.substr(2, text.find('\n') - 2)));
+    }
+    for (auto& word : words) task->add_argv(std::move(word));
+    if (!arguments.empty()) task->add_argv("-s");
+    for (const auto& word : arguments) task->add_argv(word);
+    task->set_stdin_data(text);
+    if (task->name().empty()) task->set_name("stdin");
+    return {};
+}
+
+Result<std::vector<std::string>> read_lines(const std::string& path) {
+    REEVE_TRY_ASSIGN(const auto text, read_input(path, kJsonBytesMax));
+    std::vector<std::string> lines;
+    for (std::size_t at = 0; at < text.size();) {
+        const auto end = std::min(text.find('\n', at), text.size());
+        auto line = text.substr(at, end - at);
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        if (!line.empty()) lines.push_back(std::move(line));
+        at = end + 1;
+    }
+    if (lines.empty()) return bad("--each-line: " + path + " has no lines; write one per task");
+    return lines;
+}
+
+struct Parameter {
+    std::string name;
+    std::vector<std::string> values;
+};
+
+Result<Parameter> parse_parameter(const std::string& text) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) {
+        return bad("--param: \"" + text.substr(0, 80) + "\" has no values; write NAME=a,b,c");
+    }
+    Parameter out;
+    out.name = text.substr(0, equals);
+    std::string_view rest = std::string_view(text).substr(equals + 1);
+    while (true) {
+        const auto comma = rest.find(',');
+        out.values.emplace_back(rest.substr(0, comma));
+        if (comma == std::string_view::npos) return out;
+        rest.remove_prefix(comma + 1);
+    }
+}
+
+// One parameter makes an array whose elements see it; several make a job for each combination.
+Result<std::vector<JobDraft>> apply_parameters(const JobDraft& draft,
+                                               const std::vector<std::string>& texts) {
+    std::vector<Parameter> parameters;
+    std::set<std::string> names;
+    std::size_t product = 1;
+    for (const auto& text : texts) {
+        REEVE_TRY_ASSIGN(auto parameter, parse_parameter(text));
+        if (!names.insert(parameter.name).second) {
+            return bad("--param: " + parameter.name + " is given twice; join the values with commas");
+        }
+        product *= parameter.values.size();
+        if (parameters.size() + 1 < texts.size() && product > kProductMax) {
+            return bad("--param: more than 100000 combinations; submit them in parts");
+        }
+        parameters.push_back(std::move(parameter));
+    }
+    if (parameters.size() == 1) {
+        JobDraft array = draft;
+        array.parameter = true;
+        if (auto set = set_element_values(array, parameters[0].name, parameters[0].values); !set) {
+            return bad("--param: " + set.error().message);
+        }
+        return std::vector<JobDraft>{std::move(array)};
+    }
+    if (product > kProductMax) {
+        return bad("--param: more than 100000 combinations; submit them in parts");
+    }
+    std::vector<JobDraft> out;
+    for (std::size_t index = 0; index < product; ++index) {
+        JobDraft one = draft;
+        std::size_t rest = index;
+        for (auto at = parameters.rbegin(); at != parameters.rend(); ++at) {
+            const auto& value = at->values[rest % at->values.size()];
+            rest /= at->values.size();
+            if (auto added = add_environment(one, at->name + "=" + value); !added) {
+                return bad("--param: " + added.error().message);
+            }
+            const auto braces = "{" + at->name + "}";
+            for (auto& word : *one.spec.mutable_task()->mutable_argv()) {
+                for (auto found = word.find(braces); found != std::string::npos;
+                     found = word.find(braces, found + value.size())) {
+                    word.replace(found, braces.size(), value);
+                }
+            }
+        }
+        out.push_back(std::move(one));
+    }
+    return out;
+}
+
+Result<std::vector<JobDraft>> from_file(const SubmitOptions& options, const std::string& path,
+                                        const std::string& text) {
+    std::string key;
+    for (const auto& [rule, value] : options.values) {
+        if (std::string_view(rule->field) == "key") {
+            key = value;
+            continue;
+        }
+        return bad(flag_of(*rule) + " does not go with a job file; write \"" + rule->field +
+                   "\" into " + path);
+    }
+    if (!options.environment.empty() || !options.parameters.empty() || !options.each_line.empty() ||
+        !options.command.empty() || options.words.size() > 1) {
+        return bad("a job file takes no command, --env, --param or --each-line; write them into " +
+                   path);
+    }
+    auto drafts = parse_job_file(text);
+    if (!drafts) return bad(path + ": " + drafts.error().message);
+    for (std::size_t i = 0; i < drafts->size() && !key.empty(); ++i) {
+        auto& spec = (*drafts)[i].spec;
+        if (!spec.key().empty()) continue;
+        spec.set_key(drafts->size() == 1 ? key : key + "#" + std::to_string(i));
+    }
+    return drafts;
+}
+
+Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
+    JobDraft draft;
+    REEVE_TRY(apply_options(draft, options));
+    if (!options.words.empty()) {
+        const auto& path = options.words[0];
+        auto arguments = options.words;
+        arguments.erase(arguments.begin());
+        arguments.insert(arguments.end(), options.command.begin(), options.command.end());
+        struct stat about {};
+        if (path != "-" && stat(path.c_str(), &about) != 0) {
+            return bad("there is no file " + shell_quote(path) +
+                       "; to run a program write it after --, like: reeve submit -- " +
+                       shell_join(options.words));
+        }
+        if (path != "-" && S_ISDIR(about.st_mode)) {
+            return bad(path + " is a directory; name a script or a job file");
+        }
+        REEVE_TRY_ASSIGN(const auto text, read_input(path, kJsonBytesMax));
+        if (is_json(path, text)) return from_file(options, path == "-" ? "stdin" : path, text);
+        if (path == "-") {
+            REEVE_TRY(script_from_stdin(draft, text, arguments));
+        } else {
+            REEVE_TRY(script_command(draft, path, text, arguments));
+        }
+    } else {
+        for (const auto& word : options.command) draft.spec.mutable_task()->add_argv(word);
+    }
+    if (!options.each_line.empty() && !options.parameters.empty()) {
+        return bad("--each-line and --param do not go together; use one of them");
+    }
+    if (!options.each_line.empty()) {
+        REEVE_TRY_ASSIGN(auto lines, read_lines(options.each_line));
+        REEVE_TRY(set_element_values(draft, "REEVE_VALUE", std::move(lines)));
+    }
+    if (!options.parameters.empty()) return apply_parameters(draft, options.parameters);
+    return std::vector<JobDraft>{std::move(draft)};
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> script_directives(const std::string& text) {
+    std::vector<std::string> words;
+    std::size_t at = 0;
+    for (std::size_t line_number = 1; at < text.size() && line_number <= kDirectiveLinesMax;
+         ++line_number) {
+        const auto end = std::min(text.find('\n', at), text.size());
+        const auto line = text.substr(at, end - at);
+        at = end + 1;
+        if (line.empty() || line[0] != '#') {
+            if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+            break;  // the first command ends the directives
+        }
+        if (line.substr(0, 6) != "#REEVE" || (line.size() > 6 && line[6] != ' ')) continue;
+        if (line.find_first_not_of(" \t\r", 6) == std::string::npos) continue;
+        auto found = split_command(line.substr(6));
+        if (!found) {
+            return bad("line " + std::to_string(line_number) + ": " + found.error().message);
+        }
+        words.insert(words.end(), found->begin(), found->end());
+    }
+    return words;
+}
+
+Result<std::vector<std::string>> directives_for(const SubmitOptions& options) {
+    if (options.words.empty() || options.words[0] == "-") return std::vector<std::string>{};
+    const auto& path = options.words[0];
+    struct stat about {};
+    if (stat(path.c_str(), &about) != 0 || !S_ISREG(about.st_mode)) {
+        return std::vector<std::string>{};
+    }
+    REEVE_TRY_ASSIGN(const auto text, read_input(path, kJsonBytesMax));
+    if (is_json(path, text)) return std::vector<std::string>{};
+    auto words = script_directives(text);
+    if (!words) return bad(path + ": " + words.error().message);
+    return words;
+}
+
+Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
+                                      std::vector<std::string>& warnings) {
+    REEVE_TRY_ASSIGN(auto drafts, from_words(options));
+    const auto surroundings = here();
+    std::set<std::string> told;
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+        auto& draft = drafts[i];
+        const auto& label = draft.spec.label();
+        const auto place = drafts.size() == 1 ? std::string()
+                           : label.empty()    ? "jobs[" + std::to_string(i) + "]: "
+                                              : "job \"" + label + "\": ";
+        if (auto done = complete(draft, surroundings); !done) {
+            return bad(place + done.error().message);
+        }
+        if (options.check) {
+            if (auto checked = check(draft.spec); !checked) {
+                return bad(place + checked.error().message);
+            }
+        }
+        for (auto& warning : placeholder_warnings(draft.spec)) {
+            if (told.insert(warning).second) warnings.push_back(std::move(warning));
+        }
+    }
+    return drafts;
+}
+
+std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec) {
+    std::vector<std::string> out;
+    const std::set<std::string_view> words{"JOB_ID", "TASK_ID", "ATTEMPT", "CWD", "INSTANCE_ID"};
+    const std::string_view letters = "jaAxuN%";
+    const auto& task = spec.task();
+    const std::pair<const char*, const std::string*> paths[] = {
+        {"output", &task.output()}, {"error", &task.error()}, {"input", &task.input()},
+        {"cwd", &task.cwd()}};
+    for (const auto& [field, path] : paths) {
+        bool element = false;
+        for (std::size_t at = 0; (at = path->find('%', at)) != std::string::npos;) {
+            const auto rest = std::string_view(*path).substr(at + 1);
+            if (rest.substr(0, 1) == "{") {
+                const auto word = rest.substr(1, rest.find('}') - 1);
+                element |= word == "TASK_ID";
+                if (words.count(word) == 0) {
+                    out.push_back(std::string(field) + ": %{" + std::string(word) +
+                                  "} is no placeholder and stays as it is");
+                }
+            } else {
+                element |= rest.substr(0, 1) == "a";
+                if (rest.empty() || letters.find(rest[0]) == std::string_view::npos) {
+                    out.push_back(std::string(field) + ": %" + std::string(rest.substr(0, 1)) +
+                                  " is no placeholder and stays as it is");
+                }
+            }
+            at += rest.substr(0, 1) == "%" ? 2 : 1;
+        }
+        const bool written = path == &task.output() || path == &task.error();
+        if (written && elements_of(spec) > 1 && !element && !path->empty() && *path != "none" &&
+            path->substr(0, 5) != "/dev/") {
+            out.push_back(std::string(field) + ": all " + std::to_string(elements_of(spec)) +
+                          " elements write " + *path + "; add %a to give each its own file");
+        }
+    }
+    return out;
+}
+
+}  // namespace reeve::cli

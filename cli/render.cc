@@ -1,0 +1,192 @@
+#include "cli/render.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "cli/job_draft.h"
+#include "cli/text.h"
+#include "common/base/clock.h"
+
+namespace reeve::cli {
+
+std::string job_state(const v1::JobStatus& status) {
+    if (status.state() == "ended") {
+        if (status.failed() > 0) return "failed";
+        return status.cancelled() > 0 ? "cancelled" : "succeeded";
+    }
+    if (status.state() == "active") return status.running() > 0 ? "running" : "queued";
+    return status.state();
+}
+
+std::string task_state(const v1::TaskResult& result) {
+    return result.state() == "ended" && !result.outcome().empty() ? result.outcome()
+                                                                  : result.state();
+}
+
+const char* signal_name(int number) {
+    const char* name = sigabbrev_np(number);
+    return name == nullptr ? "unknown" : name;
+}
+
+std::string exit_words(std::int32_t code) {
+    if (code == 0) return "";
+    if (code > 0) return "exit " + std::to_string(code);
+    return "signal " + std::to_string(-code) + " (SIG" + signal_name(-code) + ")";
+}
+
+std::string task_id(std::uint64_t job, std::uint64_t element) {
+    return element == 0 ? std::to_string(job)
+                        : std::to_string(job) + "." + std::to_string(element);
+}
+
+std::string task_id(const v1::TaskResult& result, bool array) {
+    if (!array) return task_id(result.job(), result.element());
+    return std::to_string(result.job()) + "." + std::to_string(result.element());
+}
+
+std::string worker_id(std::uint64_t number, std::uint64_t incarnation) {
+    if (number == 0) return "";
+    return std::to_string(number) + "/" + std::to_string(incarnation);
+}
+
+std::string dependency_words(const v1::Dependency& dependency) {
+    const std::string target =
+        dependency.label().empty() ? std::to_string(dependency.job()) : dependency.label();
+    switch (dependency.kind()) {
+        case v1::AFTER_ANY: return "afterany:" + target;
+        case v1::AFTER_NOT_OK: return "afternotok:" + target;
+        default: return "afterok:" + target;
+    }
+}
+
+std::string command_words(const v1::TaskSpec& task) {
+    return shell_join({task.argv().begin(), task.argv().end()});
+}
+
+Resources resources_of(const v1::ResourceRequest& request) {
+    Resources out;
+    out.cpu_milli = request.cpu_milli();
+    out.memory_bytes = request.memory_bytes();
+    out.gpus = request.gpus();
+    return out;
+}
+
+std::string resource_words(const Resources& resources) {
+    std::string out = format_cpus(resources.cpu_milli) +
+                      (resources.cpu_milli == 1000 ? " cpu" : " cpus");
+    if (resources.memory_bytes > 0) out += ", " + format_bytes(resources.memory_bytes);
+    if (resources.gpus > 0) {
+        out += ", " + std::to_string(resources.gpus) + (resources.gpus == 1 ? " gpu" : " gpus");
+    }
+    return out;
+}
+
+void write_resources(JsonWriter& json, std::string_view key, const Resources& resources) {
+    json.key(key).begin_object();
+    json.field("cpu", static_cast<double>(resources.cpu_milli) / 1000);
+    json.field("memory_bytes", resources.memory_bytes).field("gpu", resources.gpus).end_object();
+}
+
+namespace {
+
+void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) {
+    json.key(name);
+    if (wall_ns == 0) {
+        json.null();
+    } else {
+        json.value(format_iso_ns(wall_ns));
+    }
+}
+
+}  // namespace
+
+void write_job(JsonWriter& json, const v1::JobStatus& status) {
+    json.begin_object().field("job", status.job()).field("name", status.name());
+    json.field("state", job_state(status)).field("priority", status.priority());
+    json.field("user", user_name(status.uid())).field("uid", status.uid());
+    json.key("tasks").begin_object().field("total", status.elements());
+    json.field("backlog", status.backlog()).field("held", status.held());
+    json.field("queued", status.queued()).field("running", status.running());
+    json.field("succeeded", status.succeeded()).field("failed", status.failed());
+    json.field("cancelled", status.cancelled()).end_object();
+    write_time(json, "submitted", status.submit_ns());
+    write_time(json, "started", status.start_ns());
+    write_time(json, "ended", status.end_ns());
+    json.field("exit_code", status.exit_code()).field("reason", status.reason());
+    json.key("after").begin_array();
+    for (const auto& dependency : status.after()) json.value(dependency_words(dependency));
+    json.end_array().end_object();
+}
+
+void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
+    const auto& task = spec.task();
+    json.begin_object().key("command").begin_array();
+    for (const auto& word : task.argv()) json.value(word);
+    json.end_array().field("name", task.name()).field("cwd", task.cwd());
+    json.field("input", task.input()).field("output", task.output()).field("error", task.error());
+    write_resources(json, "resources", resources_of(task.resources()));
+    json.key("env").begin_object();
+    for (const auto& entry : task.env()) json.field(entry.name(), entry.value());
+    json.end_object();
+    json.field("time_limit_ms", task.time_limit_ms()).field("grace_ms", task.grace_ms());
+    json.field("retries", spec.retries());
+    json.field("at_most_once", task.retry_mode() == v1::RETRY_NEVER);
+    json.field("priority", spec.priority()).field("hold", spec.hold());
+    json.field("max_running", spec.max_running()).field("max_failures", spec.max_failures());
+    json.field("not_before_ms", spec.not_before_unix_ms()).field("node", spec.node_name());
+    json.field("label", spec.label());
+    json.field("key", spec.key().rfind(kOwnKeyPrefix, 0) == 0 ? "" : spec.key());
+    json.field("pin", task.pin_cpus()).field("output_limit_bytes", task.output_limit_bytes());
+    json.key("elements").begin_array();
+    for (const auto& range : spec.elements()) {
+        json.begin_array().value(range.first()).value(range.last()).end_array();
+    }
+    json.end_array().field("element_variable", task.element_variable());
+    json.field("element_values", spec.element_values_size()).end_object();
+}
+
+void write_task(JsonWriter& json, const v1::TaskResult& result) {
+    json.begin_object().field("job", result.job()).field("element", result.element());
+    json.field("state", task_state(result)).field("attempt", result.attempt());
+    json.key("exit_code");
+    const bool ended = result.state() == "ended";
+    if (ended && result.exit_code() >= 0) {
+        json.value(result.exit_code());
+    } else {
+        json.null();
+    }
+    json.key("signal");
+    if (ended && result.exit_code() < 0) {
+        json.value(-result.exit_code());
+    } else {
+        json.null();
+    }
+    json.field("core_dumped", result.core_dumped()).field("detail", result.detail());
+    write_time(json, "submitted", result.submit_ns());
+    write_time(json, "assigned", result.assigned_ns());
+    write_time(json, "started", result.started_ns());
+    write_time(json, "ended", result.ended_ns());
+    json.field("user_us", result.user_us()).field("system_us", result.system_us());
+    json.field("max_rss_bytes", result.max_rss_bytes());
+    json.field("worker", result.worker_number());
+    json.field("worker_incarnation", result.worker_incarnation());
+    json.field("worker_name", result.worker_name());
+    json.field("pid", result.pid()).field("deaths", result.deaths()).end_object();
+}
+
+void write_worker(JsonWriter& json, const WorkerView& worker) {
+    json.begin_object().field("worker", worker.number).field("incarnation", worker.incarnation);
+    json.field("name", worker.name).field("host", worker.host);
+    json.field("state", shm::to_string(worker.state));
+    json.field("drain_wanted", worker.drain_wanted);
+    write_resources(json, "capacity", worker.capacity);
+    write_resources(json, "used", worker.used);
+    json.field("gpu_used_mask", worker.gpu_used_mask).field("tasks", worker.tasks);
+    json.field("agent_pid", worker.agent_pid).field("launcher_pid", worker.launcher_pid);
+    json.field("heartbeat_age_ms", worker.heartbeat_age_ns / kMillisecond);
+    json.field("lease_ms", worker.lease_ns / kMillisecond).field("cgroup", worker.cgroup);
+    write_time(json, "joined", worker.joined_ns);
+    json.end_object();
+}
+
+}  // namespace reeve::cli

@@ -1,0 +1,35 @@
+// How jobs, tasks and workers look as JSON and in tables; the schemas are in docs/formats/json.md.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cli/json_writer.h"
+#include "cli/look.h"
+#include "reeve/v1/reeve.pb.h"
+
+namespace reeve::cli {
+
+// waiting held queued running succeeded failed cancelled: what people filter by.
+std::string job_state(const v1::JobStatus& status);
+// queued running ... for a live task, its outcome for an ended one.
+std::string task_state(const v1::TaskResult& result);
+// "exit 3", "signal 9 (SIGKILL)", "" for 0.
+std::string exit_words(std::int32_t code);
+std::string task_id(std::uint64_t job, std::uint64_t element);
+std::string task_id(const v1::TaskResult& result, bool array);
+std::string worker_id(std::uint64_t number, std::uint64_t incarnation);
+std::string dependency_words(const v1::Dependency& dependency);
+std::string command_words(const v1::TaskSpec& task);
+const char* signal_name(int number);
+
+void write_job(JsonWriter& json, const v1::JobStatus& status);
+void write_spec(JsonWriter& json, const v1::JobSpec& spec);
+void write_task(JsonWriter& json, const v1::TaskResult& result);
+void write_worker(JsonWriter& json, const WorkerView& worker);
+void write_resources(JsonWriter& json, std::string_view key, const Resources& resources);
+
+Resources resources_of(const v1::ResourceRequest& request);
+std::string resource_words(const Resources& resources);  // "2 cpus, 8G, 1 gpu"
+
+}  // namespace reeve::cli

@@ -1,0 +1,215 @@
+// show: one job in full, with its tasks; the other half of ls.h.
+#include <algorithm>
+
+#include "cli/catalogue.h"
+#include "cli/gather.h"
+#include "cli/job_draft.h"
+#include "cli/json_writer.h"
+#include "cli/ls.h"
+#include "cli/render.h"
+#include "cli/text.h"
+#include "cli/units.h"
+#include "common/base/clock.h"
+
+namespace reeve::cli {
+
+namespace {
+
+void line(const char* name, const std::string& value) {
+    if (value.empty()) return;
+    std::string padded = name;
+    padded.resize(12, ' ');
+    write_out(padded + escape(value) + "\n");
+}
+
+std::string counts(const v1::JobStatus& status) {
+    std::string out = std::to_string(status.elements());
+    const auto add = [&out](std::uint64_t count, const char* word) {
+        if (count > 0) out += ", " + std::to_string(count) + " " + word;
+    };
+    add(status.backlog() + status.queued(), "queued");
+    add(status.held(), "held");
+    add(status.running(), "running");
+    add(status.succeeded(), "succeeded");
+    add(status.failed(), "failed");
+    add(status.cancelled(), "cancelled");
+    return out;
+}
+
+std::string times(const v1::JobStatus& status) {
+    std::string out = format_time_ns(status.submit_ns());
+    if (status.start_ns() != 0) out += ", started " + format_time_ns(status.start_ns());
+    if (status.end_ns() != 0) out += ", ended " + format_time_ns(status.end_ns());
+    return out;
+}
+
+std::string retry_words(const v1::JobSpec& spec) {
+    if (spec.task().retry_mode() == v1::RETRY_NEVER) return "never (at most one start)";
+    return spec.retries() == 0 ? "" : std::to_string(spec.retries());
+}
+
+void print_spec(const v1::JobSpec& spec, bool environment) {
+    const auto& task = spec.task();
+    line("command", command_words(task));
+    line("cwd", task.cwd());
+    line("input", task.input());
+    line("output", task.output());
+    line("error", task.error());
+    line("resources", resource_words(resources_of(task.resources())));
+    if (task.time_limit_ms() > 0) {
+        line("time limit", format_duration_ns(task.time_limit_ms() * kMillisecond));
+    }
+    line("retries", retry_words(spec));
+    line("node", spec.node_name());
+    line("label", spec.label());
+    if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());
+    if (spec.max_running() > 0) line("at a time", std::to_string(spec.max_running()));
+    if (spec.max_failures() > 0) line("max fails", std::to_string(spec.max_failures()));
+    if (!spec.elements().empty()) {
+        std::vector<Range> ranges;
+        for (const auto& range : spec.elements()) ranges.push_back({range.first(), range.last()});
+        line("elements", shorten(format_ranges(ranges), 60));
+    }
+    if (!environment) return;
+    for (const auto& entry : task.env()) line("env", entry.name() + "=" + entry.value());
+}
+
+std::string run_time(const v1::TaskResult& result) {
+    if (result.started_ns() == 0) return "-";
+    const bool ended = result.state() == "ended";
+    const auto end = ended ? result.ended_ns() : wall_ns();
+    return format_duration_ns(end > result.started_ns() ? end - result.started_ns() : 0);
+}
+
+std::string note(const v1::TaskResult& result) {
+    std::string out = result.state() == "ended" ? exit_words(result.exit_code()) : "";
+    if (result.core_dumped()) out += ", core dumped";
+    if (!result.detail().empty()) out += (out.empty() ? "" : ": ") + result.detail();
+    return out;
+}
+
+std::string worker_words(const v1::TaskResult& result) {
+    if (result.worker_number() == 0) return "";
+    return result.worker_name().empty() ? std::to_string(result.worker_number())
+                                        : result.worker_name();
+}
+
+void print_tasks(const JobDetail& detail) {
+    if (detail.tasks.empty()) return;
+    Table table({{"TASK", true}, {"STATE", false}, {"TRY", true}, {"WORKER", false}, {"PID", true},
+                 {"TIME", true}, {"CPU", true}, {"MEMORY", true}, {"NOTE", false}},
+                8);
+    table.colour_states_in(1);
+    const bool array = detail.status.elements() > 1;
+    for (const auto& task : detail.tasks) {
+        const auto cpu_us = task.user_us() + task.system_us();
+        table.add({task_id(task, array), task_state(task), std::to_string(task.attempt()),
+                   worker_words(task), task.pid() == 0 ? "" : std::to_string(task.pid()),
+                   run_time(task),
+                   cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
+                   task.max_rss_bytes() == 0 ? "" : format_bytes(task.max_rss_bytes()),
+                   note(task)});
+    }
+    write_out("\n");
+    table.print();
+    if (detail.tasks_cut > 0) {
+        write_out("more tasks are not shown; raise --limit or name elements, like " +
+                  std::to_string(detail.status.job()) + ".1-100\n");
+    }
+}
+
+// Which elements are in which state, as ranges: `failed 3,7-9`.
+void print_ranges(const JobDetail& detail) {
+    if (detail.status.elements() <= 1) return;
+    std::vector<std::pair<std::string, std::vector<std::uint64_t>>> groups;
+    for (const auto& task : detail.tasks) {
+        const auto state = task_state(task);
+        auto found = std::find_if(groups.begin(), groups.end(),
+                                  [&](const auto& group) { return group.first == state; });
+        if (found == groups.end()) found = groups.insert(groups.end(), {state, {}});
+        found->second.push_back(task.element());
+    }
+    for (const auto& [state, elements] : groups) {
+        line(state.c_str(), shorten(format_ranges(elements), 60));
+    }
+}
+
+void print_job(const JobDetail& detail, const ShowOptions& options) {
+    const auto& status = detail.status;
+    line("job", std::to_string(status.job()));
+    line("name", status.name());
+    line("state", job_state(status));
+    line("reason", status.reason());
+    line("user", user_name(status.uid()));
+    line("priority", std::to_string(status.priority()));
+    line("tasks", counts(status));
+    line("submitted", times(status));
+    if (status.spec().not_before_unix_ms() > 0) {
+        line("begin", format_time_ns(status.spec().not_before_unix_ms() * kMillisecond));
+    }
+    std::string after;
+    for (const auto& dependency : status.after()) {
+        after += (after.empty() ? "" : ", ") + dependency_words(dependency);
+    }
+    line("after", after);
+    if (detail.has_spec) {
+        print_spec(status.spec(), options.environment);
+    } else if (status.has_spec()) {
+        line("resources", resource_words(resources_of(status.spec().task().resources())));
+    }
+    print_ranges(detail);
+    print_tasks(detail);
+}
+
+void write_detail(JsonWriter& json, const JobDetail& detail) {
+    json.begin_object().key("job");
+    write_job(json, detail.status);
+    json.key("spec");
+    if (detail.has_spec) {
+        write_spec(json, detail.status.spec());
+    } else {
+        json.null();
+    }
+    json.field("tasks_cut", detail.tasks_cut).key("tasks").begin_array();
+    for (const auto& task : detail.tasks) write_task(json, task);
+    json.end_array().end_object();
+}
+
+}  // namespace
+
+int show_command(const Context& context, const ShowOptions& options) {
+    const auto selectors = parse_selectors(options.selectors);
+    if (!selectors) return report(selectors.error());
+    Gatherer gatherer(context);
+    if (gatherer.nothing()) return report(gatherer.segment_error());
+    const auto selected = select_jobs(context, *selectors, Scope::kKnown);
+    if (!selected) return report(selected.error());
+    JsonWriter json;
+    json.begin_object().field("schema", "reeve.job.v1").key("jobs").begin_array();
+    int code = kExitOk;
+    bool first = true;
+    for (const auto& one : *selected) {
+        const auto detail =
+            gatherer.detail(one, {options.attempts, options.limit, true});
+        if (!detail) {
+            // What can be shown is shown; the exit code tells that something was not found.
+            code = report(detail.error());
+            continue;
+        }
+        if (context.form() == Form::kJson) {
+            write_detail(json, *detail);
+        } else if (context.form() == Form::kParsable) {
+            for (const auto& task : detail->tasks) {
+                write_out(task_id(task, detail->status.elements() > 1) + "\n");
+            }
+        } else {
+            if (!first) write_out("\n");
+            print_job(*detail, options);
+        }
+        first = false;
+    }
+    if (context.form() == Form::kJson) json.end_array().end_object().print();
+    return finish(code);
+}
+
+}  // namespace reeve::cli

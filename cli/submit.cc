@@ -1,0 +1,172 @@
+#include "cli/submit.h"
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include <sys/random.h>
+
+#include "cli/json_writer.h"
+#include "cli/selectors.h"
+#include "cli/wait.h"
+#include "common/base/clock.h"
+#include "common/rpc/client.h"
+
+namespace reeve::cli {
+
+namespace {
+
+// Above this many jobs in one request no keys are made up: the PLM would have to remember them all.
+constexpr std::size_t kKeyedJobsMax = 1'000;
+constexpr std::uint64_t kRepeatForNs = 30 * kSecond;
+
+std::string random_key() {
+    std::array<unsigned char, 12> bytes{};
+    if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return "";
+    std::string key = kOwnKeyPrefix;
+    for (const auto byte : bytes) {
+        char hex[4];
+        std::snprintf(hex, sizeof hex, "%02x", byte);
+        key += hex;
+    }
+    return key;
+}
+
+// `--after @`: the newest job, asked of the PLM.
+Status resolve_last(rpc::Client& client, std::vector<JobDraft>& drafts) {
+    std::uint64_t last = 0;
+    for (auto& draft : drafts) {
+        for (auto& dependency : *draft.spec.mutable_after()) {
+            if (dependency.label().empty() || dependency.label()[0] != '@') continue;
+            REEVE_TRY_ASSIGN(const auto selector, parse_selector(dependency.label()));
+            if (last == 0) {
+                v1::GetRequest request;
+                request.set_limit(1);
+                REEVE_TRY_ASSIGN(const auto reply, client.call(&v1::Reeve::Stub::Get, request));
+                last = reply.last_job_id();
+            }
+            Catalogue catalogue;
+            catalogue.last_job = last;
+            REEVE_TRY_ASSIGN(const auto selected, resolve({selector}, catalogue));
+            dependency.set_job(selected.front().job);
+            dependency.clear_label();
+        }
+    }
+    return {};
+}
+
+void print_reply(const Context& context, const std::vector<JobDraft>& drafts,
+                 const v1::SubmitReply& reply) {
+    const std::vector<std::uint64_t> ids(reply.job_ids().begin(), reply.job_ids().end());
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.submitted.v1").key("jobs").begin_array();
+        for (std::size_t i = 0; i < ids.size(); ++i) {
+            const auto& spec = drafts[i].spec;
+            const auto at = static_cast<int>(i);
+            json.begin_object().field("job", ids[i]).field("name", spec.task().name());
+            json.field("label", spec.label()).field("elements", elements_of(spec));
+            json.field("existed", at < reply.existed_size() && reply.existed(at)).end_object();
+        }
+        json.end_array().end_object().print();
+    } else if (context.parsable || context.quiet) {
+        std::string out;
+        for (const auto id : ids) out += std::to_string(id) + "\n";
+        write_out(out);
+    } else if (ids.size() == 1) {
+        write_out("submitted job " + std::to_string(ids[0]) + "\n");
+    } else {
+        write_out("submitted jobs " + format_ranges(ids) + " (" + std::to_string(ids.size()) +
+                  ")\n");
+    }
+}
+
+void print_dry_run(const Context& context, const std::vector<JobDraft>& drafts) {
+    std::uint64_t tasks = 0;
+    for (const auto& draft : drafts) tasks += elements_of(draft.spec);
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.dry-run.v1").field("tasks", tasks);
+        json.key("jobs").begin_array();
+        for (const auto& draft : drafts) {
+            const auto& spec = draft.spec;
+            json.begin_object().field("name", spec.task().name()).field("label", spec.label());
+            json.field("elements", elements_of(spec)).key("command").begin_array();
+            for (const auto& word : spec.task().argv()) json.value(word);
+            json.end_array().end_object();
+        }
+        json.end_array().end_object().print();
+    } else if (!context.quiet && !context.parsable) {
+        write_out("would submit " + std::to_string(drafts.size()) +
+                  (drafts.size() == 1 ? " job (" : " jobs (") + std::to_string(tasks) +
+                  (tasks == 1 ? " task)\n" : " tasks)\n"));
+    }
+}
+
+}  // namespace
+
+Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts, bool dry_run) {
+    REEVE_TRY(resolve_last(client, drafts));
+    v1::SubmitRequest request;
+    request.set_validate_only(dry_run);
+    bool keyed = true;
+    for (auto& draft : drafts) {
+        auto& spec = draft.spec;
+        if (spec.key().empty() && !dry_run && drafts.size() <= kKeyedJobsMax) {
+            spec.set_key(random_key());
+        }
+        keyed = keyed && !spec.key().empty();
+        *request.add_jobs() = spec;
+    }
+    const auto give_up = boot_ns() + kRepeatForNs;
+    while (true) {
+        auto reply = client.call(&v1::Reeve::Stub::Submit, request, std::chrono::seconds(60));
+        if (reply || reply.error().code != ErrorCode::kUnavailable) return reply;
+        // Under a key the repetition finds what the lost request may have made.
+        if (!rpc::cell_is_run(client.cell()) || boot_ns() >= give_up) return reply;
+        if (!keyed && !dry_run) {
+            return fail(ErrorCode::kUnavailable,
+                        "the PLM went away before it answered; look with reeve ls whether the jobs "
+                        "are there before you submit them again");
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
+    }
+}
+
+int submit_command(const Context& context, const SubmitOptions& options) {
+    std::vector<std::string> warnings;
+    auto drafts = prepare(options, warnings);
+    if (!drafts) return report(drafts.error());
+    WaitOptions waiting;
+    if (!options.timeout.empty()) {
+        const auto timeout = parse_time_ms(options.timeout);
+        if (!timeout) return report(Error(timeout.error()).with("--timeout"));
+        waiting.timeout_ms = *timeout;
+    }
+    auto client = rpc::Client::connect(context.cell);
+    if (!client) {
+        // A dry run says what it can without a cell.
+        if (!options.dry_run) return report(client.error());
+        print_dry_run(context, *drafts);
+        return finish(kExitOk);
+    }
+    const auto reply = send(**client, *drafts, options.dry_run);
+    if (!reply) return report(reply.error());
+    if (!context.quiet) {
+        for (const auto& warning : warnings) warn(warning);
+    }
+    if (options.dry_run) {
+        print_dry_run(context, *drafts);
+        return finish(kExitOk);
+    }
+    print_reply(context, *drafts, *reply);
+    std::fflush(stdout);
+    if (!options.wait && !options.progress) return finish(kExitOk);
+    waiting.progress = options.progress || stderr_is_terminal_for(context);
+    std::vector<Selected> selected;
+    for (const auto id : reply->job_ids()) selected.push_back({id, {}});
+    return wait_and_tell(context, **client, selected, waiting);
+}
+
+}  // namespace reeve::cli

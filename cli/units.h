@@ -1,0 +1,55 @@
+// Sizes, times, cpu counts and array ranges as people write them; a bare size or time is an error.
+//
+//   size   8G 512M 1.5G 100KB 17B     K M G T P are powers of 1024, KB MB GB ... powers of 1000
+//   time   30m 90s 1h30m 2d 500ms 1.5h 01:30:00
+//   cpus   2 0.5 1.25                  at most three decimals
+//   array  1-1000 0,5,7-9 0-100:10 1-1000%10
+//   begin  +30m, 2026-11-22T18:00 (local), 2026-11-22T17:00:00Z
+//
+// Pure functions. Every error names the text, what is wrong with it and what to write instead.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/base/result.h"
+
+namespace reeve::cli {
+
+inline constexpr std::uint64_t kSizeMax = 1ULL << 60;                  // an exbibyte
+inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 36'500;  // a hundred years
+inline constexpr std::uint32_t kCpuMilliMax = 1'000'000'000;            // a million cpus
+inline constexpr std::uint64_t kElementMax = (1ULL << 48) - 1;
+inline constexpr std::size_t kRangesMax = 100'000;
+
+Result<std::uint64_t> parse_size(std::string_view text);
+Result<std::uint64_t> parse_time_ms(std::string_view text);
+Result<std::uint32_t> parse_cpus(std::string_view text);
+
+struct Range {
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+    bool operator==(const Range&) const = default;
+    std::uint64_t size() const { return last - first + 1; }
+};
+
+struct ArraySpec {
+    std::vector<Range> ranges;      // sorted, disjoint
+    std::uint64_t max_running = 0;  // 0: no limit
+    std::uint64_t elements() const;
+};
+Result<ArraySpec> parse_array(std::string_view text);
+
+// The wall clock in ms a job may start at; `now_ms` is the present.
+Result<std::uint64_t> parse_begin_ms(std::string_view text, std::uint64_t now_ms);
+
+// A decimal number without sign, spaces or overflow.
+Result<std::uint64_t> parse_count(std::string_view text, std::uint64_t most);
+
+// "1-5,7,9-10" of sorted or unsorted numbers.
+std::string format_ranges(std::vector<std::uint64_t> numbers);
+std::string format_ranges(const std::vector<Range>& ranges);
+
+}  // namespace reeve::cli

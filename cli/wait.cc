@@ -1,0 +1,344 @@
+#include "cli/wait.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include "cli/catalogue.h"
+#include "cli/json_writer.h"
+#include "cli/look.h"
+#include "cli/render.h"
+#include "cli/text.h"
+#include "common/base/clock.h"
+#include "common/rpc/client.h"
+#include "common/rpc/status.h"
+
+namespace reeve::cli {
+
+namespace {
+
+constexpr std::uint64_t kLostPlmNs = 30 * kSecond;
+constexpr std::uint64_t kElementPollNs = 100 * kMillisecond;
+
+bool all_ended(const JobStates& jobs, const std::vector<Selected>& selected) {
+    return std::all_of(selected.begin(), selected.end(), [&](const Selected& one) {
+        const auto found = jobs.find(one.job);
+        return found != jobs.end() && found->second.state() == "ended";
+    });
+}
+
+// Jobs that ended before anybody asked, from the history file; the PLM may have forgotten them.
+void add_ended_from_history(const Context& context, const std::vector<Selected>& selected,
+                            JobStates& jobs) {
+    auto history = History::open(context.cell);
+    if (!history) return;
+    for (const auto& one : selected) {
+        if (jobs.find(one.job) != jobs.end()) continue;
+        auto status = (*history)->job(one.job);
+        if (status && status->state() == "ended") jobs[one.job] = std::move(*status);
+    }
+}
+
+class Watching {
+public:
+    Watching(const Context& context, rpc::Client& client, const std::vector<Selected>& selected,
+             const WaitOptions& options)
+        : context_(context),
+          client_(client),
+          selected_(selected),
+          end_ns_(options.timeout_ms == 0 ? 0
+                                          : boot_ns() + options.timeout_ms * kMillisecond) {}
+
+    Result<JobStates> run(const std::function<bool(const JobStates&)>& changed) {
+        auto contact_ns = boot_ns();
+        while (true) {
+            add_ended_from_history(context_, selected_, jobs_);
+            if (!changed(jobs_)) return stopped();
+            if (all_ended(jobs_, selected_)) return std::move(jobs_);
+            const auto before = messages_;
+            const auto status = stream(changed);
+            if (messages_ != before) contact_ns = boot_ns();
+            if (stop_) return stopped();
+            if (all_ended(jobs_, selected_)) return std::move(jobs_);
+            if (end_ns_ != 0 && boot_ns() >= end_ns_) return timed_out();
+            if (!status && status.error().code != ErrorCode::kUnavailable) {
+                return fail(status.error());
+            }
+            if (boot_ns() - contact_ns > kLostPlmNs || !rpc::cell_is_run(context_.cell)) {
+                return fail(rpc::unreachable(context_.cell, "the PLM went away"));
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
+        }
+    }
+
+private:
+    static tl::unexpected<Error> stopped() { return fail(ErrorCode::kCancelled, "interrupted"); }
+    tl::unexpected<Error> timed_out() const {
+        std::size_t open = 0;
+        for (const auto& one : selected_) {
+            const auto found = jobs_.find(one.job);
+            open += found == jobs_.end() || found->second.state() != "ended" ? 1U : 0U;
+        }
+        return fail(ErrorCode::kDeadlineExceeded,
+                    "the time is up and " + std::to_string(open) +
+                        (open == 1 ? " job has" : " jobs have") +
+                        " not ended; wait longer or look with: reeve ls");
+    }
+
+    Status stream(const std::function<bool(const JobStates&)>& changed) {
+        v1::WatchRequest request;
+        for (const auto& one : selected_) {
+            const auto found = jobs_.find(one.job);
+            if (found != jobs_.end() && found->second.state() == "ended") continue;
+            request.add_jobs(one.job);
+        }
+        grpc::ClientContext call;
+        std::uint64_t left_ms = 0;
+        if (end_ns_ != 0) {
+            const auto now = boot_ns();
+            left_ms = now >= end_ns_ ? 1 : (end_ns_ - now) / kMillisecond + 1;
+        }
+        rpc::Client::prepare(call, std::chrono::milliseconds(left_ms));
+        auto reader = client_.stub().Watch(&call, request);
+        v1::WatchReply reply;
+        while (reader->Read(&reply)) {
+            ++messages_;
+            for (auto& status : *reply.mutable_jobs()) {
+                const auto job = status.job();
+                jobs_[job] = std::move(status);
+            }
+            if (!changed(jobs_)) {
+                stop_ = true;
+                call.TryCancel();
+                break;
+            }
+            if (reply.done()) break;
+        }
+        const auto status = reader->Finish();
+        return rpc::from_grpc(status);
+    }
+
+    const Context& context_;
+    rpc::Client& client_;
+    const std::vector<Selected>& selected_;
+    std::uint64_t end_ns_;
+    JobStates jobs_;
+    std::uint64_t messages_ = 0;
+    bool stop_ = false;
+};
+
+struct Totals {
+    std::uint64_t tasks = 0;
+    std::uint64_t succeeded = 0;
+    std::uint64_t failed = 0;
+    std::uint64_t cancelled = 0;
+    std::uint64_t running = 0;
+    std::uint64_t done() const { return succeeded + failed + cancelled; }
+};
+
+Totals totals_of(const JobStates& jobs) {
+    Totals out;
+    for (const auto& [id, status] : jobs) {
+        out.tasks += status.elements();
+        out.succeeded += status.succeeded();
+        out.failed += status.failed();
+        out.cancelled += status.cancelled();
+        out.running += status.running();
+    }
+    return out;
+}
+
+// Draws the bar on stderr, at most ten times a second; on no terminal a line each five seconds.
+class ProgressBar {
+public:
+    ProgressBar(bool wanted, std::size_t expected) : wanted_(wanted), expected_(expected) {}
+    ~ProgressBar() { clear(); }
+
+    void draw(const JobStates& jobs) {
+        if (!wanted_) return;
+        const auto now = boot_ns();
+        const bool terminal = stderr_is_terminal();
+        const auto interval = terminal ? 100 * kMillisecond : 5 * kSecond;
+        if (drawn_ns_ != 0 && now - drawn_ns_ < interval) return;
+        drawn_ns_ = now;
+        const auto line = progress_line(jobs, expected_, now - start_ns_, terminal_columns() - 1);
+        std::fprintf(stderr, terminal ? "\r\x1b[K%s" : "%s\n", line.c_str());
+        std::fflush(stderr);
+        shown_ = terminal;
+    }
+    void clear() {
+        if (!shown_) return;
+        std::fputs("\r\x1b[K", stderr);
+        shown_ = false;
+    }
+
+private:
+    bool wanted_;
+    std::size_t expected_;
+    std::uint64_t start_ns_ = boot_ns();
+    std::uint64_t drawn_ns_ = 0;
+    bool shown_ = false;
+};
+
+bool succeeded(const v1::JobStatus& status) {
+    return status.state() == "ended" && status.failed() == 0 && status.cancelled() == 0;
+}
+
+void tell(const Context& context, const JobStates& jobs) {
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.wait.v1").key("jobs").begin_array();
+        for (const auto& [id, status] : jobs) write_job(json, status);
+        json.end_array().end_object().print();
+        return;
+    }
+    if (context.quiet || context.parsable) return;
+    if (jobs.size() == 1) {
+        const auto& status = jobs.begin()->second;
+        std::string line = "job " + std::to_string(status.job()) + " " + job_state(status);
+        if (status.elements() > 1) {
+            line += " (" + std::to_string(status.succeeded()) + " of " +
+                    std::to_string(status.elements()) + " tasks succeeded)";
+        } else if (!status.reason().empty()) {
+            line += ": " + escape(status.reason());
+        } else if (status.failed() > 0 && status.exit_code() != 0) {
+            line += ": " + exit_words(status.exit_code());
+        }
+        write_out(line + "\n");
+        return;
+    }
+    std::size_t good = 0;
+    std::size_t failed = 0;
+    for (const auto& [id, status] : jobs) {
+        good += succeeded(status) ? 1U : 0U;
+        failed += status.failed() > 0 ? 1U : 0U;
+    }
+    std::string line = std::to_string(jobs.size()) + " jobs ended: " + std::to_string(good) +
+                       " succeeded";
+    if (failed > 0) line += ", " + std::to_string(failed) + " failed";
+    if (good + failed < jobs.size()) {
+        line += ", " + std::to_string(jobs.size() - good - failed) + " cancelled";
+    }
+    write_out(line + "\n");
+}
+
+// Elements of a job are waited for by looking: the history file tells which ended.
+Result<bool> wait_for_elements(const Context& context, const std::vector<Selected>& selected,
+                               std::uint64_t end_ns) {
+    while (true) {
+        bool open = false;
+        bool good = true;
+        auto history = History::open(context.cell);
+        for (const auto& one : selected) {
+            if (!history) {
+                open = true;
+                break;
+            }
+            const auto counts = (*history)->terminal_counts(one);
+            const auto job = (*history)->job(one.job);
+            const bool ended = job && job->state() == "ended";
+            std::uint64_t wanted = 0;
+            for (const auto& range : one.elements) wanted += range.size();
+            if (counts.ended < wanted && !ended) open = true;
+            if (counts.succeeded < wanted) good = false;
+        }
+        if (!open) return good;
+        if (end_ns != 0 && boot_ns() >= end_ns) {
+            return fail(ErrorCode::kDeadlineExceeded,
+                        "the time is up and some tasks have not ended; wait longer");
+        }
+        if (!rpc::cell_is_run(context.cell)) {
+            return fail(rpc::unreachable(context.cell, "no cell is running"));
+        }
+        std::this_thread::sleep_for(std::chrono::nanoseconds(kElementPollNs));
+    }
+}
+
+}  // namespace
+
+bool stderr_is_terminal_for(const Context& context) {
+    return stderr_is_terminal() && !context.quiet;
+}
+
+std::string progress_line(const JobStates& jobs, std::size_t expected, std::uint64_t elapsed_ns,
+                          std::size_t columns) {
+    const auto totals = totals_of(jobs);
+    const double part = totals.tasks == 0 ? 0.0
+                                          : static_cast<double>(totals.done()) /
+                                                static_cast<double>(totals.tasks);
+    std::string right = " " + std::to_string(static_cast<int>(part * 100)) + "% " +
+                        std::to_string(totals.done()) + "/" + std::to_string(totals.tasks);
+    if (jobs.size() < expected) right += "+";
+    if (totals.running > 0) right += ", " + std::to_string(totals.running) + " running";
+    if (totals.failed > 0) right += ", " + std::to_string(totals.failed) + " failed";
+    if (totals.cancelled > 0) right += ", " + std::to_string(totals.cancelled) + " cancelled";
+    if (part > 0.01 && part < 1) {
+        const double left = static_cast<double>(elapsed_ns) * (1 - part) / part;
+        right += ", " + format_duration_ns(static_cast<std::uint64_t>(left)) + " left";
+    }
+    if (right.size() + 12 > columns) return shorten(right.substr(1), columns);
+    const std::size_t width = std::min<std::size_t>(columns - right.size() - 2, 40);
+    const auto filled = static_cast<std::size_t>(part * static_cast<double>(width));
+    std::string bar(filled, '#');
+    bar.resize(width, '.');
+    return "[" + bar + "]" + right;
+}
+
+Result<JobStates> watch_jobs(const Context& context, rpc::Client& client,
+                             const std::vector<Selected>& selected, const WaitOptions& options,
+                             const std::function<bool(const JobStates&)>& changed) {
+    return Watching(context, client, selected, options).run(changed);
+}
+
+int wait_and_tell(const Context& context, rpc::Client& client,
+                  const std::vector<Selected>& selected, const WaitOptions& options) {
+    ProgressBar bar(options.progress, selected.size());
+    auto jobs = watch_jobs(context, client, selected, options, [&bar](const JobStates& known) {
+        bar.draw(known);
+        return true;
+    });
+    bar.clear();
+    if (!jobs) return report(jobs.error());
+    tell(context, *jobs);
+    const bool good = std::all_of(jobs->begin(), jobs->end(),
+                                  [](const auto& entry) { return succeeded(entry.second); });
+    return finish(good ? kExitOk : kExitFailed);
+}
+
+int wait_command(const Context& context, const WaitCommand& command) {
+    WaitOptions options;
+    if (!command.timeout.empty()) {
+        const auto timeout = parse_time_ms(command.timeout);
+        if (!timeout) return report(Error(timeout.error()).with("--timeout"));
+        options.timeout_ms = *timeout;
+    }
+    options.progress = command.progress || (stderr_is_terminal_for(context) && !command.no_progress);
+    const auto selectors = parse_selectors(command.selectors);
+    if (!selectors) return report(selectors.error());
+    auto selected = select_jobs(context, *selectors, Scope::kLive);
+    if (!selected) return report(selected.error());
+    const bool elements = std::any_of(selected->begin(), selected->end(), [](const Selected& one) {
+        return !one.elements.empty();
+    });
+    if (elements) {
+        const auto end_ns =
+            options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond;
+        const auto good = wait_for_elements(context, *selected, end_ns);
+        if (!good) return report(good.error());
+        return *good ? kExitOk : kExitFailed;
+    }
+    JobStates ended;
+    add_ended_from_history(context, *selected, ended);
+    if (all_ended(ended, *selected)) {
+        tell(context, ended);
+        const bool good = std::all_of(ended.begin(), ended.end(),
+                                      [](const auto& entry) { return succeeded(entry.second); });
+        return finish(good ? kExitOk : kExitFailed);
+    }
+    auto client = rpc::Client::connect(context.cell);
+    if (!client) return report(client.error());
+    return wait_and_tell(context, **client, *selected, options);
+}
+
+}  // namespace reeve::cli

@@ -1,0 +1,72 @@
+// Client is a channel to the PLM of a cell, with deadlines and a reconnect backoff of 50 ms.
+//
+// A cell whose PLM is being restarted answers within moments, so a call waits for it as long as
+// somebody holds the cell's locks; a cell that nobody runs is refused at once with the cure.
+// Thread-safe after construction.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <grpcpp/grpcpp.h>
+
+#include "common/base/result.h"
+#include "common/process/cell.h"
+#include "reeve/v1/reeve.grpc.pb.h"
+
+namespace reeve::rpc {
+
+inline constexpr int kBackoffMs = 50;
+inline constexpr int kBackoffMaxMs = 500;
+// What a call that is answered at once may take, and how long a restart of the PLM may last.
+inline constexpr std::chrono::milliseconds kCallTimeout{20'000};
+
+// Arguments every client channel of ours has: backoff, no proxy, no limit on what is received.
+grpc::ChannelArguments channel_arguments();
+
+// True while a PLM or a supervisor holds one of the cell's locks.
+bool cell_is_run(const Cell& cell);
+
+class Client {
+public:
+    // Errors: kUnavailable when nobody runs the cell, naming it and the cure.
+    static Result<std::unique_ptr<Client>> connect(const Cell& cell);
+
+    // For tests and for a PLM in this process.
+    Client(Cell cell, std::shared_ptr<grpc::Channel> channel);
+
+    v1::Reeve::Stub& stub() { return *stub_; }
+    const Cell& cell() const { return cell_; }
+
+    // One unary call of the stub: client.call(&v1::Reeve::Stub::Get, request). It waits for the PLM
+    // to come (back) until the timeout.
+    template <typename Request, typename Reply>
+    Result<Reply> call(grpc::Status (v1::Reeve::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                               Reply*),
+                       const Request& request,
+                       std::chrono::milliseconds timeout = kCallTimeout) {
+        Reply reply;
+        REEVE_TRY(attempt(timeout, [&](grpc::ClientContext& context) {
+            return ((*stub_).*method)(&context, request, &reply);
+        }));
+        return reply;
+    }
+
+    // Sets deadline and waiting on a context for a stream.
+    static void prepare(grpc::ClientContext& context, std::chrono::milliseconds timeout);
+
+private:
+    Status attempt(std::chrono::milliseconds timeout,
+                   const std::function<grpc::Status(grpc::ClientContext&)>& once);
+
+    Cell cell_;
+    std::shared_ptr<grpc::Channel> channel_;
+    std::unique_ptr<v1::Reeve::Stub> stub_;
+};
+
+// What a person is told when the PLM did not answer.
+Error unreachable(const Cell& cell, const std::string& why);
+
+}  // namespace reeve::rpc
