@@ -1,0 +1,173 @@
+// Agent is the half of a worker that speaks with the segment: it starts what the scheduler
+// dispatched, obeys intents, and writes the endings that its launcher reports.
+//
+// Two threads, both under one mutex: the main one sleeps on the worker slot's wake word (dispatch,
+// intents, heartbeat); the reader blocks on the launcher's socket and handles endings at once. So
+// neither path pays for a second hand-off.
+//
+// Order of a start: the slot word becomes RUNNING and its event is pushed before the launcher hears
+// of the task: whoever is fenced off never executes. With kTaskAtMostOnce the launcher hears of it
+// only when the PLM's ring head has passed that event, which means it is durable.
+//
+// Death   between RUNNING and the launcher: the next agent finds a running slot its launcher does
+//         not know, and starts it then (it never ran). Between the launcher's ended record and our
+//         CAS: the record is told again to the next agent. Tested in tests/unit/worker/.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "common/process/cell.h"
+#include "common/process/cgroup.h"
+#include "common/process/host.h"
+#include "common/shm/ring.h"
+#include "common/shm/segment.h"
+#include "worker/launcher_protocol.h"
+#include "worker/task_text.h"
+#include "worker/worker.h"
+
+namespace reeve::worker {
+
+class Agent {
+public:
+    Agent(const Cell& cell, const WorkerOptions& options);
+    ~Agent();
+    Agent(const Agent&) = delete;
+    Agent& operator=(const Agent&) = delete;
+
+    // Finds or forks the launcher; before any thread. 0, or the exit code to leave with.
+    int find_launcher(const std::string& socket_path);
+    // Until asked to stop. The exit code of worker_main.
+    int serve();
+
+private:
+    enum class Verdict : std::uint8_t { kGoOn, kRetired, kJudged, kLauncherGone, kStopped };
+
+    struct Running {
+        std::uint64_t id = 0;
+        std::uint32_t slot = 0;
+        shm::SlotWord word;       // as it is now: running or suspended
+        TaskId task;
+        bool stop_sent = false;
+        std::vector<int> cpus;    // pinned
+    };
+    struct Outgoing {
+        std::string message;
+        std::vector<int> fds;     // ours until sent
+    };
+    struct Waiting {              // RUNNING, its event not durable yet
+        std::uint64_t ring_position = 0;
+        std::uint64_t id = 0;
+        StartText start;
+        std::string input;
+    };
+    struct ParsedPayload {
+        std::string bytes;
+        v1::TaskSpec spec;
+        bool valid = false;
+    };
+
+    // agent_join.cc
+    bool attach(std::unique_ptr<shm::Segment> segment);
+    bool take_slot_back();
+    bool claim_slot();
+    void fill_slot();
+    void configure_launcher();
+    void adopt();
+    void adopt_slot(std::uint32_t slot, shm::SlotWord word,
+                    std::unordered_map<std::uint64_t, AliveRecord>& known);
+    void detach();
+
+    // agent_tasks.cc: the mutex is held
+    bool drain_dispatch();
+    bool start_task(std::uint32_t slot, shm::SlotWord word);
+    bool launch(std::uint32_t slot, shm::SlotWord word, bool wait_durable);
+    Result<const v1::TaskSpec*> payload_of(const shm::TaskSlot& task);
+    Result<StartText> text_for(std::uint32_t slot, shm::SlotWord word, const v1::TaskSpec& spec);
+    void send_start(std::uint64_t id, StartText& start, const std::string& input);
+    void end_unstarted(std::uint32_t slot, shm::SlotWord word, Outcome outcome,
+                       const std::string& detail);
+    bool start_durable();
+    bool look_at_running();
+    bool look_at_one(Running& running, bool& over);
+    bool obey_stop(Running& running, bool cancel, bool& over);
+    bool obey_freeze(Running& running, bool frozen);
+    void on_ended(const EndedRecord& record);
+    void on_started(const StartedRecord& record);
+    void write_result(shm::TaskSlot& task, const EndedRecord& record);
+    void finish(std::uint32_t slot, shm::SlotWord from, const EndedRecord& record);
+    void refused(std::uint32_t slot, shm::SlotWord attempted, TaskId task);
+    void forget(std::uint64_t id);
+    void sweep_assigned();
+    void pin(const v1::TaskSpec& spec, StartText& start, std::vector<int>& cpus);
+    bool push_moved(std::uint32_t slot, shm::SlotWord from, shm::SlotWord to, Outcome outcome,
+                    std::int32_t code);
+    void hint_scheduler(std::uint32_t slot, shm::SlotWord word);
+    bool room_for_start() const;
+    bool is_mine(shm::SlotWord word) const;
+
+    // agent.cc
+    void send(std::string message, std::vector<int> fds = {});
+    void stop_attempt(Running& running, StopReason reason, bool no_grace);
+    bool flush_outgoing();
+    void wake_others();
+    bool step();
+    Verdict look_around();
+    Verdict run_attached();
+    void stop_politely();
+    void read_launcher();
+    void handle_message(std::string_view message);
+
+    const Cell& cell_;
+    WorkerOptions options_;
+    HostCpus host_;
+    CgroupSupport cgroups_;
+    std::uint64_t memory_bytes_ = 0;
+
+    std::mutex mutex_;
+    std::unique_ptr<shm::Segment> segment_;
+    std::uint32_t worker_index_ = shm::kNone32;
+    shm::WorkerSlot* self_ = nullptr;
+    shm::HintRing dispatch_;
+    shm::HintRing completion_;
+    shm::EventRing events_;
+    std::uint16_t owner_ = 0;
+    WorkerId id_;
+    WorkerContext context_;
+    UserTable users_;
+
+    int launcher_fd_ = -1;
+    pid_t launcher_pid_ = 0;
+    std::uint64_t launcher_ticks_ = 0;
+    bool launcher_configured_ = false;
+    std::string cgroup_;
+    std::unordered_map<std::uint64_t, AliveRecord> launcher_alive_;  // told at take-over
+    std::atomic<bool> launcher_gone_{false};
+    std::thread reader_;
+
+    std::uint64_t next_id_ = 1;
+    std::unordered_map<std::uint64_t, Running> running_;
+    std::deque<Waiting> waiting_;
+    std::deque<Outgoing> outgoing_;
+    MessageWriter batch_;
+    std::deque<EndedRecord> unhandled_;  // arrived while not attached
+    std::uint64_t handled_sequence_ = 0;
+    std::uint64_t acknowledged_sequence_ = 0;
+    std::unordered_map<std::uint64_t, ParsedPayload> parsed_;  // by payload offset
+    std::vector<int> free_cpus_;
+    bool stopping_ = false;
+    bool wake_plm_ = false;
+    bool wake_scheduler_ = false;
+    bool blocked_ = false;  // the event ring has no room for a start
+    std::uint64_t next_sweep_ns_ = 0;
+    std::uint64_t bounce_from_ns_ = 0;   // while stopping: the register had its chance to drain us
+    std::uint64_t next_acknowledge_ns_ = 0;
+};
+
+}  // namespace reeve::worker

@@ -1,0 +1,236 @@
+// How an agent becomes a worker of the segment: joins, takes its slot back, or joins anew after a
+// rebuild, and finds its attempts again.
+#include <cstring>
+
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/log/log.h"
+#include "common/process/proc_info.h"
+#include "common/role/role.h"
+#include "common/shm/transitions.h"
+#include "common/shm/wake.h"
+#include "worker/agent.h"
+
+namespace reeve::worker {
+namespace {
+
+using shm::SlotState;
+using shm::SlotWord;
+using shm::WorkerState;
+
+template <std::size_t kSize>
+void copy_text(char (&out)[kSize], const std::string& text) {
+    std::memset(out, 0, kSize);
+    std::memcpy(out, text.data(), std::min(text.size(), kSize - 1));
+}
+
+bool same_attempt(const AttemptName& name, const shm::TaskSlot& task, SlotWord word) {
+    return name.job == task.job && name.element == task.element && name.attempt == word.attempt();
+}
+
+}  // namespace
+
+bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
+    const std::lock_guard lock(mutex_);
+    segment_ = std::move(segment);
+    const bool back = !id_.none() && take_slot_back();
+    if (!back && !claim_slot()) {
+        segment_.reset();
+        return false;
+    }
+    self_ = &segment_->worker(worker_index_);
+    dispatch_ = shm::dispatch_ring(*segment_, worker_index_);
+    completion_ = shm::completion_ring(*segment_, worker_index_);
+    events_ = shm::event_ring(*segment_, shm::kEventRingFirstWorker + worker_index_);
+    owner_ = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + worker_index_);
+    next_sweep_ns_ = 0;
+    configure_launcher();
+    if (!back) fill_slot();
+    adopt();
+    // Last: with a heartbeat the register takes the slot for filled.
+    announce(*segment_, self_->agent);
+    shm::wake(segment_->participant(shm::kParticipantRegister).wake);
+    for (const auto& record : std::exchange(unhandled_, {})) {
+        on_ended(record);
+        handled_sequence_ = std::max(handled_sequence_, record.sequence);
+    }
+    log::info(back ? "worker slot taken back" : "joining",
+              {{"worker", id_.number}, {"incarnation", id_.incarnation}, {"slot", worker_index_},
+               {"running", running_.size()}});
+    return true;
+}
+
+bool Agent::take_slot_back() {
+    for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
+        const auto& worker = segment_->worker(i);
+        const auto state = worker.state.load();
+        const bool member = state == WorkerState::kJoining || state == WorkerState::kAlive ||
+                            state == WorkerState::kDraining;
+        if (!member || worker.number.load() != id_.number ||
+            worker.incarnation.load() != id_.incarnation ||
+            worker.launcher_pid.load() != static_cast<std::uint32_t>(launcher_pid_)) {
+            continue;
+        }
+        worker_index_ = i;
+        return true;
+    }
+    return false;
+}
+
+bool Agent::claim_slot() {
+    for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
+        auto expected = WorkerState::kFree;
+        if (!segment_->worker(i).state.compare_exchange_strong(expected, WorkerState::kJoining)) {
+            continue;
+        }
+        worker_index_ = i;
+        if (id_.none()) {
+            id_.number = segment_->header().next_worker_number.fetch_add(1);
+            id_.incarnation = segment_->header().next_worker_incarnation.fetch_add(1);
+        }
+        return true;
+    }
+    return false;
+}
+
+void Agent::fill_slot() {
+    auto& worker = *self_;
+    worker.joined_wall_ns.store(wall_ns());
+    worker.rank_key.store(shm::kEmptyKey);
+    worker.launcher_pid.store(static_cast<std::uint32_t>(launcher_pid_));
+    worker.launcher_start_ticks.store(launcher_ticks_);
+    worker.lease_ns.store(options_.lease_ms * kMillisecond);
+    worker.gpu_count.store(options_.gpus);
+    worker.capacity.cpu_milli = options_.cpu_milli != 0 ? options_.cpu_milli : host_.cpu_milli;
+    worker.capacity.memory_bytes = memory_bytes_;
+    worker.capacity.gpus = options_.gpus;
+    worker.price_micro_usd_h.store(options_.price_micro_usd_h);
+    worker.tasks_running.store(0);
+    copy_text(worker.name, options_.name);
+    copy_text(worker.host, host_name());
+    copy_text(worker.cgroup_root, cgroup_);
+    worker.number.store(id_.number);
+    worker.incarnation.store(id_.incarnation);
+}
+
+// The launcher's pid and start time in the subtree's name make it unique for good: cell, worker and
+// incarnation numbers may come again when a state directory is made anew.
+void Agent::configure_launcher() {
+    context_.output_root = cell_.output;
+    context_.state_dir = cell_.dir;
+    context_.node_name = options_.name;
+    context_.instance = cell_.hash + "." + std::to_string(id_.number) + "." +
+                        std::to_string(id_.incarnation);
+    context_.uid = ::geteuid();
+    context_.gid = ::getegid();
+    context_.grace_ns = options_.grace_ms * kMillisecond;
+    context_.pids_max = options_.pids_max;
+    context_.limit_cpu = options_.limit_cpu;
+    context_.has_gpus = options_.gpus > 0;
+    if (launcher_configured_) return;
+    if (cgroups_.usable()) {
+        cgroup_ = "reeve." + cell_.hash + "/w" + std::to_string(id_.incarnation) + "." +
+                  std::to_string(launcher_pid_) + "." + std::to_string(launcher_ticks_);
+    }
+    ConfigureRecord record;
+    record.number = id_.number;
+    record.incarnation = id_.incarnation;
+    record.lease_ns = options_.lease_ms * kMillisecond;
+    copy_text(record.cgroup, cgroup_);
+    copy_text(record.instance, context_.instance);
+    copy_text(record.output_root, context_.output_root);
+    MessageWriter message;
+    message.add(RecordKind::kConfigure, record);
+    send(message.text());
+    launcher_configured_ = true;
+}
+
+// The launcher knows best what lives; the slots say what is ours. Both are brought together.
+void Agent::adopt() {
+    running_.clear();
+    waiting_.clear();
+    free_cpus_ = host_.cpus;
+    auto known = std::exchange(launcher_alive_, {});
+    for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) {
+        const auto word = shm::load_word(segment_->task(slot));
+        const bool begun = word.state() == SlotState::kRunning ||
+                           word.state() == SlotState::kSuspended;
+        if (!begun) continue;
+        const auto& task = segment_->task(slot);
+        const bool orphan = word.owner() == shm::kOwnerOrphan &&
+                            task.holder_number.load() == id_.number &&
+                            task.holder_incarnation.load() == id_.incarnation;
+        if (orphan || is_mine(word)) adopt_slot(slot, word, known);
+    }
+    for (const auto& [id, alive] : known) {
+        log::warn("ending an attempt that no slot knows",
+                  {{"job", alive.name.job}, {"element", alive.name.element},
+                   {"attempt", alive.name.attempt}});
+        MessageWriter message;
+        message.add(RecordKind::kStop, StopRecord{id, StopReason::kFenced, 1});
+        send(message.text());
+    }
+    self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
+}
+
+void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
+                       std::unordered_map<std::uint64_t, AliveRecord>& known) {
+    auto& task = segment_->task(slot);
+    std::uint64_t id = 0;
+    for (const auto& [one, alive] : known) {
+        if (same_attempt(alive.name, task, word)) id = one;
+    }
+    for (const auto& record : unhandled_) {
+        if (same_attempt(record.name, task, word)) id = record.id;
+    }
+    const bool orphan = word.owner() == shm::kOwnerOrphan;
+    if (id == 0) {
+        if (orphan) return;  // not ours to judge: the register gives it back
+        // The last agent died before the launcher heard of it: it never ran. The PLM may or may not
+        // know the start; telling it twice does no harm.
+        const auto before = word.to(SlotState::kAssigned, owner_);
+        (void)push_moved(slot, before, word, Outcome::kNone, 0);
+        launch(slot, word, (task.flags & shm::kTaskAtMostOnce) != 0);
+        return;
+    }
+    if (orphan) {
+        const auto ours = word.to(word.state(), owner_);
+        auto expected = word.raw;
+        if (!task.word.compare_exchange_strong(expected, ours.raw)) return;
+        (void)push_moved(slot, word, ours, Outcome::kNone, 0);
+        word = ours;
+    }
+    RenameRecord rename{id, {word.raw, task.job, task.element, slot, word.attempt()}};
+    MessageWriter message;
+    message.add(RecordKind::kRename, rename);
+    send(message.text());
+    Running running;
+    running.id = id;
+    running.slot = slot;
+    running.word = word;
+    running.task = {task.job, task.element};
+    running_.emplace(id, std::move(running));
+    known.erase(id);
+}
+
+// The segment was retired: what runs goes on, and is looked for in the next one.
+void Agent::detach() {
+    const std::lock_guard lock(mutex_);
+    for (const auto& waiting : waiting_) running_.erase(waiting.id);
+    waiting_.clear();
+    launcher_alive_.clear();
+    for (const auto& [id, running] : running_) {
+        AliveRecord alive;
+        alive.id = id;
+        alive.name = {running.word.raw, running.task.job, running.task.element, running.slot,
+                      running.word.attempt()};
+        launcher_alive_.emplace(id, alive);
+    }
+    running_.clear();
+    parsed_.clear();
+    self_ = nullptr;
+    segment_.reset();
+}
+
+}  // namespace reeve::worker
