@@ -24,9 +24,11 @@ namespace {
 
 constexpr std::int64_t kApplicationId = 0x52454556;   // "REEV"
 constexpr std::int64_t kSchemaVersion = 1;
-constexpr std::uint64_t kHighWaterEvery = 64;         // commits
 
+// The mark comes first: its one page precedes those of all other tables.
 constexpr const char* kSchema =
+    "CREATE TABLE mark(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, hash INTEGER NOT NULL,"
+    " writes INTEGER NOT NULL);"
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, hash INTEGER NOT NULL);"
     "CREATE TABLE batch(seq INTEGER PRIMARY KEY, first_leaf INTEGER NOT NULL,"
     " leaf_count INTEGER NOT NULL, hash INTEGER NOT NULL, frames BLOB NOT NULL);"
@@ -55,6 +57,8 @@ Status write_empty_ledger(const std::string& path) {
     REEVE_TRY(db.exec("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;"
                       "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"));
     REEVE_TRY(db.exec(kSchema));
+    REEVE_TRY(db.exec("INSERT INTO mark VALUES(1, 0, " +
+                      std::to_string(static_cast<std::int64_t>(hash_numbers({0}))) + ", 0)"));
     REEVE_TRY(db.exec("PRAGMA application_id=" + std::to_string(kApplicationId) + ";"
                       "PRAGMA user_version=" + std::to_string(kSchemaVersion) + "; COMMIT;"));
     return {};
@@ -178,14 +182,8 @@ Ledger::Ledger(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Ledger::~Ledger() {
     impl_->stop();
-    if (!impl_->failed && impl_->db.is_open()) {
-        // A clean end: the mark is exact and the log is empty, so the next start has nothing to do.
-        const std::uint64_t seq = impl_->last_seq;
-        if (seq != impl_->high_water) {
-            (void)impl_->put_meta_row(kHighWaterKey, std::to_string(seq));
-        }
-        (void)impl_->settle_wal();
-    }
+    // A clean end leaves an empty log, so the next start has nothing to do.
+    if (!impl_->failed && impl_->db.is_open()) (void)impl_->settle_wal();
     impl_->close_files();
 }
 
@@ -218,16 +216,7 @@ Status Ledger::Impl::open_files(bool trial) {
     REEVE_TRY(db.exec("PRAGMA journal_mode=WAL"));
     REEVE_TRY(quick_check(db));
     REEVE_TRY(load_state());
-    sqlite3_wal_hook(
-        db.raw(),
-        [](void* self, sqlite3*, const char*, int frames) {
-            auto* impl = static_cast<Impl*>(self);
-            const auto now = static_cast<std::uint64_t>(frames);
-            if (now < impl->wal_frames) impl->copied_frames = 0;   // the log started anew
-            impl->wal_frames = now;
-            return SQLITE_OK;
-        },
-        this);
+    watch_wal(db);
     if (wal.bytes > 0) {
         // Frames left by an unfinished transaction must not mix with later ones (wal_check.h).
         auto settled = settle_wal();
@@ -239,20 +228,53 @@ Status Ledger::Impl::open_files(bool trial) {
     return {};
 }
 
+// Counts frames for both connections, so that upkeep knows how far checkpoints are behind.
+void Ledger::Impl::watch_wal(Database& connection) {
+    sqlite3_wal_hook(
+        connection.raw(),
+        [](void* self, sqlite3*, const char*, int frames) {
+            auto* impl = static_cast<Impl*>(self);
+            const auto now = static_cast<std::uint64_t>(frames);
+            if (now < impl->wal_frames) impl->copied_frames = 0;   // the log started anew
+            impl->wal_frames = now;
+            return SQLITE_OK;
+        },
+        this);
+}
+
 Status Ledger::Impl::prepare_statements() {
+    REEVE_TRY_ASSIGN(begin, db.prepare("BEGIN IMMEDIATE"));
+    REEVE_TRY_ASSIGN(end, db.prepare("COMMIT"));
     REEVE_TRY_ASSIGN(insert_batch,
                      db.prepare("INSERT INTO batch(seq, first_leaf, leaf_count, hash, frames)"
                                 " VALUES(?,?,?,?,?)"));
+    REEVE_TRY_ASSIGN(update_mark,
+                     db.prepare("UPDATE mark SET seq=?, hash=?, writes=writes+1 WHERE id=1"));
     REEVE_TRY_ASSIGN(insert_meta,
                      db.prepare("INSERT OR REPLACE INTO meta(key, value, hash) VALUES(?,?,?)"));
     return {};
 }
 
-void Ledger::Impl::close_files() {
+void Ledger::Impl::forget_statements() {
+    begin = Statement();
+    end = Statement();
     insert_batch = Statement();
+    update_mark = Statement();
     insert_meta = Statement();
+}
+
+void Ledger::Impl::close_files() {
+    forget_statements();
     db.close();
     aux.close();
+}
+
+Status write_transaction(Database& db, const std::function<Status()>& body) {
+    REEVE_TRY(db.exec("BEGIN IMMEDIATE; UPDATE mark SET writes=writes+1 WHERE id=1"));
+    Status done = body();
+    if (done) done = db.exec("COMMIT");
+    if (!done) (void)db.exec("ROLLBACK");
+    return done;
 }
 
 // Everything in the log goes to the main file, flushed; then the log is empty. A reader that sits on
@@ -285,16 +307,17 @@ Status Ledger::Impl::load_state() {
             leaf = newest.column_unsigned(1);
         }
     }
-    high_water = 0;
-    if (auto mark = read_meta(db, kHighWaterKey); mark) {
-        high_water = std::strtoull(mark->c_str(), nullptr, 10);
-    } else if (mark.error().code != ErrorCode::kNotFound) {
-        return fail(std::move(mark).error());
-    }
-    if (seq < high_water) {
+    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT seq, hash FROM mark WHERE id=1"));
+    REEVE_TRY_ASSIGN(const bool marked, select.step());
+    if (!marked || hash_numbers({select.column_unsigned(0)}) != select.column_unsigned(1)) {
         return fail(ErrorCode::kDataLoss,
-                    path + " ends at batch " + std::to_string(seq) + " but held batch " +
-                        std::to_string(high_water) + " before; restore it from a backup");
+                    path + ": its mark is damaged; restore the file from a backup");
+    }
+    if (select.column_unsigned(0) != seq) {
+        return fail(ErrorCode::kDataLoss,
+                    path + " ends at batch " + std::to_string(seq) + " but " +
+                        std::to_string(select.column_unsigned(0)) +
+                        " was the last one committed; restore it from a backup");
     }
     last_seq = seq;
     next_leaf = leaf;
@@ -304,28 +327,25 @@ Status Ledger::Impl::load_state() {
 tl::unexpected<Error> Ledger::Impl::stop_acknowledging(Error error) {
     failure = std::move(error).with("ledger stopped acknowledging");
     failed = true;
-    insert_batch = Statement();
-    insert_meta = Statement();
+    seq_at_failure = last_seq;
+    forget_statements();
     db.close();
     return fail(*failure);
 }
 
-Status Ledger::Impl::insert(const Batch& batch, bool mark_high_water) {
+Status Ledger::Impl::insert(const Batch& batch) {
     insert_batch.bind(1, batch.seq);
     insert_batch.bind(2, batch.first_leaf);
     insert_batch.bind(3, std::uint64_t{batch.leaf_count});
     insert_batch.bind(4, hash_batch(batch));
     insert_batch.bind_blob(5, batch.frames);
+    update_mark.bind(1, batch.seq);
+    update_mark.bind(2, hash_numbers({batch.seq}));
     const std::lock_guard hold(writer);
-    if (!mark_high_water) return insert_batch.run();
-    REEVE_TRY(db.exec("BEGIN IMMEDIATE"));
+    REEVE_TRY(begin.run());
     REEVE_TRY(insert_batch.run());
-    const std::string mark = std::to_string(batch.seq);
-    insert_meta.bind_text(1, kHighWaterKey);
-    insert_meta.bind_blob(2, mark);
-    insert_meta.bind(3, hash_meta(kHighWaterKey, mark));
-    REEVE_TRY(insert_meta.run());
-    return db.exec("COMMIT");
+    REEVE_TRY(update_mark.run());
+    return end.run();
 }
 
 Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf,
@@ -343,12 +363,10 @@ Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf,
                         std::to_string(impl.next_leaf));
     }
     REEVE_FAILPOINT("ledger_before_commit");
-    const bool mark = batch.seq >= impl.high_water + kHighWaterEvery;
-    if (auto inserted = impl.insert(batch, mark); !inserted) {
+    if (auto inserted = impl.insert(batch); !inserted) {
         return impl.stop_acknowledging(std::move(inserted).error());
     }
     REEVE_FAILPOINT("ledger_after_commit");
-    if (mark) impl.high_water = batch.seq;
     impl.last_seq = batch.seq;
     impl.next_leaf = first_leaf + leaf_count;
     ++impl.commits;
@@ -374,7 +392,7 @@ Status Ledger::reopen() {
 Status Ledger::resume_commit(std::string_view frames, std::uint64_t first_leaf,
                              std::uint32_t leaf_count) {
     Impl& impl = *impl_;
-    const std::uint64_t known = impl.last_seq;
+    const std::uint64_t known = impl.failure ? impl.seq_at_failure : impl.last_seq.load();
     REEVE_TRY(reopen());
     if (impl.last_seq == known) return commit(frames, first_leaf, leaf_count);
     Batch there;
@@ -398,7 +416,7 @@ Status Ledger::Impl::put_meta_row(std::string_view key, std::string_view value) 
     insert_meta.bind_blob(2, value);
     insert_meta.bind(3, hash_meta(key, value));
     const std::lock_guard hold(writer);
-    return insert_meta.run();
+    return write_transaction(db, [this] { return insert_meta.run(); });
 }
 
 Status Ledger::put_meta(std::string_view key, std::string_view value) {

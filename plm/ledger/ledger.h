@@ -5,14 +5,15 @@
 // checkpoints, bounds the WAL, drops what a snapshot covers and gives space back. Only the PLM
 // writes (it holds the cell's lock); anybody may read.
 //
-//   meta           key -> value, hash                     cell id, epoch, ...; high_water
+//   mark           the newest seq; touched by every write  (one row)
+//   meta           key -> value, hash                     cell id, epoch, ...
 //   batch          seq -> first_leaf, leaf_count, hash, frames     seqs are contiguous
 //   snapshot       id  -> seq, next_leaf, parts, hash     everything up to seq, as of one moment
 //   snapshot_part  id << 24 | part -> hash, data
 //
 // Damage is found, never skipped: every row carries an XXH3 over all its columns, seqs and leaves
-// must be contiguous, the WAL is walked before SQLite opens it (wal_check.h), high_water tells when
-// rows at the end are gone, and files up to kQuickCheckBytesMax get SQLite's quick_check at open.
+// must be contiguous, the WAL is walked before SQLite opens it (wal_check.h), the mark tells when rows
+// at the end are gone, and files up to kQuickCheckBytesMax get SQLite's quick_check at open.
 //
 // Fail stop. After a commit() that failed nothing was acknowledged and the ledger is closed: every
 // call fails with the same error until reopen() or resume_commit() succeeded. These open the file

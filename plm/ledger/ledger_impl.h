@@ -25,7 +25,6 @@ namespace reeve::plm {
 
 inline constexpr std::uint64_t kPageBytes = 16384;
 inline constexpr std::uint64_t kWalFrameBytes = kPageBytes + 24;
-inline constexpr const char* kHighWaterKey = "high_water";
 
 // Hashes over whole rows: a flipped bit in any column shows.
 std::uint64_t hash_batch(const Batch& batch);
@@ -35,6 +34,10 @@ std::uint64_t hash_part(std::uint64_t key, std::string_view data);
 
 Result<std::string> read_meta(Database& db, std::string_view key);
 Status configure_connection(Database& db);
+
+// One write transaction that also touches the mark's page. wal_check.h tells transactions apart by
+// their page numbers; the mark lies on the lowest page of all tables, so each begins with it.
+Status write_transaction(Database& db, const std::function<Status()>& body);
 
 struct SnapshotHead {
     std::uint64_t id = 0;       // 0: none
@@ -58,10 +61,13 @@ struct Ledger::Impl {
 
     // Core thread.
     Database db;
+    Statement begin;
+    Statement end;
     Statement insert_batch;
+    Statement update_mark;
     Statement insert_meta;
     std::optional<Error> failure;
-    std::uint64_t high_water = 0;
+    std::uint64_t seq_at_failure = 0;
 
     std::atomic<bool> failed{false};
     std::atomic<std::uint64_t> last_seq{0};
@@ -94,7 +100,9 @@ struct Ledger::Impl {
     Status prepare_statements();
     void close_files();
     tl::unexpected<Error> stop_acknowledging(Error error);
-    Status insert(const Batch& batch, bool mark_high_water);
+    void forget_statements();
+    void watch_wal(Database& connection);
+    Status insert(const Batch& batch);
     Status put_meta_row(std::string_view key, std::string_view value);
 
     // maintenance.cc

@@ -79,7 +79,9 @@ Status Ledger::Impl::open_aux() {
     if (failed) return fail(ErrorCode::kUnavailable, "the ledger stopped acknowledging");
     if (aux.is_open()) return {};
     REEVE_TRY_ASSIGN(aux, Database::open(path, Database::Mode::kReadWrite));
-    return configure_connection(aux);
+    REEVE_TRY(configure_connection(aux));
+    watch_wal(aux);   // after configuring: wal_autocheckpoint would replace the hook
+    return {};
 }
 
 Status Ledger::Impl::maintain() {
@@ -157,7 +159,7 @@ Result<bool> Ledger::Impl::drop_batches(std::uint64_t up_to_seq) {
     REEVE_TRY_ASSIGN(Statement remove, aux.prepare("DELETE FROM batch WHERE seq <= ?"));
     remove.bind(1, last);
     const std::lock_guard hold(writer);
-    if (auto removed = remove.run(); !removed) {
+    if (auto removed = write_transaction(aux, [&] { return remove.run(); }); !removed) {
         reset_wanted = true;
         return fail(std::move(removed).error());
     }
@@ -166,22 +168,25 @@ Result<bool> Ledger::Impl::drop_batches(std::uint64_t up_to_seq) {
 
 // Parts of earlier snapshots, one at a time, then their heads.
 Result<bool> Ledger::Impl::drop_parts(const SnapshotHead& head) {
-    REEVE_TRY_ASSIGN(Statement remove,
-                     aux.prepare("DELETE FROM snapshot_part WHERE key ="
-                                 " (SELECT min(key) FROM snapshot_part WHERE key < ?)"));
-    remove.bind(1, head.id << 24);
-    {
-        const std::lock_guard hold(writer);
-        if (auto removed = remove.run(); !removed) {
-            reset_wanted = true;
-            return fail(std::move(removed).error());
-        }
-        if (sqlite3_changes(aux.raw()) > 0) return true;
-        REEVE_TRY_ASSIGN(Statement heads, aux.prepare("DELETE FROM snapshot WHERE id < ?"));
-        heads.bind(1, head.id);
-        REEVE_TRY(heads.run());
+    REEVE_TRY_ASSIGN(Statement oldest, aux.prepare("SELECT min(key) FROM snapshot_part"));
+    REEVE_TRY_ASSIGN(const bool row, oldest.step());
+    const std::uint64_t key = oldest.column_unsigned(0);
+    const bool parts = row && !oldest.column_null(0) && key < head.id << 24;
+    oldest.reset();
+    if (!parts) {
+        const std::string id = std::to_string(head.id);
+        REEVE_TRY_ASSIGN(const std::int64_t heads,
+                         aux.query_integer(("SELECT count(*) FROM snapshot WHERE id<" + id).c_str()));
+        if (heads == 0) return false;
     }
-    return false;
+    const std::lock_guard hold(writer);
+    auto removed = write_transaction(aux, [&]() -> Status {
+        if (parts) return aux.exec("DELETE FROM snapshot_part WHERE key=" + std::to_string(key));
+        return aux.exec("DELETE FROM snapshot WHERE id<" + std::to_string(head.id));
+    });
+    if (removed) return parts;
+    reset_wanted = true;
+    return fail(std::move(removed).error());
 }
 
 Status Ledger::Impl::give_back_space() {
@@ -193,7 +198,7 @@ Status Ledger::Impl::give_back_space() {
             const std::lock_guard hold(writer);
             const std::string vacuum =
                 "PRAGMA incremental_vacuum(" + std::to_string(kVacuumPages) + ")";
-            if (auto done = aux.exec(vacuum); !done) {
+            if (auto done = write_transaction(aux, [&] { return aux.exec(vacuum); }); !done) {
                 reset_wanted = true;
                 return done;
             }
@@ -222,21 +227,23 @@ Status Ledger::Impl::write_part(std::uint64_t key, std::string_view data) {
     insert.bind(2, hash_part(key, data));
     insert.bind_blob(3, data);
     const std::lock_guard hold(writer);
-    return insert.run();
+    return write_transaction(aux, [&] { return insert.run(); });
 }
 
 // What a snapshot that was never finished left behind.
 Status Ledger::Impl::clear_parts_from(std::uint64_t key) {
-    REEVE_TRY_ASSIGN(Statement remove,
-                     aux.prepare("DELETE FROM snapshot_part WHERE key ="
-                                 " (SELECT min(key) FROM snapshot_part WHERE key >= ?)"));
+    REEVE_TRY_ASSIGN(Statement newest, aux.prepare("SELECT max(key) FROM snapshot_part"));
     while (true) {
-        remove.bind(1, key);
+        REEVE_TRY_ASSIGN(const bool row, newest.step());
+        const bool found = row && !newest.column_null(0) && newest.column_unsigned(0) >= key;
+        const std::string sql =
+            "DELETE FROM snapshot_part WHERE key=" + std::to_string(newest.column(0));
+        newest.reset();
+        if (!found) return {};
         {
             const std::lock_guard hold(writer);
-            REEVE_TRY(remove.run());
+            REEVE_TRY(write_transaction(aux, [&] { return aux.exec(sql); }));
         }
-        if (sqlite3_changes(aux.raw()) == 0) return {};
         std::this_thread::sleep_for(kPause);
     }
 }
@@ -280,7 +287,7 @@ Status Ledger::Impl::write_snapshot(const std::vector<std::string>& parts,
     insert.bind(4, head.parts);
     insert.bind(5, hash_numbers({head.id, head.seq, head.next_leaf, head.parts}));
     const std::lock_guard hold_writer(writer);
-    REEVE_TRY(insert.run());
+    REEVE_TRY(write_transaction(aux, [&] { return insert.run(); }));
     reset_wanted = false;
     REEVE_FAILPOINT("snapshot_after_head");
     return {};

@@ -156,19 +156,19 @@ private:
     }
 
     Result<WalReport> judge_the_rest() const {
-        std::uint32_t previous_page = 0;
+        std::uint64_t lowest_page = 1;     // that frame i may hold if all this is one transaction
         std::uint64_t last_present = committed_;
         bool second_transaction = false;   // what we saw so far cannot be one transaction
         bool commit_seen = false;
         char raw[kFrameBytes];
-        for (std::uint64_t i = committed_; i < frames_; ++i) {
+        for (std::uint64_t i = committed_; i < frames_; ++i, ++lowest_page) {
             REEVE_TRY(file_.read(offset_of(i), raw, sizeof raw));
             const Frame frame = decode(raw);
             if (!frame.present) continue;
             last_present = i + 1;
-            second_transaction |= commit_seen || frame.page <= previous_page;
+            second_transaction |= commit_seen || frame.page < lowest_page;
             commit_seen |= frame.commit;
-            previous_page = frame.page;
+            lowest_page = frame.page;
         }
         if (second_transaction && sound_ < last_present) {
             return damaged(offset_of(sound_), "a frame there is damaged and later ones are not");

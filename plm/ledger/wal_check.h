@@ -8,8 +8,10 @@
 //   header 32 B | frame 24 + page | frame 24 + page | ...   (https://sqlite.org/fileformat2.html)
 //
 // A frame belongs to the present log if its salts are the header's. After the last sound commit at
-// most one transaction may follow, whole or in part; a commit mark before the end of what follows,
-// or page numbers that do not ascend (SQLite writes a transaction's pages in order), show a second.
+// most one transaction may follow, whole or in part. SQLite writes a transaction's pages in rising
+// order, and every transaction of the ledger begins with the mark's page (or page 1), the lowest:
+// so a commit mark before the end of what follows, page numbers that do not rise, or too few numbers
+// between two pages for the unreadable frames between them, show that there are two.
 // Pure reading; call it while nobody has the database open for writing.
 #pragma once
 
