@@ -201,13 +201,18 @@ public:
     // A leaf's key as level 0 has it.
     std::uint64_t cached_key(std::uint32_t leaf) const { return load_node_key(nodes_[0][leaf]); }
 
-    // Refreshes a node unless it is right; says whether it was wrong. Nobody's proof rests on the swap
+    // Refreshes a node, of the padding too, unless it is right; says whether it was wrong. Nobody's proof rests on the swap
     // of a healer, so looking is enough.
     bool heal_node(std::uint32_t level, std::uint32_t at) {
         const HeapNode before = load_node(nodes_[level][at]);
-        const HeapNode right = compute(level, at);
+        const bool padding = at >= counts_[level];
+        const HeapNode right = padding ? HeapNode{} : compute(level, at);
         if (before.key == right.key && before.index == right.index) return false;
-        refresh(level, at);
+        if (padding) {
+            swap_node(nodes_[level][at], before, right);
+        } else {
+            refresh(level, at);
+        }
         return true;
     }
 

@@ -80,7 +80,7 @@ public:
     std::uint64_t heal() {
         std::uint64_t wrong = 0;
         for (std::uint32_t level = 0; level < tree_.levels(); ++level) {
-            for (std::uint32_t at = 0; at < tree_.node_count(level); ++at) {
+            for (std::uint32_t at = 0; at < tree_.padded(tree_.node_count(level)); ++at) {
                 wrong += tree_.heal_node(level, at) ? 1U : 0U;
             }
         }
