@@ -1,0 +1,245 @@
+// History: rows arrive once, in order, whatever is pushed twice, dropped or interrupted.
+#include "plm/ledger/history.h"
+
+#include <atomic>
+#include <fstream>
+#include <map>
+#include <mutex>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/catch.h"
+#include "tests/support/temp_directory.h"
+
+#include "common/base/clock.h"
+
+using namespace reeve;
+using namespace reeve::plm;
+using reeve::test::TempDirectory;
+
+namespace {
+
+// What the core's ledger would give back: all batches, by seq.
+class FakeLedger {
+public:
+    void add(const HistoryRows& rows) {
+        const std::lock_guard hold(mutex_);
+        batches_[rows.seq] = rows;
+    }
+    History::CatchUp catch_up() {
+        return [this](std::uint64_t after, const History::Take& take) -> Status {
+            ++calls;
+            if (failing > 0) {
+                --failing;
+                return fail(ErrorCode::kUnavailable, "the ledger is busy");
+            }
+            for (std::uint64_t seq = after + 1;; ++seq) {
+                HistoryRows rows;
+                {
+                    const std::lock_guard hold(mutex_);
+                    const auto found = batches_.find(seq);
+                    if (found == batches_.end()) return {};
+                    rows = found->second;
+                }
+                if (!take(std::move(rows))) return {};
+            }
+        };
+    }
+    std::atomic<int> calls{0};
+    std::atomic<int> failing{0};
+
+private:
+    std::mutex mutex_;
+    std::map<std::uint64_t, HistoryRows> batches_;
+};
+
+HistoryRows rows_of(std::uint64_t seq) {
+    HistoryRows rows;
+    rows.seq = seq;
+    JobRow job;
+    job.id = seq;
+    job.name = "job-" + std::to_string(seq);
+    job.state = "ended";
+    job.elements = 2;
+    job.spec = "spec";
+    rows.jobs.push_back(job);
+    for (std::uint64_t element = 0; element < 2; ++element) {
+        AttemptRow attempt;
+        attempt.job = seq;
+        attempt.element = element;
+        attempt.attempt = 1;
+        attempt.outcome = element == 0 ? "succeeded" : "failed";
+        attempt.exit_code = -static_cast<std::int32_t>(element * 9);
+        attempt.terminal = true;
+        attempt.ended_ns = 1'700'000'000'000'000'000ULL + seq;
+        attempt.worker_name = "w";
+        rows.attempts.push_back(attempt);
+    }
+    return rows;
+}
+
+void check_all(const std::string& path, std::uint64_t last) {
+    auto reader = HistoryReader::open(path);
+    REQUIRE(reader);
+    TaskQuery query;
+    query.limit = 1'000'000;
+    auto tasks = (*reader)->tasks(query);
+    REQUIRE(tasks);
+    REQUIRE(tasks->size() == last * 2);
+    for (std::size_t i = 0; i < tasks->size(); ++i) {
+        CHECK((*tasks)[i].job == i / 2 + 1);
+        CHECK((*tasks)[i].element == i % 2);
+    }
+    CHECK((*reader)->newest_jobs(10'000'000)->size() == last);
+}
+
+std::unique_ptr<History> open_good(const std::string& path, FakeLedger& ledger,
+                                   const HistoryOptions& options = {}) {
+    auto history = History::open(path, ledger.catch_up(), options);
+    INFO((history ? std::string() : history.error().message));
+    REQUIRE(history);
+    return std::move(*history);
+}
+
+}  // namespace
+
+TEST_CASE("History: pushed rows are read back, attempt by attempt", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    auto history = open_good(path, ledger);
+    REQUIRE(history->wait_idle(10'000));
+    for (std::uint64_t seq = 1; seq <= 50; ++seq) CHECK(history->push(rows_of(seq)));
+    REQUIRE(history->wait_idle(10'000));
+    CHECK(history->last_seq() == 50);
+    check_all(path, 50);
+    auto reader = HistoryReader::open(path);
+    REQUIRE(reader);
+    CHECK((*reader)->job(7, true)->spec == "spec");
+    CHECK((*reader)->job(7, false)->name == "job-7");
+    CHECK((*reader)->job(51, false).error().code == ErrorCode::kNotFound);
+    const auto one = (*reader)->attempts(7, 1);
+    REQUIRE(one->size() == 1);
+    CHECK(one->front().exit_code == -9);
+    CHECK(one->front().ended_ns == 1'700'000'000'000'000'007ULL);
+    TaskQuery query;
+    query.job = 7;
+    query.from_start = false;
+    query.after_element = 0;
+    CHECK((*reader)->tasks(query)->size() == 1);
+    CHECK((*reader)->newest_jobs(3, 10)->front().id == 9);
+    struct stat info{};
+    REQUIRE(stat(path.c_str(), &info) == 0);
+    CHECK((info.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("History: the same rows twice change nothing, later ones overwrite", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    auto history = open_good(path, ledger);
+    REQUIRE(history->wait_idle(10'000));
+    CHECK(history->push(rows_of(1)));
+    CHECK(history->push(rows_of(1)));
+    HistoryRows later;
+    later.seq = 2;
+    later.jobs = rows_of(1).jobs;
+    later.jobs[0].spec.clear();
+    later.jobs[0].state = "active";
+    later.attempts = rows_of(1).attempts;
+    later.attempts[0].outcome = "requeued";
+    later.attempts[0].terminal = false;
+    CHECK(history->push(later));
+    REQUIRE(history->wait_idle(10'000));
+    auto reader = HistoryReader::open(path);
+    REQUIRE(reader);
+    CHECK((*reader)->job(1, true)->state == "active");
+    CHECK((*reader)->job(1, true)->spec == "spec");
+    TaskQuery all;
+    all.terminal_only = false;
+    CHECK((*reader)->tasks(all)->size() == 2);
+    CHECK((*reader)->tasks(TaskQuery{})->size() == 1);
+}
+
+TEST_CASE("History: a full queue never blocks; what was dropped comes from the ledger",
+          "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    HistoryOptions small;
+    small.queue_rows = 20;
+    small.transaction_rows = 7;
+    auto history = open_good(path, ledger, small);
+    const std::uint64_t last = 3000;
+    int dropped = 0;
+    for (std::uint64_t seq = 1; seq <= last; ++seq) {
+        const HistoryRows rows = rows_of(seq);
+        ledger.add(rows);   // the commit comes first, as in the core
+        if (!history->push(rows)) ++dropped;
+    }
+    REQUIRE(history->wait_idle(30'000));
+    CHECK(dropped > 0);
+    CHECK(history->last_seq() == last);
+    check_all(path, last);
+}
+
+TEST_CASE("History: a new process catches up from where the file is", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    for (std::uint64_t seq = 1; seq <= 40; ++seq) ledger.add(rows_of(seq));
+    {
+        auto history = open_good(path, ledger);
+        REQUIRE(history->wait_idle(10'000));
+        CHECK(history->last_seq() == 40);
+    }
+    for (std::uint64_t seq = 41; seq <= 60; ++seq) ledger.add(rows_of(seq));
+    ledger.failing = 1;   // the first try fails and is repeated
+    auto history = open_good(path, ledger);
+    REQUIRE(history->wait_idle(20'000));
+    CHECK(history->last_seq() == 60);
+    check_all(path, 60);
+}
+
+TEST_CASE("History: a damaged file is put aside and rebuilt", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    for (std::uint64_t seq = 1; seq <= 10; ++seq) ledger.add(rows_of(seq));
+    std::ofstream(path) << "this is no database, and it is long enough to be looked at by sqlite; "
+                        << std::string(200, 'x');
+    auto history = open_good(path, ledger);
+    REQUIRE(history->wait_idle(10'000));
+    check_all(path, 10);
+    CHECK(access((path + ".damaged").c_str(), F_OK) == 0);
+}
+
+TEST_CASE("History: a task among many is found fast", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    HistoryOptions roomy;
+    roomy.queue_rows = 2'000'000;
+    auto history = open_good(path, ledger, roomy);
+    REQUIRE(history->wait_idle(10'000));
+    const std::uint64_t begin = boot_ns();
+    const std::uint64_t count = 200'000;
+    for (std::uint64_t seq = 1; seq <= count / 1000; ++seq) {
+        HistoryRows rows;
+        rows.seq = seq;
+        for (std::uint64_t i = 0; i < 1000; ++i) {
+            AttemptRow row = rows_of(1).attempts[0];
+            row.job = 1;
+            row.element = (seq - 1) * 1000 + i;
+            rows.attempts.push_back(std::move(row));
+        }
+        REQUIRE(history->push(std::move(rows)));
+    }
+    REQUIRE(history->wait_idle(60'000));
+    const double seconds = static_cast<double>(boot_ns() - begin) / 1e9;
+    WARN("history rows per second: " << static_cast<double>(count) / seconds);
+    auto reader = HistoryReader::open(path);
+    REQUIRE(reader);
+    CHECK((*reader)->attempts(1, 123'456)->size() == 1);
+}
