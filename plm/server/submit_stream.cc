@@ -34,12 +34,12 @@ public:
     }
 
     void OnReadDone(bool ok) override {
-        if (ok) {
-            take_batch();
-        } else {
+        // Still `reading_` while this batch is handed over: the next one must not overtake it.
+        if (ok) take_batch();
+        {
             const std::lock_guard hold(mutex_);
             reading_ = false;
-            reads_over_ = true;
+            reads_over_ |= !ok;
         }
         step();
     }
@@ -91,7 +91,6 @@ private:
         Batch* batch = nullptr;
         {
             const std::lock_guard hold(mutex_);
-            reading_ = false;
             if (gone_ || finished_ || !failure_.ok()) return;
             batch = &batches_.emplace_back();   // a deque: the address stays
             if (!submission) {
