@@ -31,6 +31,10 @@ struct IndexedEntry {
 class LogView {
 public:
     static Result<LogView> open(const std::string& directory, const Policy& policy);
+    // The same directory seen at an older checkpoint, which the caller has opened.
+    static LogView at(OpenedCheckpoint head, std::string directory) {
+        return LogView(std::move(head), std::move(directory));
+    }
 
     const OpenedCheckpoint& head() const { return head_; }
     const Checkpoint& checkpoint() const { return head_.checkpoint; }

@@ -19,6 +19,10 @@ std::optional<std::string> decode_base64(std::string_view text);
 // ASCII digits only, no sign, no leading zero, at most 2^63 - 1.
 std::optional<std::uint64_t> parse_decimal(std::string_view text);
 
+inline std::string merkle_base64(const merkle::Hash& hash) {
+    return encode_base64(merkle::as_bytes(hash));
+}
+
 // A base64 line of exactly 32 bytes.
 std::optional<merkle::Hash> parse_hash(std::string_view text);
 
