@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include "tests/support/catch.h"
@@ -101,7 +102,56 @@ bool is_closed_by_peer(int fd, int ms) {
     }
 }
 
+// One message out, one back, by raw bytes: for services whose messages are not ours.
+std::string raw_call(const std::string& socket, const std::string& method,
+                     const std::string& message) {
+    grpc::GenericStub stub(
+        grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    set_deadline(context);
+    grpc::CompletionQueue queue;
+    const auto finished = [&queue] {
+        void* tag = nullptr;
+        bool ok = false;
+        return queue.Next(&tag, &ok) && ok;
+    };
+    auto call = stub.PrepareCall(&context, method, &queue);
+    call->StartCall(nullptr);
+    if (!finished()) return "no call";
+    const grpc::Slice slice(message);
+    call->WriteLast(grpc::ByteBuffer(&slice, 1), {}, nullptr);
+    if (!finished()) return "no write";
+    grpc::ByteBuffer answer;
+    call->Read(&answer, nullptr);
+    if (!finished()) return "no answer";
+    std::vector<grpc::Slice> slices;
+    if (!answer.Dump(&slices).ok()) return "no bytes";
+    std::string bytes;
+    for (const grpc::Slice& part : slices) {
+        bytes.append(reinterpret_cast<const char*>(part.begin()), part.size());
+    }
+    context.TryCancel();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    finished();
+    return bytes;
+}
+
 }  // namespace
+
+TEST_CASE("Server: health and reflection answer", "[server]") {
+    Fixture fixture;
+    const std::string service = "\x0A\x0Ereeve.v1.Reeve";
+    const std::string check = "/grpc.health.v1.Health/Check";
+    CHECK(raw_call(fixture.socket(), check, "") == std::string("\x08\x01"));
+    CHECK(raw_call(fixture.socket(), check, service) == std::string("\x08\x01"));
+    fixture.server->set_serving(false);
+    CHECK(raw_call(fixture.socket(), check, service) == std::string("\x08\x02"));
+    const std::string services =
+        raw_call(fixture.socket(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                 std::string("\x3A\x01*"));
+    CHECK(services.find("reeve.v1.Reeve") != std::string::npos);
+}
 
 TEST_CASE("Server: unary calls go to the core and back", "[server]") {
     Fixture fixture;
