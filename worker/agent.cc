@@ -66,7 +66,8 @@ int Agent::find_launcher(const std::string& socket_path) {
     WelcomeRecord welcome;
     bool greeted = false;
     std::size_t alive = 0;
-    while (!greeted || alive < welcome.alive) {
+    // All of it before we look at the slots: what the launcher knows is not started a second time.
+    while (!greeted || alive < welcome.alive || unhandled_.size() < welcome.ended) {
         pollfd entry{launcher_fd_, POLLIN, 0};
         int fds[kMessageFdsMax];
         int fd_count = 0;

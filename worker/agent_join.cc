@@ -47,6 +47,8 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     next_sweep_ns_ = 0;
     configure_launcher();
     if (!back) fill_slot();
+    // The last agent may have died between a CAS and its event.
+    if (back) segment_->header().sweep_requested.fetch_add(1);
     adopt();
     // Last: with a heartbeat the register takes the slot for filled.
     announce(*segment_, self_->agent);

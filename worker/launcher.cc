@@ -198,6 +198,7 @@ void Launcher::greet() {
     std::memcpy(welcome.cgroup, configured_.cgroup, sizeof welcome.cgroup);
     const auto alive = attempts_->list();
     welcome.alive = static_cast<std::uint32_t>(alive.size());
+    welcome.ended = static_cast<std::uint32_t>(attempts_->ended().size());
     MessageWriter message;
     message.add(RecordKind::kWelcome, welcome);
     for (const auto& record : alive) {

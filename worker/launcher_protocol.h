@@ -149,7 +149,9 @@ struct WelcomeRecord {
     std::uint64_t incarnation = 0;
     std::uint64_t next_id = 1;
     std::uint32_t alive = 0;        // so many kAlive records follow
+    std::uint32_t ended = 0;        // so many kEnded records follow, not acknowledged yet
     std::uint32_t busy = 0;         // 1: another agent lives; this connection is closed
+    std::uint32_t reserved = 0;
     char cgroup[kRelativeMax]{};
 };
 
