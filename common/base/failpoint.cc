@@ -4,9 +4,11 @@
 #include <charconv>
 #include <cstdlib>
 #include <deque>
+#include <random>
 #include <string>
 #include <string_view>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -31,6 +33,29 @@ std::string_view next_part(std::string_view& text, char separator) {
     return part;
 }
 
+// "120": the 120th pass; "1-500": one of these, another in each process.
+long parse_passes(std::string_view text) {
+    long first = 1;
+    long last = 0;
+    const auto end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, first);
+    if (parsed.ptr != end && *parsed.ptr == '-') std::from_chars(parsed.ptr + 1, end, last);
+    if (last <= first) return first;
+    std::minstd_rand random(static_cast<unsigned>(getpid()) * 2'654'435'761U);
+    random.discard(8);
+    return std::uniform_int_distribution<long>(first, last)(random);
+}
+
+// Tells a test which point it was: one line in $REEVE_FP_LOG.
+void note_hit(const std::string& name) {
+    const char* path = std::getenv("REEVE_FP_LOG");
+    if (path == nullptr) return;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    const auto line = name + " " + std::to_string(getpid()) + "\n";
+    if (fd >= 0 && write(fd, line.data(), line.size()) < 0) return;
+    if (fd >= 0) close(fd);
+}
+
 bool arm_from_environment() {
     const char* variable = std::getenv("REEVE_FP");
     if (variable == nullptr) return false;
@@ -40,9 +65,7 @@ bool arm_from_environment() {
         auto& point = failpoints().emplace_back();
         point.name = next_part(one, ':');
         point.action = next_part(one, ':');
-        long passes = 1;
-        std::from_chars(one.data(), one.data() + one.size(), passes);
-        point.passes_left = passes;
+        point.passes_left = parse_passes(one);
     }
     return !failpoints().empty();
 }
@@ -54,6 +77,7 @@ bool failpoints_armed = arm_from_environment();
 void failpoint_hit(const char* name) {
     for (auto& point : failpoints()) {
         if (point.name != name || point.passes_left.fetch_sub(1) != 1) continue;
+        note_hit(point.name);
         if (point.action == "kill") {
             kill(getpid(), SIGKILL);
             pause();
