@@ -1,6 +1,7 @@
 #include "worker/task_text.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include <grp.h>
 #include <pwd.h>
@@ -29,28 +30,41 @@ void append_named(std::string& out, std::string_view name, const TaskInstance& t
 
 bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
 
-// Collects NAME=value pairs; the first one of a name wins.
+// Collects NAME=value pairs. add() keeps what is there, so what must not be overridden comes first.
 class Environment {
 public:
     explicit Environment(std::vector<std::string>& out) : out_(out) {}
-    bool has(const std::string& name) const {
-        return std::any_of(out_.begin(), out_.end(), [&](const std::string& one) {
-            return one.size() > name.size() && one.compare(0, name.size(), name) == 0 &&
-                   one[name.size()] == '=';
-        });
+    void add(std::string_view name, std::string_view value) {
+        if (index_.contains(std::string(name))) return;
+        put(name, value);
     }
-    void add(const std::string& name, const std::string& value) {
-        if (!has(name)) out_.push_back(name + "=" + value);
+    // The task's own words: the last one of a name wins, but never over ours.
+    void add_all(const google::protobuf::RepeatedPtrField<v1::EnvVar>& variables) {
+        const auto ours = out_.size();
+        for (const auto& one : variables) {
+            const auto found = index_.find(one.name());
+            if (found == index_.end()) {
+                put(one.name(), one.value());
+            } else if (found->second >= ours) {
+                out_[found->second] = one.name() + "=" + one.value();
+            }
+        }
     }
     std::string value(const std::string& name) const {
-        for (const auto& one : out_) {
-            if (one.starts_with(name + "=")) return one.substr(name.size() + 1);
-        }
-        return {};
+        const auto found = index_.find(name);
+        return found == index_.end() ? "" : out_[found->second].substr(name.size() + 1);
     }
 
 private:
+    void put(std::string_view name, std::string_view value) {
+        index_.emplace(name, out_.size());
+        std::string line;
+        line.reserve(name.size() + value.size() + 1);
+        line.append(name).append("=").append(value);
+        out_.push_back(std::move(line));
+    }
     std::vector<std::string>& out_;
+    std::unordered_map<std::string, std::size_t> index_;
 };
 
 std::string join(const std::vector<std::string>& parts) {
@@ -78,7 +92,7 @@ void fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
         environment.add("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         environment.add("CUDA_VISIBLE_DEVICES", join(task.gpu_ids));
     }
-    for (const auto& one : spec.env()) environment.add(one.name(), one.value());
+    environment.add_all(spec.env());
     environment.add("REEVE_STATE_DIR", worker.state_dir);
     environment.add("PATH", kDefaultPath);
     environment.add("HOME", user.home);
