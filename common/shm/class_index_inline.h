@@ -17,6 +17,7 @@ BasicClassIndex<Policy>::BasicClassIndex(const Segment& segment)
       position_(segment.layout().chunks, kNone32),
       parked_(class_count_, 0),
       effective_(class_count_) {
+    changed_.reserve(heap_.chunk_count());  // a drain allocates nothing
     rescan();
 }
 
