@@ -27,9 +27,10 @@ constexpr std::int64_t kSchemaVersion = 1;
 
 // The mark comes first: its one page precedes those of all other tables.
 constexpr const char* kSchema =
-    "CREATE TABLE mark(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, hash INTEGER NOT NULL,"
-    " writes INTEGER NOT NULL);"
-    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, hash INTEGER NOT NULL);"
+    "CREATE TABLE mark(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, entries INTEGER NOT NULL,"
+    " hash INTEGER NOT NULL, writes INTEGER NOT NULL);"
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL, hash INTEGER NOT NULL)"
+    " WITHOUT ROWID;"
     "CREATE TABLE batch(seq INTEGER PRIMARY KEY, first_leaf INTEGER NOT NULL,"
     " leaf_count INTEGER NOT NULL, hash INTEGER NOT NULL, frames BLOB NOT NULL);"
     "CREATE TABLE snapshot(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL,"
@@ -57,8 +58,8 @@ Status write_empty_ledger(const std::string& path) {
     REEVE_TRY(db.exec("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;"
                       "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"));
     REEVE_TRY(db.exec(kSchema));
-    REEVE_TRY(db.exec("INSERT INTO mark VALUES(1, 0, " +
-                      std::to_string(static_cast<std::int64_t>(hash_numbers({0}))) + ", 0)"));
+    REEVE_TRY(db.exec("INSERT INTO mark VALUES(1, 0, 0, " +
+                      std::to_string(static_cast<std::int64_t>(hash_numbers({0, 0}))) + ", 0)"));
     REEVE_TRY(db.exec("PRAGMA application_id=" + std::to_string(kApplicationId) + ";"
                       "PRAGMA user_version=" + std::to_string(kSchemaVersion) + "; COMMIT;"));
     return {};
@@ -249,7 +250,8 @@ Status Ledger::Impl::prepare_statements() {
                      db.prepare("INSERT INTO batch(seq, first_leaf, leaf_count, hash, frames)"
                                 " VALUES(?,?,?,?,?)"));
     REEVE_TRY_ASSIGN(update_mark,
-                     db.prepare("UPDATE mark SET seq=?, hash=?, writes=writes+1 WHERE id=1"));
+                     db.prepare("UPDATE mark SET seq=?, entries=?, hash=?, writes=writes+1"
+                                " WHERE id=1"));
     REEVE_TRY_ASSIGN(insert_meta,
                      db.prepare("INSERT OR REPLACE INTO meta(key, value, hash) VALUES(?,?,?)"));
     return {};
@@ -307,20 +309,45 @@ Status Ledger::Impl::load_state() {
             leaf = newest.column_unsigned(1);
         }
     }
-    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT seq, hash FROM mark WHERE id=1"));
+    REEVE_TRY(check_mark(seq));
+    last_seq = seq;
+    next_leaf = leaf;
+    return {};
+}
+
+// Reads every entry: one whose key was damaged would otherwise just not be found.
+Result<std::uint64_t> Ledger::Impl::check_entries() {
+    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT key, value, hash FROM meta"));
+    for (std::uint64_t count = 0;; ++count) {
+        REEVE_TRY_ASSIGN(const bool row, select.step());
+        if (!row) return count;
+        const std::string key(select.column_blob(0));
+        if (hash_meta(key, select.column_blob(1)) != select.column_unsigned(2)) {
+            return fail(ErrorCode::kDataLoss,
+                        path + ": an entry does not match its checksum; restore the file from a "
+                               "backup");
+        }
+    }
+}
+
+Status Ledger::Impl::check_mark(std::uint64_t seq) {
+    REEVE_TRY_ASSIGN(const std::uint64_t found, check_entries());
+    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT seq, entries, hash FROM mark WHERE id=1"));
     REEVE_TRY_ASSIGN(const bool marked, select.step());
-    if (!marked || hash_numbers({select.column_unsigned(0)}) != select.column_unsigned(1)) {
+    const std::uint64_t last = marked ? select.column_unsigned(0) : 0;
+    const std::uint64_t expected = marked ? select.column_unsigned(1) : 0;
+    if (!marked || hash_numbers({last, expected}) != select.column_unsigned(2)) {
         return fail(ErrorCode::kDataLoss,
                     path + ": its mark is damaged; restore the file from a backup");
     }
-    if (select.column_unsigned(0) != seq) {
+    if (last != seq || expected != found) {
         return fail(ErrorCode::kDataLoss,
-                    path + " ends at batch " + std::to_string(seq) + " but " +
-                        std::to_string(select.column_unsigned(0)) +
-                        " was the last one committed; restore it from a backup");
+                    path + " ends at batch " + std::to_string(seq) + " with " +
+                        std::to_string(found) + " entries, but was left at " +
+                        std::to_string(last) + " with " + std::to_string(expected) +
+                        "; restore it from a backup");
     }
-    last_seq = seq;
-    next_leaf = leaf;
+    entries = found;
     return {};
 }
 
@@ -333,18 +360,23 @@ tl::unexpected<Error> Ledger::Impl::stop_acknowledging(Error error) {
     return fail(*failure);
 }
 
+Status Ledger::Impl::set_mark(std::uint64_t seq) {
+    update_mark.bind(1, seq);
+    update_mark.bind(2, entries);
+    update_mark.bind(3, hash_numbers({seq, entries}));
+    return update_mark.run();
+}
+
 Status Ledger::Impl::insert(const Batch& batch) {
     insert_batch.bind(1, batch.seq);
     insert_batch.bind(2, batch.first_leaf);
     insert_batch.bind(3, std::uint64_t{batch.leaf_count});
     insert_batch.bind(4, hash_batch(batch));
     insert_batch.bind_blob(5, batch.frames);
-    update_mark.bind(1, batch.seq);
-    update_mark.bind(2, hash_numbers({batch.seq}));
     const std::lock_guard hold(writer);
     REEVE_TRY(begin.run());
     REEVE_TRY(insert_batch.run());
-    REEVE_TRY(update_mark.run());
+    REEVE_TRY(set_mark(batch.seq));
     return end.run();
 }
 
@@ -416,7 +448,12 @@ Status Ledger::Impl::put_meta_row(std::string_view key, std::string_view value) 
     insert_meta.bind_blob(2, value);
     insert_meta.bind(3, hash_meta(key, value));
     const std::lock_guard hold(writer);
-    return write_transaction(db, [this] { return insert_meta.run(); });
+    return write_transaction(db, [this]() -> Status {
+        REEVE_TRY(insert_meta.run());
+        REEVE_TRY_ASSIGN(const std::int64_t count, db.query_integer("SELECT count(*) FROM meta"));
+        entries = static_cast<std::uint64_t>(count);
+        return set_mark(last_seq);
+    });
 }
 
 Status Ledger::put_meta(std::string_view key, std::string_view value) {

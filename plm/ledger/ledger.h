@@ -5,7 +5,7 @@
 // checkpoints, bounds the WAL, drops what a snapshot covers and gives space back. Only the PLM
 // writes (it holds the cell's lock); anybody may read.
 //
-//   mark           the newest seq; touched by every write  (one row)
+//   mark           newest seq, number of entries, hash    one row, touched by every write
 //   meta           key -> value, hash                     cell id, epoch, ...
 //   batch          seq -> first_leaf, leaf_count, hash, frames     seqs are contiguous
 //   snapshot       id  -> seq, next_leaf, parts, hash     everything up to seq, as of one moment

@@ -68,6 +68,7 @@ struct Ledger::Impl {
     Statement insert_meta;
     std::optional<Error> failure;
     std::uint64_t seq_at_failure = 0;
+    std::uint64_t entries = 0;         // rows in meta, as the mark says
 
     std::atomic<bool> failed{false};
     std::atomic<std::uint64_t> last_seq{0};
@@ -102,6 +103,9 @@ struct Ledger::Impl {
     tl::unexpected<Error> stop_acknowledging(Error error);
     void forget_statements();
     void watch_wal(Database& connection);
+    Result<std::uint64_t> check_entries();
+    Status check_mark(std::uint64_t seq);
+    Status set_mark(std::uint64_t seq);
     Status insert(const Batch& batch);
     Status put_meta_row(std::string_view key, std::string_view value);
 
