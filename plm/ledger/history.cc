@@ -153,6 +153,10 @@ struct History::Impl {
     bool stopping = false;
     std::atomic<bool> behind{true};
     std::atomic<std::uint64_t> last_seq{0};
+    std::uint64_t pushed_seq = 0;       // newest seq given to push()
+    std::uint64_t flush_wanted = 0;     // make_durable waits for this seq, 0: nobody does
+    std::uint64_t flushes_asked = 0;
+    std::uint64_t flushes_done = 0;
     std::thread thread;
 
     Status prepare();
@@ -162,6 +166,10 @@ struct History::Impl {
     Status write_queue();
     Status write(const HistoryRows& rows);
     Status finish_transaction();
+    Status flush_if_wanted();
+    bool flush_is_due() const {
+        return flushes_done != flushes_asked && last_seq >= flush_wanted;
+    }
     void abandon();
     void forget_statements() {
         upsert_job = Statement();
@@ -189,7 +197,9 @@ void History::Impl::run() {
     while (true) {
         busy = behind && catch_up;
         if (!busy && queue.empty()) idle.notify_all();
-        wake.wait(hold, [this] { return stopping || !queue.empty() || (behind && catch_up); });
+        wake.wait(hold, [this] {
+            return stopping || !queue.empty() || (behind && catch_up) || flush_is_due();
+        });
         if (stopping && queue.empty()) return;
         busy = true;
         hold.unlock();
@@ -224,7 +234,25 @@ Status History::Impl::round() {
         behind = false;   // from here on pushes are queued again
         if (auto caught = catch_up_now(); !caught) return caught;
     }
-    return write_queue();
+    REEVE_TRY(write_queue());
+    return flush_if_wanted();
+}
+
+// A checkpoint flushes the log before it copies it: everything committed is safe from then on.
+Status History::Impl::flush_if_wanted() {
+    std::uint64_t asked = 0;
+    {
+        const std::lock_guard hold(mutex);
+        if (!flush_is_due()) return {};
+        asked = flushes_asked;
+    }
+    REEVE_TRY(db.exec("PRAGMA wal_checkpoint(PASSIVE)"));
+    {
+        const std::lock_guard hold(mutex);
+        flushes_done = asked;
+    }
+    idle.notify_all();
+    return {};
 }
 
 Status History::Impl::catch_up_now() {
@@ -300,10 +328,11 @@ Result<std::unique_ptr<History>> History::open(const std::string& path, CatchUp 
 
 bool History::push(HistoryRows rows) {
     Impl& impl = *impl_;
-    if (impl.behind && impl.catch_up) return false;
     const std::size_t size = rows_in(rows);
     {
         const std::lock_guard hold(impl.mutex);
+        impl.pushed_seq = rows.seq;
+        if (impl.behind && impl.catch_up) return false;
         if (impl.queue.size() < kQueueBatchesMax &&
             impl.queued_rows + size <= impl.options.queue_rows) {
             impl.queued_rows += size;
@@ -319,6 +348,19 @@ bool History::push(HistoryRows rows) {
 
 std::uint64_t History::last_seq() const { return impl_->last_seq; }
 bool History::behind() const { return impl_->behind; }
+
+Status History::make_durable(std::uint64_t timeout_ms) {
+    Impl& impl = *impl_;
+    std::unique_lock hold(impl.mutex);
+    impl.flush_wanted = impl.pushed_seq;
+    const std::uint64_t mine = ++impl.flushes_asked;
+    impl.wake.notify_one();
+    const bool done = impl.idle.wait_for(hold, std::chrono::milliseconds(timeout_ms),
+                                         [&] { return impl.flushes_done >= mine; });
+    if (done) return {};
+    return fail(ErrorCode::kDeadlineExceeded,
+                impl.path + ": the history is still behind; it will be tried again");
+}
 
 bool History::wait_idle(std::uint64_t timeout_ms) {
     std::unique_lock hold(impl_->mutex);

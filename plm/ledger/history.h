@@ -3,7 +3,8 @@
 // The core pushes the rows of each ledger batch after its commit; a thread of its own upserts them in
 // large transactions that also store the batch's seq, so a row is never ahead of or behind its mark.
 // The file is rebuildable and therefore not flushed (WAL, synchronous=NORMAL): after a power cut it
-// is merely some batches back.
+// is merely some batches back. What a snapshot lets the ledger drop cannot be fed again, so before a
+// snapshot the file is flushed with make_durable() (Ledger::snapshot_in_background, `before`).
 //
 // Never stalls the core: when the queue is full push() drops the rows, returns false and the
 // projection is "behind"; the thread then calls the catch-up callback, which reads the ledger after
@@ -95,6 +96,9 @@ public:
     // Any thread. The newest batch whose rows are in the file: give it to keep_batches_after().
     std::uint64_t last_seq() const;
     bool behind() const;
+    // Blocks (never call it from the core) until every row pushed, or dropped by push(), before the
+    // call survives a power cut. kDeadlineExceeded: not within `timeout_ms`.
+    Status make_durable(std::uint64_t timeout_ms);
     // Waits until everything pushed so far is in the file; false after `timeout_ms`.
     bool wait_idle(std::uint64_t timeout_ms);
 

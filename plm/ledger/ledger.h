@@ -36,7 +36,8 @@
 namespace reeve::plm {
 
 inline constexpr std::size_t kBatchBytesMax = 256u << 20;
-inline constexpr std::size_t kSnapshotPartBytesMax = 64u << 20;
+// A part is one transaction, and a commit may have to wait for one: cut large states into these.
+inline constexpr std::size_t kSnapshotPartBytesMax = 1u << 20;
 inline constexpr std::uint64_t kQuickCheckBytesMax = 256ULL << 20;
 
 struct LedgerOptions {
@@ -90,9 +91,12 @@ public:
     // Blocks for as long as writing takes, in steps that let commits through; from then on batches
     // up to `up_to_seq` may go. The newest snapshot replaces all earlier ones.
     Status write_snapshot(const std::vector<std::string>& parts, std::uint64_t up_to_seq);
-    // The same on the maintenance thread; `done` is called from there.
+    // The same on the maintenance thread; `done` is called from there. `before`, if given, runs there
+    // first (say History::make_durable: what leaves the ledger must be safe elsewhere); its error
+    // ends the snapshot.
     void snapshot_in_background(std::vector<std::string> parts, std::uint64_t up_to_seq,
-                                std::function<void(Status)> done);
+                                std::function<void(Status)> done,
+                                std::function<Status()> before = {});
     Result<Snapshot> read_snapshot();
     // Batches after `seq` stay even when a snapshot covers them (a projection still wants them).
     void keep_batches_after(std::uint64_t seq);

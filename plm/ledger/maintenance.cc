@@ -209,14 +209,18 @@ Status Ledger::Impl::give_back_space() {
 }
 
 void Ledger::snapshot_in_background(std::vector<std::string> parts, std::uint64_t up_to_seq,
-                                    std::function<void(Status)> done) {
+                                    std::function<void(Status)> done,
+                                    std::function<Status()> before) {
     Impl* impl = impl_.get();
+    const auto write = [impl, up_to_seq](const std::vector<std::string>& all,
+                                         const std::function<Status()>& first) -> Status {
+        if (impl->stopping) return fail(ErrorCode::kCancelled, "the ledger is closing");
+        if (first) REEVE_TRY(first());
+        return impl->write_snapshot(all, up_to_seq);
+    };
     const std::lock_guard hold(impl->queue_mutex);
-    impl->jobs.emplace_back(
-        [impl, parts = std::move(parts), up_to_seq, done = std::move(done)] {
-            done(impl->stopping ? Status(fail(ErrorCode::kCancelled, "the ledger is closing"))
-                                : impl->write_snapshot(parts, up_to_seq));
-        });
+    impl->jobs.emplace_back([write, parts = std::move(parts), done = std::move(done),
+                             before = std::move(before)] { done(write(parts, before)); });
     impl->wake.notify_one();
 }
 

@@ -202,6 +202,30 @@ TEST_CASE("History: a new process catches up from where the file is", "[history]
     check_all(path, 60);
 }
 
+TEST_CASE("History: make_durable waits for what was pushed and flushes it", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    HistoryOptions small;
+    small.queue_rows = 20;
+    auto history = open_good(path, ledger, small);
+    REQUIRE(history->make_durable(10'000));
+    for (std::uint64_t seq = 1; seq <= 500; ++seq) {
+        ledger.add(rows_of(seq));
+        (void)history->push(rows_of(seq));
+        if (seq % 100 == 0) {
+            REQUIRE(history->make_durable(10'000));
+            CHECK(history->last_seq() >= seq);
+        }
+    }
+    // Rows that are pushed but cannot be had from the ledger while it is busy.
+    ledger.failing = 1'000'000;
+    std::uint64_t seq = 500;
+    while (history->push(rows_of(++seq))) {
+    }
+    CHECK(history->make_durable(300).error().code == ErrorCode::kDeadlineExceeded);
+}
+
 TEST_CASE("History: a damaged file is put aside and rebuilt", "[history]") {
     const TempDirectory dir;
     const std::string path = dir.file("history.db");
