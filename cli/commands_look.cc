@@ -2,8 +2,11 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/explain.h"
+#include "cli/history_command.h"
 #include "cli/logs.h"
 #include "cli/ls.h"
+#include "cli/nodes.h"
 
 namespace reeve::cli {
 
@@ -56,12 +59,55 @@ void add_logs(CLI::App& root, Line& line) {
     });
 }
 
+void add_explain(CLI::App& root, Line& line) {
+    auto options = std::make_shared<ExplainOptions>();
+    auto* command = root.add_subcommand("explain", "why a job waits, and what would start it");
+    add_form(*command, line.context);
+    command->add_option("jobs", options->selectors, kSelectorHelp)->required();
+    command->callback([&line, options] {
+        run_with_cell(line,
+                      [&](const Context& context) { return explain_command(context, *options); });
+    });
+}
+
+void add_history(CLI::App& root, Line& line) {
+    auto options = std::make_shared<HistoryOptions>();
+    auto* command = root.add_subcommand("history", "jobs that ended; with a job, its attempts");
+    add_form(*command, line.context);
+    command->add_option("jobs", options->selectors, kSelectorHelp);
+    command->add_option("--state", options->states, "succeeded, failed or cancelled")
+        ->type_name("STATES");
+    command->add_option("--name", options->name, "only jobs of such a name")->type_name("GLOB");
+    command->add_option("--since", options->since, "ended since: 2h, or 2026-11-22")
+        ->type_name("WHEN");
+    command->add_option("--limit", options->limit, "at most so many (default 50)");
+    command->callback([&line, options] {
+        run_with_cell(line,
+                      [&](const Context& context) { return history_command(context, *options); });
+    });
+}
+
+void add_top(CLI::App& root, Line& line) {
+    auto options = std::make_shared<TopOptions>();
+    auto* command = root.add_subcommand("top", "workers and running tasks, again and again");
+    add_form(*command, line.context);
+    command->add_option("--interval", options->interval_seconds, "seconds between looks (1)")
+        ->check(CLI::Range(0.1, 3600.0));
+    command->add_option("-n,--count", options->count, "how many looks; 0: for ever");
+    command->callback([&line, options] {
+        run_with_cell(line, [&](const Context& context) { return top_command(context, *options); });
+    });
+}
+
 }  // namespace
 
 void add_look_commands(CLI::App& root, Line& line) {
     add_ls(root, line);
     add_show(root, line);
+    add_explain(root, line);
     add_logs(root, line);
+    add_history(root, line);
+    add_top(root, line);
 }
 
 }  // namespace reeve::cli

@@ -149,16 +149,13 @@ Status shape_command(JobDraft& draft) {
         task->add_argv("-c");
         task->add_argv(line);
     }
-    if (static_cast<std::size_t>(task->argv_size()) > kArgumentsMax) {
-        return bad("the command has more than 65536 words; put them into a file");
+    if (task->argv_size() > kArgumentsMax) {
+        return bad("the command has more than 16384 words; put them into a file");
     }
     std::size_t total = 0;
     for (const auto& word : task->argv()) {
         if (word.find('\0') != std::string::npos) {
             return bad("the command holds a NUL byte; remove it");
-        }
-        if (word.size() > kArgumentBytesMax) {
-            return bad("a word of the command is longer than 120 KiB; put it into a file");
         }
         total += word.size() + 1;
     }
@@ -166,7 +163,7 @@ Status shape_command(JobDraft& draft) {
         total += variable.name().size() + variable.value().size() + 2;
     }
     if (total > kCommandBytesMax) {
-        return bad("command and environment are larger than 1 MiB; put them into a file");
+        return bad("command and environment are larger than 128 KiB; put them into a file");
     }
     if (task->argv(0).empty()) return bad("the program's name is empty; write the program to run");
     return {};

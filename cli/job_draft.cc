@@ -60,6 +60,7 @@ Status set_time(JobDraft& draft, const std::string& text) {
 
 Status set_grace(JobDraft& draft, const std::string& text) {
     REEVE_TRY_ASSIGN(const std::uint64_t ms, parse_time_ms(text));
+    if (ms > kGraceMaxMs) return bad("\"" + text + "\" is too long; at most 1d");
     draft.spec.mutable_task()->set_grace_ms(ms);
     return {};
 }
@@ -76,8 +77,8 @@ Status set_retries(JobDraft& draft, const std::string& text) {
         draft.spec.set_retries(0);
         return {};
     }
-    const auto retries = parse_count(text, 60'000);
-    if (!retries) return bad("\"" + text + "\" is neither a count up to 60000 nor \"never\"");
+    const auto retries = parse_count(text, 10'000);
+    if (!retries) return bad("\"" + text + "\" is neither a count up to 10000 nor \"never\"");
     draft.spec.set_retries(static_cast<std::uint32_t>(*retries));
     draft.spec.mutable_task()->set_retry_mode(v1::RETRY_DEFAULT);
     return {};
@@ -135,7 +136,7 @@ Status set_max_failures(JobDraft& draft, const std::string& text) {
 template <auto Setter>
 Status set_text(JobDraft& draft, const std::string& text) {
     if (text.empty()) return bad("the text is empty; write something or leave it out");
-    if (text.size() > 4096) return bad("the text is longer than 4096 bytes; shorten it");
+    if (text.size() > 4095) return bad("the text is longer than 4095 bytes; shorten it");
     if (text.find('\0') != std::string::npos) return bad("the text holds a NUL byte; remove it");
     (draft.spec.mutable_task()->*Setter)(std::string(text));
     return {};
@@ -230,7 +231,7 @@ Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view
         dependency->set_label(std::string(target));
         return {};
     }
-    REEVE_TRY_ASSIGN(const std::uint64_t job, parse_count(target, kElementMax));
+    REEVE_TRY_ASSIGN(const std::uint64_t job, parse_count(target, kJobIdMax));
     if (job == 0) return bad("job ids start at 1");
     dependency->set_job(job);
     return {};
@@ -312,8 +313,8 @@ Status set_element_values(JobDraft& draft, const std::string& variable,
     draft.spec.mutable_task()->set_element_variable(variable);
     draft.spec.clear_element_values();
     for (auto& value : values) {
-        if (value.find('\0') != std::string::npos || value.size() > kArgumentBytesMax) {
-            return bad("a value holds a NUL byte or more than 120 KiB; change it");
+        if (value.find('\0') != std::string::npos || value.size() > kCommandBytesMax) {
+            return bad("a value holds a NUL byte or more than 128 KiB; change it");
         }
         draft.spec.add_element_values(std::move(value));
     }

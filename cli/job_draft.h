@@ -22,13 +22,15 @@ namespace reeve::cli {
 // Keys made by the CLI itself, so that a submission whose answer was lost can be repeated.
 inline constexpr const char* kOwnKeyPrefix = "auto-";
 
+// The PLM's own limits (plm/server/validate.h), so that a refusal names the place in the file.
 inline constexpr std::size_t kJobNameMax = 255;
 inline constexpr std::size_t kLabelMax = 128;
-inline constexpr std::size_t kArgumentsMax = 65'536;
-inline constexpr std::size_t kArgumentBytesMax = 120 * 1024;       // the kernel's limit is 128 KiB
-inline constexpr std::size_t kCommandBytesMax = 1024 * 1024;       // all arguments and environment
+inline constexpr int kArgumentsMax = 16'384;
+inline constexpr std::size_t kCommandBytesMax = 128 * 1024;  // arguments and environment together
 inline constexpr std::size_t kElementValuesMax = 1'000'000;
+inline constexpr std::size_t kRequestBytesMax = 16U << 20;
 inline constexpr std::int64_t kPriorityMost = 500'000;
+inline constexpr std::uint64_t kGraceMaxMs = 24ULL * 3'600'000;
 
 struct JobDraft {
     v1::JobSpec spec;

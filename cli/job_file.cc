@@ -354,7 +354,7 @@ Result<std::vector<JobDraft>> parse_job_file(std::string_view text) {
     }
     if (jobs.empty()) return bad_at("jobs", root, "the list is empty; write at least one job");
     if (jobs.size() > kJobsPerFileMax) {
-        return bad_at("jobs", root, "more than 1000000 jobs; split the file");
+        return bad_at("jobs", root, "more than 65536 jobs; split the file");
     }
     std::vector<JobDraft> drafts;
     std::vector<std::string> places;

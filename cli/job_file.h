@@ -15,7 +15,7 @@
 
 namespace reeve::cli {
 
-inline constexpr std::size_t kJobsPerFileMax = 1'000'000;
+inline constexpr std::size_t kJobsPerFileMax = 65'536;
 
 // Drafts in the file's order, with labels checked: none twice, none unknown, no cycle.
 Result<std::vector<JobDraft>> parse_job_file(std::string_view text);

@@ -18,7 +18,7 @@ namespace reeve::cli {
 
 namespace {
 
-constexpr std::size_t kProductMax = 100'000;
+constexpr std::size_t kProductMax = 65'536;
 constexpr std::size_t kDirectiveLinesMax = 200;
 
 tl::unexpected<Error> bad(std::string message) {
@@ -168,7 +168,7 @@ Result<std::vector<JobDraft>> apply_parameters(const JobDraft& draft,
         }
         product *= parameter.values.size();
         if (parameters.size() + 1 < texts.size() && product > kProductMax) {
-            return bad("--param: more than 100000 combinations; submit them in parts");
+            return bad("--param: more than 65536 combinations; submit them in parts");
         }
         parameters.push_back(std::move(parameter));
     }
@@ -181,7 +181,7 @@ Result<std::vector<JobDraft>> apply_parameters(const JobDraft& draft,
         return std::vector<JobDraft>{std::move(array)};
     }
     if (product > kProductMax) {
-        return bad("--param: more than 100000 combinations; submit them in parts");
+        return bad("--param: more than 65536 combinations; submit them in parts");
     }
     std::vector<JobDraft> out;
     for (std::size_t index = 0; index < product; ++index) {

@@ -48,13 +48,13 @@ Result<Selector> parse_selector(std::string_view text) {
     }
     if (text.substr(0, 2) == "@~") {
         selector.kind = Selector::Kind::kLast;
-        const auto back = parse_count(text.substr(2), kElementMax);
+        const auto back = parse_count(text.substr(2), kJobIdMax);
         if (!back) return bad(text, "write @~1 for the job before the last");
         selector.back = *back;
         return selector;
     }
     const auto dot = text.find('.');
-    const auto jobs = parse_range(text.substr(0, dot), kElementMax);
+    const auto jobs = parse_range(text.substr(0, dot), kJobIdMax);
     if (!jobs) return bad(text, kForms);
     selector.jobs = *jobs;
     if (jobs->first == 0) return bad(text, "job ids start at 1");

@@ -9,6 +9,7 @@
 
 #include "cli/json_writer.h"
 #include "cli/selectors.h"
+#include "cli/text.h"
 #include "cli/wait.h"
 #include "common/base/clock.h"
 #include "common/rpc/client.h"
@@ -118,6 +119,11 @@ Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts,
         }
         keyed = keyed && !spec.key().empty();
         *request.add_jobs() = spec;
+    }
+    if (const auto bytes = request.ByteSizeLong(); bytes > kRequestBytesMax) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "the submission is " + format_bytes(bytes) +
+                        ", more than the 16M of one request; split it into several");
     }
     const auto give_up = boot_ns() + kRepeatForNs;
     while (true) {

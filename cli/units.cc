@@ -131,7 +131,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
                    "; use B, K, M, G, T or P, for example 8G");
     }
     const auto value = scale(*number, *unit);
-    if (!value || *value > kSizeMax) return bad(quoted(text) + " is too large; at most 1024P");
+    if (!value || *value > kSizeMax) return bad(quoted(text) + " is too large; at most 1P");
     if (*value == 0) return bad(quoted(text) + " is nothing; write at least 1B");
     return *value;
 }
@@ -141,7 +141,7 @@ Result<std::uint64_t> parse_time_ms(std::string_view text) {
         const auto value = clock_ms(text);
         if (!value) return bad(quoted(text) + " is not a time; write HH:MM:SS or for example 30m");
         if (*value == 0) return bad(quoted(text) + " is no time at all; write at least 1ms");
-        if (*value > kTimeMaxMs) return bad(quoted(text) + " is too long; at most 36500d");
+        if (*value > kTimeMaxMs) return bad(quoted(text) + " is too long; at most 3650d");
         return *value;
     }
     auto rest = text;
@@ -171,7 +171,7 @@ Result<std::uint64_t> parse_time_ms(std::string_view text) {
         last_unit = *unit;
         const auto value = scale(*number, *unit);
         if (!value || *value > kTimeMaxMs || total > kTimeMaxMs - *value) {
-            return bad(quoted(text) + " is too long; at most 36500d");
+            return bad(quoted(text) + " is too long; at most 3650d");
         }
         total += *value;
         rest.remove_prefix(letters);
@@ -191,7 +191,7 @@ Result<std::uint32_t> parse_cpus(std::string_view text) {
     }
     const auto value = scale(*number, 1000);
     if (!value || *value > kCpuMilliMax) {
-        return bad(quoted(text) + " is too many cpus; at most 1000000");
+        return bad(quoted(text) + " is too many cpus; at most 4096");
     }
     if (*value == 0) return bad(quoted(text) + " is no cpu at all; write at least 0.001");
     return static_cast<std::uint32_t>(*value);
@@ -231,7 +231,7 @@ Status take_array_part(std::string_view part, std::vector<Range>& ranges) {
         return {};
     }
     if ((range.last - range.first) / step >= kRangesMax) {
-        return bad(quoted(part) + " makes more than 100000 separate elements; use a range without a "
+        return bad(quoted(part) + " makes more than 65536 separate elements; use a range without a "
                                   "step or several jobs");
     }
     for (std::uint64_t at = range.first; at <= range.last; at += step) ranges.push_back({at, at});
@@ -257,7 +257,7 @@ Result<ArraySpec> parse_array(std::string_view text) {
             return bad("array " + quoted(text) + ": " + taken.error().message);
         }
         if (spec.ranges.size() > kRangesMax) {
-            return bad("the array has more than 100000 ranges; write it with fewer");
+            return bad("the array has more than 65536 ranges; write it with fewer");
         }
         if (comma == std::string_view::npos) break;
         rest.remove_prefix(comma + 1);

@@ -18,11 +18,12 @@
 
 namespace reeve::cli {
 
-inline constexpr std::uint64_t kSizeMax = 1ULL << 60;                  // an exbibyte
-inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 36'500;  // a hundred years
-inline constexpr std::uint32_t kCpuMilliMax = 1'000'000'000;            // a million cpus
-inline constexpr std::uint64_t kElementMax = (1ULL << 48) - 1;
-inline constexpr std::size_t kRangesMax = 100'000;
+inline constexpr std::uint64_t kSizeMax = 1ULL << 50;                  // a pebibyte
+inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 3'650;   // ten years
+inline constexpr std::uint32_t kCpuMilliMax = 4'096'000;
+inline constexpr std::uint64_t kElementMax = 0xFFFF'FFFFULL;
+inline constexpr std::uint64_t kJobIdMax = ~std::uint64_t{0} >> 1;
+inline constexpr std::size_t kRangesMax = 65'536;
 
 Result<std::uint64_t> parse_size(std::string_view text);
 Result<std::uint64_t> parse_time_ms(std::string_view text);

@@ -1,0 +1,265 @@
+#include "cli/explain.h"
+
+#include <algorithm>
+
+#include "cli/render.h"
+#include "cli/text.h"
+#include "common/base/clock.h"
+
+namespace reeve::cli {
+
+namespace {
+
+constexpr std::uint64_t kSilentNs = 3 * kSecond;
+
+bool holds_resources(shm::SlotState state) {
+    return state >= shm::SlotState::kAssigned && state <= shm::SlotState::kEnded;
+}
+
+Resources minus(const Resources& a, const Resources& b) {
+    Resources out;
+    out.cpu_milli = a.cpu_milli > b.cpu_milli ? a.cpu_milli - b.cpu_milli : 0;
+    out.gpus = a.gpus > b.gpus ? a.gpus - b.gpus : 0;
+    out.memory_bytes = a.memory_bytes > b.memory_bytes ? a.memory_bytes - b.memory_bytes : 0;
+    return out;
+}
+
+// The holders on a worker that matter: they hold some of what is missing, the sufficient ones first.
+std::vector<Holder> holders_on(const Picture& picture, const WorkerAnswer& answer,
+                               const Resources& request) {
+    std::vector<Holder> out;
+    for (const auto& task : picture.tasks) {
+        if (task.worker_slot != answer.worker->slot || !holds_resources(task.state)) continue;
+        const bool helps = (answer.missing.cpu_milli > 0 && task.request.cpu_milli > 0) ||
+                           (answer.missing.gpus > 0 && task.request.gpus > 0) ||
+                           (answer.missing.memory_bytes > 0 && task.request.memory_bytes > 0);
+        if (!helps) continue;
+        Resources room = answer.free;
+        room += task.request;
+        out.push_back({&task, request.fits(room)});
+    }
+    std::stable_sort(out.begin(), out.end(), [](const Holder& a, const Holder& b) {
+        if (a.enough != b.enough) return a.enough;
+        return std::pair(a.task->job, a.task->element) < std::pair(b.task->job, b.task->element);
+    });
+    return out;
+}
+
+WorkerAnswer ask_worker(const Picture& picture, const WorkerView& worker, const ExplainJob& job) {
+    WorkerAnswer out;
+    out.worker = &worker;
+    out.free = minus(worker.capacity, worker.used);
+    if (!job.node.empty() && job.node != worker.name) {
+        out.code = "wrong-node";
+    } else if (worker.state == shm::WorkerState::kDraining || worker.drain_wanted) {
+        out.code = "draining";
+    } else if (worker.state != shm::WorkerState::kAlive) {
+        out.code = "not-alive";
+    } else if (!job.request.fits(worker.capacity)) {
+        out.code = "too-small";
+        out.missing = minus(job.request, worker.capacity);
+    } else if (job.request.fits(out.free)) {
+        out.code = "fits";
+    } else {
+        out.code = "busy";
+        out.missing = minus(job.request, out.free);
+        out.holders = holders_on(picture, out, job.request);
+    }
+    return out;
+}
+
+void add_dependencies(const ExplainJob& job, std::vector<Reason>& reasons) {
+    for (const auto& [dependency, status] : job.after) {
+        if (status && status->state() == "ended") continue;
+        const auto state = status ? job_state(*status) : std::string("unknown");
+        std::string text = "waits for job " + std::to_string(dependency.job()) + " (" + state;
+        if (status && status->elements() > 1) {
+            const auto done = status->succeeded() + status->failed() + status->cancelled();
+            text += ", " + std::to_string(done) + " of " + std::to_string(status->elements()) +
+                    " tasks ended";
+        }
+        text += ") by " + dependency_words(dependency);
+        reasons.push_back({"dependency", text, {dependency.job()}});
+    }
+}
+
+void add_own_reasons(const Picture& picture, const ExplainJob& job, std::vector<Reason>& reasons) {
+    const auto& status = job.status;
+    const auto id = std::to_string(status.job());
+    add_dependencies(job, reasons);
+    const auto begin_ns = status.spec().not_before_unix_ms() * kMillisecond;
+    if (begin_ns > picture.now_ns) {
+        reasons.push_back({"begin",
+                           "may not start before " + format_time_ns(begin_ns) + " (in " +
+                               format_duration_ns(begin_ns - picture.now_ns) + ")",
+                           {}});
+    }
+    const auto waiting = status.queued() + status.backlog();
+    if (status.state() == "held" || (status.held() > 0 && waiting == 0)) {
+        reasons.push_back({"held", "is held; start it with: reeve release " + id, {}});
+    } else if (status.held() > 0) {
+        reasons.push_back({"held",
+                           std::to_string(status.held()) +
+                               " of its tasks are held; start them with: reeve release " + id,
+                           {}});
+    }
+    const auto at_a_time = status.spec().max_running();
+    if (at_a_time > 0 && status.running() >= at_a_time) {
+        reasons.push_back({"max-running",
+                           "runs " + std::to_string(at_a_time) +
+                               " tasks at a time, as its array asks",
+                           {status.job()}});
+    }
+}
+
+void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
+    if (!picture.scheduler_present) {
+        reasons.push_back({"scheduler-down", "the scheduler does not run; start it with: reeve up",
+                           {}});
+    } else if (picture.scheduler_silent_ns > kSilentNs) {
+        reasons.push_back({"scheduler-silent",
+                           "the scheduler has done nothing for " +
+                               format_duration_ns(picture.scheduler_silent_ns) +
+                               "; see reeve status",
+                           {}});
+    }
+    if (!picture.acknowledging) {
+        reasons.push_back({"ledger-down",
+                           "the ledger cannot be written, so nothing new starts; free disk space",
+                           {}});
+    }
+}
+
+void add_placement_reasons(const Answer& answer, const ExplainJob& job,
+                           std::vector<Reason>& reasons) {
+    std::size_t fits = 0;
+    std::size_t busy = 0;
+    std::size_t alive = 0;
+    std::size_t named = 0;
+    std::vector<std::uint64_t> enough;
+    for (const auto& worker : answer.workers) {
+        named += worker.code != "wrong-node" ? 1U : 0U;
+        alive += worker.code == "fits" || worker.code == "busy" || worker.code == "too-small" ? 1U
+                                                                                             : 0U;
+        fits += worker.code == "fits" ? 1U : 0U;
+        busy += worker.code == "busy" ? 1U : 0U;
+        for (const auto& holder : worker.holders) {
+            if (holder.enough) enough.push_back(holder.task->job);
+        }
+    }
+    const auto wants = resource_words(job.request);
+    if (!job.node.empty() && named == 0) {
+        reasons.push_back({"node", "may run only on " + job.node + ", which is not here", {}});
+    } else if (alive == 0) {
+        reasons.push_back({"no-worker", "there is no worker that takes tasks; see reeve node ls",
+                           {}});
+    } else if (fits + busy == 0) {
+        reasons.push_back({"impossible",
+                           "asks for " + wants + ", more than any worker has; submit it with less "
+                                                 "or add a worker",
+                           {}});
+    } else if (fits == 0) {
+        std::sort(enough.begin(), enough.end());
+        enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
+        reasons.push_back({"resources", "asks for " + wants + ", which no worker has free now",
+                           enough});
+    } else if (answer.ahead > 0) {
+        reasons.push_back({"ahead",
+                           std::to_string(answer.ahead) +
+                               (answer.ahead == 1 ? " task is" : " tasks are") + " ahead of it",
+                           {}});
+    } else {
+        reasons.push_back({"starting", "fits now and starts in a moment", {}});
+    }
+}
+
+// The best queued task of the job, or of the element asked for.
+const PictureTask* queued_task(const Picture& picture, const ExplainJob& job) {
+    const PictureTask* best = nullptr;
+    for (const auto& task : picture.tasks) {
+        if (task.job != job.status.job() || task.state != shm::SlotState::kQueued) continue;
+        if (job.element && task.element != *job.element) continue;
+        if (best == nullptr || task.key < best->key) best = &task;
+    }
+    return best;
+}
+
+}  // namespace
+
+Picture take_picture(const shm::Segment& segment) {
+    Picture out;
+    out.workers = segment_workers(segment);
+    out.now_ns = wall_ns();
+    const auto& header = segment.header();
+    out.backlog = header.backlog_tasks.load();
+    out.acknowledging = header.acknowledging.load() != 0;
+    const auto& scheduler = segment.participant(shm::kParticipantScheduler);
+    const auto beat = scheduler.heartbeat_ns.load();
+    const auto now = boot_ns();
+    out.scheduler_present = scheduler.pid.load() != 0;
+    out.scheduler_silent_ns = beat == 0 || beat > now ? 0 : now - beat;
+    for_each_task(segment, [&](const TaskView& view) {
+        PictureTask task;
+        task.job = view.result.job();
+        task.element = view.result.element();
+        task.array = task.element != 0;
+        task.state = view.word.state() == shm::SlotState::kClaimed ? shm::SlotState::kQueued
+                                                                   : view.word.state();
+        task.key = view.key;
+        task.class_id = view.class_id;
+        if (view.claim != 0) task.worker_slot = view.claim - 1;
+        if (view.class_id < segment.config().classes) {
+            task.request = segment.task_class(view.class_id).request;
+        }
+        task.started_ns = view.result.started_ns();
+        task.time_limit_ns = view.time_limit_ns;
+        out.tasks.push_back(task);
+    });
+    return out;
+}
+
+Answer explain_job(const Picture& picture, const ExplainJob& job) {
+    Answer out;
+    out.job = job.status.job();
+    out.state = job_state(job.status);
+    if (job.status.state() == "ended") {
+        const auto when = job.status.end_ns();
+        out.reasons.push_back({"ended",
+                               out.state + (when == 0 ? "" : " at " + format_time_ns(when)) +
+                                   (job.status.reason().empty() ? "" : ": " + job.status.reason()),
+                               {}});
+        return out;
+    }
+    const auto waiting = job.status.queued() + job.status.backlog() + job.status.held();
+    if (job.status.state() == "active" && waiting == 0) {
+        out.reasons.push_back({"running", "all that is left of it runs", {}});
+        return out;
+    }
+    for (const auto& worker : picture.workers) {
+        out.workers.push_back(ask_worker(picture, worker, job));
+    }
+    const auto* mine = queued_task(picture, job);
+    for (const auto& task : picture.tasks) {
+        if (mine == nullptr || task.state != shm::SlotState::kQueued || task.key >= mine->key) {
+            continue;
+        }
+        ++out.ahead;
+        out.ahead_alike += task.class_id == mine->class_id ? 1U : 0U;
+    }
+    add_own_reasons(picture, job, out.reasons);
+    const bool own = std::any_of(out.reasons.begin(), out.reasons.end(), [&](const Reason& reason) {
+        return reason.code != "held" || job.status.queued() + job.status.backlog() == 0;
+    });
+    add_cell_reasons(picture, out.reasons);
+    if (own) return out;
+    if (mine == nullptr && picture.backlog > 0) {
+        out.reasons.push_back({"backlog",
+                               "is behind the tasks that fill shared memory (" +
+                                   std::to_string(picture.backlog) + " more wait in the backlog)",
+                               {}});
+    }
+    add_placement_reasons(out, job, out.reasons);
+    return out;
+}
+
+}  // namespace reeve::cli

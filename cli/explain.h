@@ -1,0 +1,85 @@
+// explain: why a job waits. Every reason, per worker what is missing, and which tasks hold it.
+//
+// The reasoning is pure: explain_job() takes a picture of the cell and the job; only its callers read
+// shared memory. So it works with the scheduler stopped, and the tests draw their own pictures.
+// The reason codes are part of the JSON schema reeve.explain.v1 and do not change.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/context.h"
+#include "cli/gather.h"
+#include "cli/look.h"
+
+namespace reeve::cli {
+
+// A queued or placed task as the picture has it.
+struct PictureTask {
+    std::uint64_t job = 0;
+    std::uint64_t element = 0;
+    bool array = false;
+    shm::SlotState state = shm::SlotState::kQueued;
+    std::uint64_t key = 0;
+    std::uint32_t class_id = shm::kNone32;
+    std::uint32_t worker_slot = shm::kNone32;  // whose resources it holds
+    Resources request;
+    std::uint64_t started_ns = 0;
+    std::uint64_t time_limit_ns = 0;
+};
+
+struct Picture {
+    std::vector<PictureTask> tasks;
+    std::vector<WorkerView> workers;
+    std::uint64_t backlog = 0;              // queued tasks that are in no slot
+    std::uint64_t scheduler_silent_ns = 0;  // since its last heartbeat; 0: alive
+    bool scheduler_present = true;
+    bool acknowledging = true;
+    std::uint64_t now_ns = 0;               // wall clock
+};
+Picture take_picture(const shm::Segment& segment);
+
+// What is known about one job beyond the picture.
+struct ExplainJob {
+    v1::JobStatus status;      // with spec where known
+    Resources request;
+    std::string node;          // the only node it may run on
+    std::vector<std::pair<v1::Dependency, std::optional<v1::JobStatus>>> after;
+    std::optional<std::uint64_t> element;  // one task of it
+};
+
+struct Holder {
+    const PictureTask* task = nullptr;
+    bool enough = false;  // ending it alone makes room
+};
+struct WorkerAnswer {
+    const WorkerView* worker = nullptr;
+    std::string code;        // fits, busy, too-small, not-alive, draining, wrong-node
+    Resources free;
+    Resources missing;       // beyond what is free, where code is busy or too-small
+    std::vector<Holder> holders;
+};
+struct Reason {
+    std::string code;
+    std::string text;
+    std::vector<std::uint64_t> jobs;  // the jobs it is about
+};
+struct Answer {
+    std::uint64_t job = 0;
+    std::string state;
+    std::vector<Reason> reasons;  // the first one is what keeps it from starting now
+    std::vector<WorkerAnswer> workers;
+    std::uint64_t ahead = 0;       // queued tasks before it, of any kind
+    std::uint64_t ahead_alike = 0; // of its class
+};
+Answer explain_job(const Picture& picture, const ExplainJob& job);
+
+struct ExplainOptions {
+    std::vector<std::string> selectors;
+};
+int explain_command(const Context& context, const ExplainOptions& options);
+
+}  // namespace reeve::cli

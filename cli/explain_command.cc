@@ -1,0 +1,147 @@
+// The command's half of explain.h: what is known about the job, and how the answer is told.
+#include "cli/catalogue.h"
+#include "cli/explain.h"
+#include "cli/json_writer.h"
+#include "cli/render.h"
+#include "cli/text.h"
+
+namespace reeve::cli {
+
+namespace {
+
+constexpr std::size_t kHoldersShown = 8;
+
+Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
+    ExplainJob out;
+    REEVE_TRY_ASSIGN(auto detail, gatherer.detail(selected, {false, 1, true}));
+    out.status = std::move(detail.status);
+    out.request = resources_of(out.status.spec().task().resources());
+    out.node = out.status.spec().node_name();
+    if (!selected.elements.empty()) out.element = selected.elements.front().first;
+    for (const auto& dependency : out.status.after()) {
+        std::optional<v1::JobStatus> state;
+        if (auto found = gatherer.status(dependency.job())) state = std::move(*found);
+        out.after.emplace_back(dependency, std::move(state));
+    }
+    return out;
+}
+
+void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job) {
+    json.begin_object().field("job", answer.job).field("state", answer.state);
+    write_resources(json, "request", job.request);
+    json.field("ahead", answer.ahead).field("ahead_alike", answer.ahead_alike);
+    json.key("reasons").begin_array();
+    for (const auto& reason : answer.reasons) {
+        json.begin_object().field("code", reason.code).field("text", reason.text);
+        json.key("jobs").begin_array();
+        for (const auto id : reason.jobs) json.value(id);
+        json.end_array().end_object();
+    }
+    json.end_array().key("workers").begin_array();
+    for (const auto& worker : answer.workers) {
+        json.begin_object().field("worker", worker.worker->number);
+        json.field("name", worker.worker->name).field("code", worker.code);
+        write_resources(json, "capacity", worker.worker->capacity);
+        write_resources(json, "free", worker.free);
+        write_resources(json, "missing", worker.missing);
+        json.key("held_by").begin_array();
+        for (const auto& holder : worker.holders) {
+            json.begin_object().field("job", holder.task->job);
+            json.field("element", holder.task->element);
+            json.field("task", task_id(holder.task->job, holder.task->element));
+            write_resources(json, "holds", holder.task->request);
+            json.field("enough", holder.enough).end_object();
+        }
+        json.end_array().end_object();
+    }
+    json.end_array().end_object();
+}
+
+std::string missing_words(const Resources& missing) {
+    std::string out;
+    const auto add = [&out](const std::string& part) { out += (out.empty() ? "" : ", ") + part; };
+    if (missing.cpu_milli > 0) add(format_cpus(missing.cpu_milli) + " cpu");
+    if (missing.memory_bytes > 0) add(format_bytes(missing.memory_bytes));
+    if (missing.gpus > 0) add(std::to_string(missing.gpus) + " gpu");
+    return out;
+}
+
+std::string holder_words(const WorkerAnswer& worker) {
+    std::string enough;
+    std::string others;
+    std::size_t shown = 0;
+    for (const auto& holder : worker.holders) {
+        if (++shown > kHoldersShown) break;
+        auto& list = holder.enough ? enough : others;
+        list += (list.empty() ? "" : ", ") + task_id(holder.task->job, holder.task->element);
+    }
+    std::string out;
+    if (!enough.empty()) out = "any of " + enough + " ending makes room";
+    if (!others.empty()) out += (out.empty() ? "held by " : "; also held by ") + others;
+    if (worker.holders.size() > kHoldersShown) {
+        out += " and " + std::to_string(worker.holders.size() - kHoldersShown) + " more";
+    }
+    return out;
+}
+
+std::string worker_line(const WorkerAnswer& worker) {
+    if (worker.code == "fits") return "has room: " + resource_words(worker.free) + " free";
+    if (worker.code == "wrong-node") return "is not the node it asks for";
+    if (worker.code == "draining") return "is draining and takes nothing new";
+    if (worker.code == "not-alive") {
+        return std::string("is ") + shm::to_string(worker.worker->state);
+    }
+    if (worker.code == "too-small") {
+        return "is too small by " + missing_words(worker.missing) + " (it has " +
+               resource_words(worker.worker->capacity) + ")";
+    }
+    const auto holders = holder_words(worker);
+    return "lacks " + missing_words(worker.missing) + (holders.empty() ? "" : "; " + holders);
+}
+
+void print_answer(const Answer& answer) {
+    write_out("job " + std::to_string(answer.job) + " " +
+              coloured(answer.state, colour_of_state(answer.state)) + "\n");
+    for (const auto& reason : answer.reasons) write_out("  " + escape(reason.text) + "\n");
+    for (const auto& worker : answer.workers) {
+        const auto name = worker.worker->name.empty() ? std::to_string(worker.worker->number)
+                                                      : worker.worker->name;
+        write_out("  " + escape(name) + " " + escape(worker_line(worker)) + "\n");
+    }
+    if (answer.ahead > 0) {
+        write_out("  " + std::to_string(answer.ahead) + " queued before it, " +
+                  std::to_string(answer.ahead_alike) + " of them asking for the same\n");
+    }
+}
+
+}  // namespace
+
+int explain_command(const Context& context, const ExplainOptions& options) {
+    const auto selectors = parse_selectors(options.selectors);
+    if (!selectors) return report(selectors.error());
+    Gatherer gatherer(context);
+    if (gatherer.segment() == nullptr) return report(gatherer.segment_error());
+    const auto selected = select_jobs(context, *selectors, Scope::kKnown);
+    if (!selected) return report(selected.error());
+    const auto picture = take_picture(*gatherer.segment());
+    JsonWriter json;
+    json.begin_object().field("schema", "reeve.explain.v1").key("jobs").begin_array();
+    int code = kExitOk;
+    for (const auto& one : *selected) {
+        auto job = known_about(gatherer, one);
+        if (!job) {
+            code = report(job.error());
+            continue;
+        }
+        const auto answer = explain_job(picture, *job);
+        if (context.form() == Form::kJson) {
+            write_answer(json, answer, *job);
+        } else {
+            print_answer(answer);
+        }
+    }
+    if (context.form() == Form::kJson) json.end_array().end_object().print();
+    return finish(code);
+}
+
+}  // namespace reeve::cli
