@@ -61,7 +61,8 @@ void print_table(const Cell& cell, const GroupView& view) {
         write_out("segment  " + view.segment + " (" + escape(view.segment_note) + ")\n");
     } else {
         write_out("segment  " + view.segment + ", epoch " + std::to_string(view.epoch) +
-                  (view.acknowledging ? "\n" : ", not acknowledging: the ledger cannot be written\n"));
+                  (view.acknowledging ? "\n"
+                                      : ", not acknowledging: the ledger cannot be written\n"));
     }
     table.print();
 }

@@ -102,6 +102,9 @@ void remove_files(const Cell& cell) {
         if (entry.is_socket(error)) fs::remove(entry.path(), error);
     }
     rmdir(cell.runtime_dir.c_str());
+    const auto parent = fs::path(cell.runtime_dir).parent_path();
+    // Our own directory in /tmp goes with its last cell; $XDG_RUNTIME_DIR is not ours to remove.
+    if (parent.string().starts_with("/tmp/reeve-")) rmdir(parent.c_str());
 }
 
 }  // namespace

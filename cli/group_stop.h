@@ -2,7 +2,8 @@
 //
 // Order: workers first (they end their tasks and say goodbye), then, once the register has freed
 // their slots, register, scheduler, PLM. Whoever outstays its time is SIGKILLed. clear_cell() then
-// removes what is left of a cell that runs no more: processes, cgroups, segment, sockets, pid files.
+// removes what is left of a cell that runs no more: processes, cgroups, segment, sockets, pid
+// files.
 #pragma once
 
 #include <cstdint>

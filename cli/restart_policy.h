@@ -1,9 +1,9 @@
 // RestartPolicy says when a role that ended is started again, and when to give up. Pure.
 //
-// The delay is 50 ms and doubles with each life that ended before it was well, up to 5 s; ten healthy
-// seconds reset it. A life that had become ready and was then SIGKILLed (by a person, a test, the
-// kernel's OOM killer) is nobody's bug: it restarts at once and is not counted. Ten counted ends
-// within a minute are a crash loop.
+// The delay is 50 ms and doubles with each life that ended before it was well, up to 5 s; ten
+// healthy seconds reset it. A life that had become ready and was then SIGKILLed (by a person, a
+// test, the kernel's OOM killer) is nobody's bug: it restarts at once and is not counted. Ten
+// counted ends within a minute are a crash loop.
 //
 // Tested in tests/unit/register/restart_policy_test.cc.
 #pragma once

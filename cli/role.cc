@@ -67,7 +67,8 @@ ChildPlan make_plan(const Cell& cell, const std::string& name,
         ::signal(number, SIG_DFL);
     }
     const int null_fd = open("/dev/null", O_RDONLY);
-    const int log_fd = open(plan.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+    const int log_fd =
+        open(plan.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
     if (null_fd < 0 || log_fd < 0) _exit(7);
     dup2(null_fd, STDIN_FILENO);
     dup2(log_fd, STDOUT_FILENO);

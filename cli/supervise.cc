@@ -176,10 +176,11 @@ std::optional<int> Supervisor::note_end(std::size_t index, const RoleEnd& end, s
     const bool hopeless = end.known && end.signal == 0 && end.code == kBadOptions;
     const bool first_start_fails = !ready_ && life.policy.crashes() >= kFirstStartsMax;
     if (hopeless || first_start_fails || life.policy.crash_loop()) {
+        const auto log_path = cell_.logs + "/" + role.name() + ".log";
         log::error("a role cannot be kept running", {{"name", role.name()},
                                                      {"how", end.text()},
                                                      {"crashes", life.policy.crashes()},
-                                                     {"log", cell_.logs + "/" + role.name() + ".log"}});
+                                                     {"log", log_path}});
         return give_up(hopeless ? kExitUsage : kExitInternal,
                        role.name() + " " + end.text() + ": " + last_log_line(cell_, role.name()));
     }
@@ -300,8 +301,8 @@ int Supervisor::stop(int exit_code) {
     return exit_code;
 }
 
-// Before the group was ever ready it is stopped again; later the other roles go on without us: their
-// tasks run, and the next `reeve up` adopts them.
+// Before the group was ever ready it is stopped again; later the other roles go on without us:
+// their tasks run, and the next `reeve up` adopts them.
 int Supervisor::give_up(int exit_code, const std::string& why) {
     const bool was_ready = ready_;
     if (!was_ready) stop(exit_code);

@@ -1,7 +1,7 @@
 // The supervisor of a cell: starts the roles in order, watches them, restarts what died.
 //
-// Roles survive its death; the next supervisor adopts the living ones by DIR/run/<role>.pid (pid and
-// start time, so that a reused pid is never taken for a role) and starts only what is missing.
+// Roles survive its death; the next supervisor adopts the living ones by DIR/run/<role>.pid (pid
+// and start time, so that a reused pid is never taken for a role) and starts only what is missing.
 // It never judges workers (the register does) and moves no task.
 #pragma once
 
@@ -33,7 +33,8 @@ struct SuperviseOptions {
 // when it gave up.
 int supervise_main(const Cell& cell, const SuperviseOptions& options);
 
-// The supervisor's lock on the cell, held until the fd is closed. kFailedPrecondition: somebody has it.
+// The supervisor's lock on the cell, held until the fd is closed. kFailedPrecondition: somebody has
+// it.
 Result<int> lock_supervisor(const Cell& cell);
 
 }  // namespace reeve::cli

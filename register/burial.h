@@ -2,8 +2,8 @@
 //
 //   kKilling    SIGKILL agent and launcher, until both are provably gone
 //   kEmptying   end the cgroup subtree, until nothing lives in it: from here on no attempt overlaps
-//   kScheduler  until the scheduler has begun a loop after the verdict, or is gone: it places nothing
-//               on this worker any more, and all it placed is in the slots
+//   kScheduler  until the scheduler has begun a loop after the verdict, or is gone: it places
+//               nothing on this worker any more, and all it placed is in the slots
 //   kGiveBack   events: each slot's word as it is, then WORKER_DEAD, then each slot given back
 //   kFreeing    until no slot carries the owner id or a claim; then the worker slot is free again
 //

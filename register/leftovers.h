@@ -1,5 +1,5 @@
-// Leftovers ends what a dead worker's tasks left running: its cgroup subtree, or, where there are no
-// cgroups, every process that carries its instance id in the environment.
+// Leftovers ends what a dead worker's tasks left running: its cgroup subtree, or, where there are
+// no cgroups, every process that carries its instance id in the environment.
 //
 // Never blocks: clear() does one round of SIGKILL and says whether anything is left; the register's
 // loop asks again a moment later. Without cgroups a process that emptied its environment escapes;

@@ -4,8 +4,8 @@
 // microseconds though the loop itself sleeps on a futex. Which process it was is asked by the loop
 // (gone()), with one poll per descriptor and no shared state with the thread.
 //
-// Only the loop's thread calls the methods. Out of descriptors: the process counts as alive, and the
-// heartbeat's lease remains the judge.
+// Only the loop's thread calls the methods. Out of descriptors: the process counts as alive, and
+// the heartbeat's lease remains the judge.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,10 @@
 // FailureDetector decides who is dead. Pure: no clock, no shared memory, no I/O.
 //
-// Intuition first. A worker is two processes, agent and launcher. The agent's heartbeat word changes
-// many times per lease. If both processes are provably gone, the worker is dead at once. If only the
-// agent is gone, its launcher keeps the tasks running and a new agent may adopt them, so we wait. If
-// the word has not changed for one lease, the worker is dead, whatever its processes look like; the
-// caller must then kill both before it gives their tasks away.
+// Intuition first. A worker is two processes, agent and launcher. The agent's heartbeat word
+// changes many times per lease. If both processes are provably gone, the worker is dead at once. If
+// only the agent is gone, its launcher keeps the tasks running and a new agent may adopt them, so
+// we wait. If the word has not changed for one lease, the worker is dead, whatever its processes
+// look like; the caller must then kill both before it gives their tasks away.
 //
 // Only time during which the detector itself was running counts as silence: of a gap between two
 // calls at most kGapCountedMaxNs are counted. So neither a paused register nor a paused machine
@@ -60,8 +60,8 @@ class FailureDetector {
 public:
     explicit FailureDetector(const DetectorOptions& options) : options_(options) {}
 
-    // A worker occupies slot `index`. Another id in the same slot replaces the old one. The lease is
-    // untrusted: 0 means the default, anything else is cut to [kLeaseMinNs, kLeaseMaxNs].
+    // A worker occupies slot `index`. Another id in the same slot replaces the old one. The lease
+    // is untrusted: 0 means the default, anything else is cut to [kLeaseMinNs, kLeaseMaxNs].
     void worker_seen(std::uint32_t index, WorkerId id, std::uint64_t lease_ns, std::uint64_t now);
     // The heartbeat word as read; a change is a sign of life, its value means nothing.
     void heartbeat(std::uint32_t index, std::uint64_t value, std::uint64_t now);

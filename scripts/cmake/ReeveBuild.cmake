@@ -55,7 +55,7 @@ else()
 endif()
 
 # reeve_component(common_shm SOURCES a.cc b.cc DEPS common_base PkgConfig::X)
-# One folder, one static library, with an alias reeve::common_shm. A folder of headers only lists no SOURCES.
+# One folder, one static library, with an alias reeve::common_shm. Headers only: no SOURCES.
 function(reeve_component name)
     cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
     set(deps)

@@ -53,7 +53,8 @@ TEST_CASE("FailureDetector: any change of the heartbeat word is life", "[registe
     rig.detector.worker_seen(0, kFirst, kSecond, rig.now);
     for (std::uint64_t beat = 1; beat < 100; ++beat) {
         CHECK(rig.run_for(900 * kMillisecond).empty());
-        rig.detector.heartbeat(0, 1'000 - beat, rig.now);  // falling values: the value means nothing
+        // falling values: the value means nothing
+        rig.detector.heartbeat(0, 1'000 - beat, rig.now);
     }
     CHECK(rig.run_for(900 * kMillisecond).empty());
     CHECK(rig.run_for(100 * kMillisecond).size() == 1);
@@ -105,7 +106,8 @@ TEST_CASE("FailureDetector: launcher alone gone waits for the agent's lease", "[
     }
 }
 
-TEST_CASE("FailureDetector: a verdict is told once, and a forgotten slot starts anew", "[register]") {
+TEST_CASE("FailureDetector: a verdict is told once, and a forgotten slot starts anew",
+          "[register]") {
     Rig rig;
     rig.detector.worker_seen(3, kFirst, kSecond, rig.now);
     CHECK(rig.run_for(5 * kSecond).size() == 1);
@@ -246,7 +248,10 @@ TEST_CASE("FailureDetector: random lives, checked against the rules", "[register
         // Liveness: left alone, everybody who stays silent is named within lease + one step.
         std::size_t named = 0;
         for (const auto& model : models) named += model.dead ? 1 : 0;
-        for (int step = 0; step < 60; ++step) named += detector.tick(now += 100 * kMillisecond).size();
+        for (int step = 0; step < 60; ++step) {
+            now += 100 * kMillisecond;
+            named += detector.tick(now).size();
+        }
         REQUIRE(named == 4);
     }
 }
