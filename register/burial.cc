@@ -55,7 +55,7 @@ std::uint64_t Burial::patience_ns(std::uint64_t now) const {
 }
 
 void Burial::complain(std::uint64_t now) {
-    if (complained_ || now - begun_ns_ < kComplainAfterNs || stage_ > Stage::kEmptying) return;
+    if (complained_ || now < begun_ns_ + kComplainAfterNs || stage_ > Stage::kEmptying) return;
     complained_ = true;
     log::error("a dead worker's processes do not end; its tasks wait for them",
                {{"worker", departed_.id.number}, {"cgroup", departed_.cgroup_root}});
@@ -88,7 +88,7 @@ bool Burial::advance(const Tools& tools, std::uint64_t now) {
 }
 
 bool Burial::killed(const Tools& tools, std::uint64_t now) {
-    const bool patient = departed_.left && now - begun_ns_ < kLeaveGraceNs;
+    const bool patient = departed_.left && now < begun_ns_ + kLeaveGraceNs;
     bool all_gone = true;
     for (const auto& process : {departed_.agent, departed_.launcher}) {
         if (process.pid <= 0 || tools.pids.gone(process)) continue;
