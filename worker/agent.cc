@@ -247,23 +247,45 @@ void Agent::stop_politely() {
     for (const auto id : unstarted) forget(id);
 }
 
+// Reads files, so it is not under the mutex but for the look at the names.
+Agent::OutputDigest Agent::digest_of(const EndedRecord& record) {
+    if (record.outcome != Outcome::kSucceeded) return std::nullopt;
+    std::string output;
+    std::string error;
+    std::uint32_t uid = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = running_.find(record.id);
+        if (found == running_.end()) return std::nullopt;
+        output = found->second.output;
+        error = found->second.error;
+        uid = found->second.uid;
+    }
+    return digest_output(output, error, uid);
+}
+
 void Agent::handle_message(std::string_view message) {
-    const std::lock_guard lock(mutex_);
-    MessageReader reader(message);
+    std::vector<std::pair<EndedRecord, OutputDigest>> ended;
+    MessageReader endings(message);
     RecordView record;
-    while (reader.next(record)) {
+    while (endings.next(record)) {
+        EndedRecord one;
+        if (record.kind != RecordKind::kEnded || !record.read(one)) continue;
+        ended.emplace_back(one, digest_of(one));
+    }
+    const std::lock_guard lock(mutex_);
+    MessageReader starts(message);
+    while (segment_ && starts.next(record)) {
         StartedRecord started;
-        EndedRecord ended;
-        if (record.kind == RecordKind::kStarted && record.read(started) && segment_) {
-            on_started(started);
-        }
-        if (record.kind != RecordKind::kEnded || !record.read(ended)) continue;
+        if (record.kind == RecordKind::kStarted && record.read(started)) on_started(started);
+    }
+    for (const auto& [one, digest] : ended) {
         if (!segment_) {
-            unhandled_.push_back(ended);
+            unhandled_.push_back(one);
             continue;
         }
-        on_ended(ended);
-        handled_sequence_ = std::max(handled_sequence_, ended.sequence);
+        on_ended(one, digest);
+        handled_sequence_ = std::max(handled_sequence_, one.sequence);
     }
     if (!segment_) return;
     wake_others();
@@ -294,6 +316,7 @@ int Agent::serve() {
                   {{"why", cgroups_.reason}});
         if (options_.require_cgroup) return kExitInternal;
     }
+    if (!launcher_configured_) end_stale_cgroups();
     reader_ = std::thread([this] { read_launcher(); });
     auto verdict = Verdict::kRetired;
     std::uint64_t no_slot_since = 0;

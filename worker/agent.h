@@ -18,6 +18,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -29,6 +30,7 @@
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
 #include "worker/launcher_protocol.h"
+#include "worker/output_digest.h"
 #include "worker/task_text.h"
 #include "worker/worker.h"
 
@@ -47,6 +49,7 @@ public:
     int serve();
 
 private:
+    using OutputDigest = std::optional<merkle::Hash>;
     enum class Verdict : std::uint8_t { kGoOn, kRetired, kJudged, kLauncherGone, kStopped };
 
     struct Running {
@@ -56,6 +59,9 @@ private:
         TaskId task;
         bool stop_sent = false;
         std::vector<int> cpus;    // pinned
+        std::string output;       // for the digest; unknown after a take-over
+        std::string error;
+        std::uint32_t uid = 0;
     };
     struct Outgoing {
         std::string message;
@@ -78,6 +84,7 @@ private:
     bool take_slot_back();
     bool claim_slot();
     void fill_slot();
+    void end_stale_cgroups();
     void configure_launcher();
     void adopt();
     void adopt_slot(std::uint32_t slot, shm::SlotWord word,
@@ -98,10 +105,12 @@ private:
     bool look_at_one(Running& running, bool& over);
     bool obey_stop(Running& running, bool cancel, bool& over);
     bool obey_freeze(Running& running, bool frozen);
-    void on_ended(const EndedRecord& record);
+    void on_ended(const EndedRecord& record, const OutputDigest& digest = std::nullopt);
+    OutputDigest digest_of(const EndedRecord& record);
     void on_started(const StartedRecord& record);
-    void write_result(shm::TaskSlot& task, const EndedRecord& record);
-    void finish(std::uint32_t slot, shm::SlotWord from, const EndedRecord& record);
+    void write_result(shm::TaskSlot& task, const EndedRecord& record, const OutputDigest& digest);
+    void finish(std::uint32_t slot, shm::SlotWord from, const EndedRecord& record,
+                const OutputDigest& digest = std::nullopt);
     void refused(std::uint32_t slot, shm::SlotWord attempted, TaskId task);
     void forget(std::uint64_t id);
     void sweep_assigned();

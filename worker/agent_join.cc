@@ -1,5 +1,6 @@
 // How an agent becomes a worker of the segment: joins, takes its slot back, or joins anew after a
 // rebuild, and finds its attempts again.
+#include <cstdio>
 #include <cstring>
 
 #include <unistd.h>
@@ -114,6 +115,22 @@ void Agent::fill_slot() {
     copy_text(worker.cgroup_root, cgroup_);
     worker.number.store(id_.number);
     worker.incarnation.store(id_.incarnation);
+}
+
+// What a launcher left that died together with everybody who could have cleaned up after it. Its pid
+// and start time are in the name, so a living one is never touched.
+void Agent::end_stale_cgroups() {
+    const auto parent = "reeve." + cell_.hash;
+    for (const auto& name : list_cgroups(cgroups_, parent)) {
+        unsigned long long incarnation = 0;
+        unsigned long long ticks = 0;
+        int pid = 0;
+        if (std::sscanf(name.c_str(), "w%llu.%d.%llu", &incarnation, &pid, &ticks) != 3) continue;
+        if (process_alive(pid, ticks)) continue;
+        log::warn("ending what an earlier worker left behind", {{"cgroup", parent + "/" + name}});
+        const auto ended = end_cgroup(cgroups_, parent + "/" + name, boot_ns() + kSecond);
+        if (!ended) log::warn("something stays", {{"why", ended.error().message}});
+    }
 }
 
 // The launcher's pid and start time in the subtree's name make it unique for good: cell, worker and

@@ -220,6 +220,9 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
     }
     start->head.id = running.id;
     pin(**spec, *start, running.cpus);
+    running.uid = start->head.uid;
+    if ((start->head.flags & kStartNoOutput) == 0) running.output = start->output;
+    if (start->error != start->output) running.error = start->error;
     const auto id = running.id;
     running_.emplace(id, std::move(running));
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
@@ -387,7 +390,7 @@ void Agent::on_started(const StartedRecord& record) {
     if (shm::load_word(task) == found->second.word) task.pid.store(record.pid);
 }
 
-void Agent::on_ended(const EndedRecord& record) {
+void Agent::on_ended(const EndedRecord& record, const OutputDigest& digest) {
     const auto found = running_.find(record.id);
     if (found == running_.end()) return;  // told again, or fenced and forgotten
     const auto running = found->second;
@@ -406,24 +409,27 @@ void Agent::on_ended(const EndedRecord& record) {
         (void)push_moved(running.slot, from, resumed, Outcome::kNone, 0);
         from = resumed;
     }
-    finish(running.slot, from, record);
+    finish(running.slot, from, record, digest);
 }
 
-void Agent::write_result(shm::TaskSlot& task, const EndedRecord& record) {
+void Agent::write_result(shm::TaskSlot& task, const EndedRecord& record,
+                         const OutputDigest& digest) {
     task.ended_wall_ns.store(record.ended_wall_ns);
     task.pid.store(record.pid);
     task.exit_code.store(record.exit_code);
     task.outcome.store(static_cast<std::uint8_t>(record.outcome));
     task.core_dumped.store(record.core_dumped);
-    task.has_digest.store(0);
     task.user_us.store(record.user_us);
     task.system_us.store(record.system_us);
     task.max_rss_bytes.store(record.max_rss_bytes);
+    task.has_digest.store(digest ? 1 : 0);
     std::memcpy(task.detail, record.detail, sizeof task.detail);
     task.detail[sizeof task.detail - 1] = '\0';
+    if (digest) std::memcpy(task.detail, digest->data(), digest->size());
 }
 
-void Agent::finish(std::uint32_t slot, SlotWord from, const EndedRecord& record) {
+void Agent::finish(std::uint32_t slot, SlotWord from, const EndedRecord& record,
+                   const OutputDigest& digest) {
     auto& task = segment_->task(slot);
     const TaskId id{task.job, task.element};
     const auto to = from.to(SlotState::kEnded, shm::kOwnerPlm);
@@ -436,7 +442,7 @@ void Agent::finish(std::uint32_t slot, SlotWord from, const EndedRecord& record)
     if (record.stopped_for == StopReason::kShutdown && (task.flags & shm::kTaskAtMostOnce) != 0) {
         outcome = Outcome::kLost;  // it began, and may not begin again
     }
-    write_result(task, record);
+    write_result(task, record, digest);
     task.outcome.store(static_cast<std::uint8_t>(outcome));
     if (!move_word(task, from, to)) {
         refused(slot, to, id);

@@ -1,11 +1,14 @@
 #include "worker/attempts.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +30,8 @@ constexpr std::size_t kGuardBytes = 4096;
 constexpr std::uint64_t kNever = ~std::uint64_t{0};
 constexpr std::uint64_t kFirstPauseNs = kMillisecond;
 constexpr std::uint64_t kPauseMaxNs = 200 * kMillisecond;
+constexpr std::uint64_t kTrimEveryNs = 500 * kMillisecond;
+constexpr std::uint64_t kTrimBlock = 4096;
 constexpr std::uint64_t kStuckAfterNs = 60 * kSecond;
 
 std::uint64_t microseconds(const timeval& time) {
@@ -156,6 +161,7 @@ std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cg
     attempt.memory_limit_bytes = head.limits.memory_bytes;
     attempt.time_limit_ns = head.time_limit_ns;
     attempt.grace_ns = head.grace_ns;
+    attempt.output_limit_bytes = head.output_limit_bytes;
     char name[sizeof attempt.cgroup.name];
     const int size = std::snprintf(name, sizeof name - 24, "%llu.%llu.%u",
                                    static_cast<unsigned long long>(head.name.job),
@@ -226,6 +232,10 @@ void Attempts::start(std::string_view record, int input_fd) {
     by_id_.emplace(attempt.id, index);
     by_pid_.emplace(attempt.pid, index);
     if (attempt.time_limit_ns != 0) set_deadline(attempt, boot_ns() + attempt.time_limit_ns);
+    if (attempt.output_limit_bytes != 0) {
+        next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kTrimEveryNs);
+        next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
+    }
     started_.push_back({attempt.id, static_cast<std::uint32_t>(attempt.pid), 0});
 }
 
@@ -420,6 +430,7 @@ void Attempts::retry_emptying() {
 
 void Attempts::finish(std::uint32_t index) {
     auto& attempt = table_[index];
+    if (attempt.output_fd >= 0) ::close(attempt.output_fd);
     EndedRecord record;
     record.sequence = next_sequence_++;
     record.id = attempt.id;
@@ -456,6 +467,40 @@ void Attempts::run_timers(std::uint64_t now_ns) {
         }
     }
     for (const auto index : due) on_deadline(index, now_ns);
+    if (now_ns >= next_trim_ns_) trim_outputs(now_ns);
+    next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
+}
+
+void Attempts::trim_outputs(std::uint64_t now_ns) {
+    next_trim_ns_ = kNever;
+    for (const auto& [id, index] : by_id_) {
+        auto& attempt = table_[index];
+        if (attempt.output_limit_bytes == 0 || attempt.phase == Phase::kEmptying) continue;
+        trim_output(attempt);
+        next_trim_ns_ = now_ns + kTrimEveryNs;
+    }
+}
+
+// The oldest part is punched out; sizes and offsets stay, so followers are not disturbed. The
+// descriptor is the task's own, with the task's rights: what it cannot write, we do not touch.
+void Attempts::trim_output(Attempt& attempt) {
+    if (attempt.output_fd < 0) {
+        const int process = static_cast<int>(::syscall(SYS_pidfd_open, attempt.pid, 0U));
+        if (process < 0) return;
+        attempt.output_fd = static_cast<int>(::syscall(SYS_pidfd_getfd, process, 1, 0U));
+        ::close(process);
+    }
+    struct stat info{};
+    if (attempt.output_fd < 0 || ::fstat(attempt.output_fd, &info) != 0) return;
+    if (!S_ISREG(info.st_mode)) return;
+    const auto limit = attempt.output_limit_bytes;
+    const auto held = static_cast<std::uint64_t>(info.st_blocks) * 512;
+    const auto size = static_cast<std::uint64_t>(info.st_size);
+    if (held <= limit + limit / 4 + kTrimBlock || size <= limit) return;
+    const auto cut = (size - limit) / kTrimBlock * kTrimBlock;
+    if (cut == 0) return;
+    (void)::fallocate(attempt.output_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                      static_cast<off_t>(cut));
 }
 
 void Attempts::on_deadline(std::uint32_t index, std::uint64_t now_ns) {

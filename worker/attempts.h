@@ -91,6 +91,8 @@ private:
         int wait_status = 0;
         rusage usage{};
         std::uint64_t oom_kills = 0;
+        std::uint64_t output_limit_bytes = 0;
+        int output_fd = -1;  // the task's own stdout, while it has a limit
         LaunchBlock* block = nullptr;
     };
 
@@ -109,6 +111,8 @@ private:
     void set_deadline(Attempt& attempt, std::uint64_t deadline_ns);
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);
     void retry_emptying();
+    void trim_outputs(std::uint64_t now_ns);
+    void trim_output(Attempt& attempt);
     bool ended_already(const Attempt& attempt) const;
     bool belongs(pid_t orphan, const Attempt& attempt) const;
     int kill_orphans(const Attempt& attempt);
@@ -132,6 +136,7 @@ private:
     std::vector<StartedRecord> started_;
     std::deque<EndedRecord> ended_;
     std::uint64_t next_deadline_ns_ = ~std::uint64_t{0};
+    std::uint64_t next_trim_ns_ = ~std::uint64_t{0};
     std::uint64_t next_id_ = 1;
     std::uint64_t next_sequence_ = 1;
 };

@@ -372,6 +372,18 @@ void CgroupSubtree::remove_subtree() {
     close_fd(tracker_fd_);
 }
 
+std::vector<std::string> list_cgroups(const CgroupSupport& support, const std::string& relative) {
+    std::vector<std::string> names;
+    if (!support.usable()) return names;
+    DIR* dir = ::opendir((support.tracker + "/" + support.prefix + relative).c_str());
+    if (dir == nullptr) return names;
+    while (const dirent* entry = ::readdir(dir)) {
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+    }
+    ::closedir(dir);
+    return names;
+}
+
 bool cgroup_populated(const CgroupSupport& support, const std::string& relative) {
     if (!support.usable() || relative.empty()) return false;
     const auto path = support.tracker + "/" + support.prefix + relative;

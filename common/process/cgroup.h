@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/base/result.h"
 
@@ -119,6 +120,8 @@ private:
 };
 
 // By relative name, for whoever cleans up after a dead worker. A subtree that is not there is empty.
+// Names of the directories directly below "reeve.<cell>"; empty when there are none.
+std::vector<std::string> list_cgroups(const CgroupSupport& support, const std::string& relative);
 bool cgroup_populated(const CgroupSupport& support, const std::string& relative);
 void kill_cgroup(const CgroupSupport& support, const std::string& relative);  // one round
 // Kills until it is empty, then removes it in every hierarchy. kDeadlineExceeded: something in it

@@ -1,12 +1,14 @@
 // The whole worker against a segment: starts, endings, intents, deaths of agent and launcher.
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/merkle/hash.h"
 #include "common/process/proc_info.h"
 #include "common/shm/wake.h"
 #include "tests/support/catch.h"
@@ -70,6 +72,55 @@ TEST_CASE("Worker: joins with all its fields, then runs what is dispatched", "[w
     REQUIRE(hints.size() == 1);
     CHECK(hints[0].slot == slot);
     CHECK(hints[0].word == head.word(slot).raw);
+}
+
+TEST_CASE("Worker: the digest of what a task printed is in its slot", "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join();
+    const auto one = head.dispatch(head.shell("printf abc"));
+    REQUIRE(head.wait_state(one, SlotState::kEnded));
+    REQUIRE(head.task(one).has_digest.load() == 1);
+    merkle::Hash digest;
+    std::memcpy(digest.data(), head.task(one).detail, digest.size());
+    CHECK(digest == merkle::sha256("abc"));
+    auto spec = head.shell("printf out; printf err >&2");
+    spec.set_output("o");
+    spec.set_error("e");
+    const auto both = head.dispatch(spec);
+    REQUIRE(head.wait_state(both, SlotState::kEnded));
+    std::memcpy(digest.data(), head.task(both).detail, digest.size());
+    CHECK(digest == merkle::sha256("outerr"));
+    spec = head.shell("exit 0");
+    spec.set_output("none");
+    const auto none = head.dispatch(spec);
+    const auto failed = head.dispatch(head.shell("printf abc; exit 1"));
+    REQUIRE(head.wait_state(none, SlotState::kEnded));
+    REQUIRE(head.wait_state(failed, SlotState::kEnded));
+    CHECK(head.task(none).has_digest.load() == 0);
+    CHECK(head.task(failed).has_digest.load() == 0);
+}
+
+TEST_CASE("Worker: what a worker left that died with everybody is ended by the next",
+          "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join();
+    const auto slot = head.dispatch(head.shell(
+        "setsid env -i sh -c 'echo $$ > d; exec sleep 1000' & sleep 1000"));
+    REQUIRE(head.wait_state(slot, SlotState::kRunning));
+    const auto file = std::filesystem::path(head.cell().dir).parent_path() / "d";
+    REQUIRE(eventually([&] { return read_file(file).size() > 1; }));
+    const int daemon_pid = std::atoi(read_file(file).c_str());
+    const auto cgroup = head.cgroup_path();
+    if (cgroup.empty()) return;
+    ::kill(head.launcher_pid(), SIGKILL);
+    (void)head.wait_exit();
+    CHECK(std::filesystem::exists(cgroup));
+    head.task(slot).word.store(0);  // as the register would have
+    head.worker().agent.heartbeat_ns.store(0);
+    head.worker().state.store(WorkerState::kFree);
+    head.start_worker_and_join();
+    CHECK(eventually([&] { return !process_exists(daemon_pid); }));
+    CHECK_FALSE(std::filesystem::exists(cgroup));
 }
 
 TEST_CASE("Worker: a task whose dispatch hint was lost is found by its word", "[worker]") {

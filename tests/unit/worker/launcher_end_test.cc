@@ -7,6 +7,7 @@
 #include <thread>
 
 #include <dirent.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,4 +322,23 @@ TEST_CASE("Launcher: the same attempt twice gets a directory of its own", "[work
     const auto second = rig.start(rig.text({"/bin/sh", "-c", "exit 6"}));
     CHECK(rig.wait_ended(first).outcome == Outcome::kCancelled);
     CHECK(rig.wait_ended(second).exit_code == 6);
+}
+
+TEST_CASE("Launcher: output beyond its limit is punched out, offsets stay", "[worker]") {
+    LauncherRig rig;
+    auto start = rig.text({"/bin/sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo END; sleep 100"});
+    start.head.output_limit_bytes = 1 << 20;
+    const auto id = rig.start(std::move(start));
+    const auto path = rig.dir() + "/out";
+    struct stat info{};
+    CHECK(eventually([&] {
+        return ::stat(path.c_str(), &info) == 0 && info.st_size == 20'000'004 &&
+               info.st_blocks * 512 < (2 << 20);
+    }));
+    rig.stop(id, StopReason::kCancel, true);
+    (void)rig.wait_ended(id);
+    const auto text = rig.output();
+    REQUIRE(text.size() == 20'000'004);
+    CHECK(text.ends_with("xxxEND\n"));
+    CHECK(text[0] == '\0');
 }
