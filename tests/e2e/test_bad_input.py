@@ -1,0 +1,224 @@
+"""Bad input: one clear line that names the field and the cure, exit code 2, nothing changed.
+
+Each row of the tables is a way a person or a program gets it wrong (issue 2, "How good").
+"""
+import json
+import os
+import unittest
+
+from reeve_env import NOT_FOUND, OK, REFUSED, USAGE, SharedCellCase, write
+
+# words after `submit`, patterns the line must hold (the field first, then the cure)
+COMMAND_LINES = [
+    (["--cpuz", "2", "--", "true"], ["cpuz", "--cpus"]),
+    (["-c", "two", "--", "true"], ["--cpus", "two"]),
+    (["-c", "0", "--", "true"], ["--cpus", "0"]),
+    (["-c", "-1", "--", "true"], ["--cpus", "-1"]),
+    (["-c", "2000", "--", "true"], ["cpu", "2000"]),
+    (["--mem", "8", "--", "true"], ["--mem", "no unit.*8G"]),
+    (["--mem", "8X", "--", "true"], ["--mem", "8X"]),
+    (["--mem", "-1G", "--", "true"], ["--mem"]),
+    (["--mem", "99999T", "--", "true"], ["mem"]),
+    (["--mem", "900T", "--", "true"], ["resources", "less"]),
+    (["--gpus", "1.5", "--", "true"], ["--gpus", "1.5"]),
+    (["--gpus", "4", "--", "true"], ["resources|gpu", "less"]),
+    (["-t", "30", "--", "true"], ["--time", "no unit.*30m"]),
+    (["-t", "soon", "--", "true"], ["--time", "soon"]),
+    (["-t", "11y", "--", "true"], ["--time", "11y"]),
+    (["-t", "0s", "--", "true"], ["--time"]),
+    (["--grace", "2d", "--", "true"], ["--grace"]),
+    (["-p", "high", "--", "true"], ["--priority", "high"]),
+    (["-p", "9999999", "--", "true"], ["--priority", "500000"]),
+    (["--retries", "-1", "--", "true"], ["--retries"]),
+    (["--retries", "many", "--", "true"], ["--retries", "many"]),
+    (["--array", "5-1", "--", "true"], ["--array", "5-1"]),
+    (["--array", "x", "--", "true"], ["--array", "x"]),
+    (["--array", "1-10%0", "--", "true"], ["--array"]),
+    (["--array", "", "--", "true"], ["--array"]),
+    (["--array", "1-99999999999999999999", "--", "true"], ["--array"]),
+    (["--after", "afterwards:1", "--", "true"], ["--after", "afterwards"]),
+    (["--after", "0", "--", "true"], ["after"]),
+    (["--begin", "yesterday", "--", "true"], ["--begin", "yesterday"]),
+    (["--env", "=value", "--", "true"], ["--env"]),
+    (["--env", "SURELY_NOT_SET", "--", "true"], ["--env", "SURELY_NOT_SET"]),
+    (["--cwd", "/no/such/dir", "--", "true"], ["cwd", "/no/such/dir", "--no-check"]),
+    (["--input", "/no/such/file", "--", "true"], ["input", "/no/such/file"]),
+    (["--output", "/dev/null/x", "--", "true"], ["output", "/dev/null/x"]),
+    (["--name", "", "--", "true"], ["name"]),
+    (["--", "/no/such/program"], ["command", "/no/such/program"]),
+    (["--", ""], ["command|program"]),
+    (["--"], ["command|program"]),
+    ([], ["command|program|--help"]),
+    (["no-such-script.sh"], ["no-such-script.sh", "--"]),
+    (["/tmp"], ["/tmp", "directory"]),
+    (["--json", "--parsable", "--", "true"], ["--json|--parsable"]),
+    (["--param", "X", "--", "true"], ["--param", "X=|NAME="]),
+    (["--each-line", "/no/such/list", "--", "true"], ["/no/such/list"]),
+    (["--array", "1-2", "--each-line", "/etc/passwd", "--", "true"], ["array|each-line"]),
+    (["--timeout", "5", "--wait", "--", "true"], ["--timeout", "5"]),
+]
+
+# the text of a job file, patterns of the line
+JOB_FILES = [
+    ("", ["jobs.json|empty"]),
+    ("{", ["line 1"]),
+    ('{"command": "true",}', ["line 1"]),
+    ('{"command": "true"} x', ["line 1"]),
+    ('{"command": "true"}{"command": "true"}', ["line 1"]),
+    ('[{"command": "true"},\n {"command": "true"\n]', ["line 3"]),
+    ('{"command": "true", "comand": "x"}', ["comand", "command"]),
+    ('{"command": "true", "colour": "red"}', ["colour", "unknown field"]),
+    ('{"command": "true", "memory": "8G"}', ["memory", "resources"]),
+    ('{"command": "true", "resources": {"cpus": 2}}', ["resources.cpus", "cpu"]),
+    ('{"command": "true", "resources": {"memory": 8}}', ["resources.memory", "8G"]),
+    ('{"command": "true", "resources": {"memory": "8"}}', ["resources.memory", "8G"]),
+    ('{"command": "true", "resources": {"cpu": "a lot"}}', ["resources.cpu", "a lot"]),
+    ('{"command": "true", "resources": {"cpu": 4000}}', ["cpu", "less|4000"]),
+    ('{"command": "true", "resources": {"gpu": -1}}', ["resources.gpu"]),
+    ('{"command": "true", "resources": []}', ["resources", "object"]),
+    ('{"command": "true", "priority": "first"}', ["priority", "number", "10"]),
+    ('{"command": "true", "priority": 1.5}', ["priority"]),
+    ('{"command": "true", "time_limit": 30}', ["time_limit", "30m|30s"]),
+    ('{"command": "true", "timeout": "30s"}', ["timeout", "time_limit"]),
+    ('{"command": "true", "output": 7}', ["output"]),
+    ('{"command": "true", "env": ["A=1"]}', ["env", "object"]),
+    ('{"command": "true", "env": {"A": 1}}', ["env.A", "quotes"]),
+    ('{"command": "true", "after": {"job": 1}}', ["after"]),
+    ('{"command": "true", "after": ["ghost"]}', ["after", "ghost"]),
+    ('{"command": "true", "hold": "yes"}', ["hold", "true or false"]),
+    ('{"command": "true", "command": "false"}', ["command", "twice|again|before"]),
+    ('{"command": 5}', ["command", "5|number|integer"]),
+    ('{"command": ["true", 5]}', [r"command\[1\]", "quotes"]),
+    ('{"command": "echo a | wc"}', ["command", r"\|", "shell"]),
+    ('{"command": "echo \\"open"}', ["command", "quote"]),
+    ('{"name": "no command"}', ["command", "missing"]),
+    ('{"jobs": {"command": "true"}}', ["jobs", "list"]),
+    ('{"jobs": []}', ["jobs|empty|no job"]),
+    ("[]", ["jobs|empty|no job"]),
+    ("7", ["object|job"]),
+    ('{"defaults": {"command": "true"}, "jobs": [{}]}', ["default"]),
+    ('{"command": "true", "name": "a\\u0000b"}', ["name"]),
+    ('{"command": "true", "name": "a\\nb"}', ["name", "control"]),
+    ('{"command": ["echo", "a\\u0000b"]}', ["command", "NUL"]),
+    ('{"command": "/no/such/program"}', ["command", "/no/such/program"]),
+    ('{"command": "true", "array": "1-3", "each": ["a"]}', ["each|array"]),
+    ("[" * 20000, ["line 1|deep"]),
+    ('{"command": "\\ud800"}', ["line 1"]),
+    (b'{"command": "\xff\xfe"}', ["UTF-8|line 1"]),
+]
+
+# other commands
+OTHER_LINES = [
+    (["frobnicate"], ["frobnicate"]),
+    (["lst"], ["lst", "ls"]),
+    (["show"], ["jobs|required"]),
+    (["show", "1.x"], [r"1\.x"]),
+    (["show", "5-1"], ["5-1"]),
+    (["show", "-1"], ["-1"]),
+    (["ls", "--state", "done"], ["--state", "done", "succeeded"]),
+    (["wait", "1", "--timeout", "10"], ["--timeout", "10s"]),
+    (["update", "1"], ["--priority|--time"]),
+    (["update", "1", "-p", "lots"], ["--priority", "lots"]),
+    (["up", "--workers", "-1"], ["workers"]),
+    (["up", "--cpus", "lots"], ["cpus|lots"]),
+    (["up", "--mem", "4"], ["4", "4G"]),
+    (["node", "drain"], ["worker|required"]),
+    (["logs"], ["tasks|required"]),
+    (["worker", "--cpus", "many"], ["--cpus", "many"]),
+    (["plm", "--durability", "maybe"], ["--durability", "maybe"]),
+    (["completion", "tcsh"], ["tcsh", "bash"]),
+]
+
+
+class BadInput(SharedCellCase):
+    def setUp(self):
+        self.before = self.env.job_ids()
+
+    def tearDown(self):
+        self.assertEqual(self.env.job_ids(), self.before, "something was made")
+        super().tearDown()
+
+    def refused(self, words, patterns, text=""):
+        with self.subTest(text or " ".join(words)[:60]):
+            done = self.env.cli(*words, code=None)
+            self.assertEqual(done.code, USAGE, repr(done))
+            self.assertEqual(done.out, "")
+            line = self.one_line(done)
+            for pattern in patterns:
+                self.assertRegex(line, pattern)
+            self.assertLess(len(line), 400, "a wall of text: " + line)
+
+    def test_submit_lines(self):
+        """Wrong options of submit."""
+        for words, patterns in COMMAND_LINES:
+            self.refused(["submit"] + words, patterns)
+
+    def test_job_files(self):
+        """Wrong job files: the line number or the path of the field is named."""
+        for text, patterns in JOB_FILES:
+            path = write(self.env.file("jobs.json"), text)
+            shown = text if isinstance(text, str) else repr(text)
+            self.refused(["submit", path], patterns, shown[:80])
+
+    def test_other_commands(self):
+        """Wrong words of other commands."""
+        for words, patterns in OTHER_LINES:
+            self.refused(words, patterns)
+
+
+class Limits(SharedCellCase):
+    def refused(self, done, *patterns):
+        self.assertIn(done.code, (USAGE, REFUSED), repr(done))
+        self.one_line(done, *patterns)
+        self.assertEqual(self.env.job_ids(), [])
+
+    def test_oversized(self):
+        """Requests beyond the limits are refused with the limit; nothing is made."""
+        env = self.env
+        long = "x" * (100 << 10)
+        self.refused(env.cli("submit", "--", "true", long, long, code=None), "128|bytes|long")
+        many = ["a"] * 20000
+        self.refused(env.cli("submit", "--", "true", *many, code=None), "16384|arguments")
+        self.refused(env.cli("submit", "--array", "1-99999999999", "--", "true", code=None),
+                     "array|elements")
+        path = write(env.file("large.json"), json.dumps(
+            [{"command": ["true", "y" * 60000], "env": {"PAD": "z" * 60000}}] * 400))
+        self.refused(env.cli("submit", path, code=None), "large|16|MiB|split|M")
+        path = write(env.file("huge.json"), "[" + " " * (70 << 20) + "]")
+        self.refused(env.cli("submit", path, code=None), "larger|split|empty|no job")
+
+    def test_terminal_escapes_are_not_printed_raw(self):
+        """What others wrote (names, reasons, outputs' paths) cannot command the terminal."""
+        env = self.env
+        path = write(env.file("esc.json"), json.dumps(
+            {"command": ["echo", "\u001b[2J"], "env": {"X": "\u001b[31m"}}))
+        job = int(env.cli("submit", "--parsable", path).out)
+        env.wait(job)
+        for words in (["show", job], ["show", "--env", job], ["ls", "-a"], ["history"]):
+            done = env.cli(*words)
+            self.assertNotIn("\x1b", done.out + done.err, words)
+        env.cli("cancel", job, "--reason", "\x1b[31m", code=None)
+        self.assertNotIn("\x1b", env.cli("show", job).out)
+
+    def test_unknown_parents(self):
+        """A dependency on a job that does not exist is refused with its number."""
+        done = self.env.cli("submit", "--after", "999999", "--", "true", code=(USAGE, NOT_FOUND))
+        self.one_line(done, "after", "999999")
+
+class NoCell(SharedCellCase):
+    def test_state_directories(self):
+        """A state directory that is a file, is not writable, or belongs to nobody."""
+        env = self.env
+        path = write(env.file("a-file"), "")
+        for place in (path, path + "/below", "/proc/reeve"):
+            done = env.cli("--state-dir", place, "up", code=None)
+            self.assertNotEqual(done.code, OK)
+            self.assertLessEqual(len(done.err.splitlines()), 1, repr(done))
+            self.assertIn(place if place != path + "/below" else path, done.err)
+        done = env.cli("--state-dir", env.file("fresh"), "ls", code=None)
+        self.one_line(done, "reeve up")
+        self.assertFalse(os.path.exists(env.file("fresh")), "looking made a directory")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
