@@ -121,7 +121,9 @@ void Core::sleep_until_work() {
         const auto due = begin_times_.begin()->first;
         timeout = std::min(timeout, due > wall ? due - wall : 0);
     }
-    if (!sweep_suspects_.empty()) timeout = std::min(timeout, kInferAfterNs);
+    bool blocked = !sweep_suspects_.empty();
+    for (const auto& cursor : rings_) blocked = blocked || cursor.blocked_since_ns != 0;
+    if (blocked) timeout = std::min(timeout, kInferAfterNs);
     shm::sleep(wake, ticket, timeout);
 }
 
@@ -173,10 +175,12 @@ void Core::effects() {
     for (auto* job : model_.dirty()) {
         job->dirty = false;
         slots_->write_entry(*job, model_);
+        const auto backlog = job->backlog();
+        backlog_tasks_ += backlog - job->backlog_counted;
+        job->backlog_counted = backlog;
     }
     model_.dirty().clear();
-    auto& header = segment_->header();
-    header.backlog_tasks.store(loose_tasks_, std::memory_order_relaxed);
+    segment_->header().backlog_tasks.store(backlog_tasks_, std::memory_order_relaxed);
     for (auto& job : model_.evict_ended()) slots_->drop_entry(*job);
     REEVE_FAILPOINT("plm.before_ack");
     for (auto& ack : acks_) ack();
@@ -214,19 +218,26 @@ void Core::publish_loop() {
             ::usleep(50'000);
         }
         if (audit_log_->size() == audit_log_->published_size()) continue;
-        if (const auto published = audit_log_->publish(); !published) {
+        if (const auto published = publish_audit(); !published) {
             log::error("the audit log cannot be published", {{"why", published.error().message}});
         }
     }
-    (void)audit_log_->publish();
+    (void)publish_audit();
+}
+
+Status Core::publish_audit() {
+    const std::lock_guard lock(publish_mutex_);
+    return audit_log_->publish();
 }
 
 void Core::maybe_snapshot() {
     if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
     bytes_since_snapshot_ = 0;
     // Batches may go only when their tiles no longer depend on them.
-    if (const auto synced = audit_log_->sync_tiles(); !synced) {
-        log::warn("no snapshot: audit tiles cannot be flushed", {{"why", synced.error().message}});
+    const auto published = publish_audit();
+    const auto synced = audit_log_->sync_tiles();
+    if (!published || !synced || *synced < model_.next_leaf) {
+        log::warn("no snapshot: the audit log's tiles cannot be flushed", {});
         return;
     }
     auto bytes = model_.save();

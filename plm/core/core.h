@@ -100,6 +100,7 @@ private:
     void effects();
     void sleep_until_work();
     void publish_loop();
+    Status publish_audit();
     void maybe_snapshot();
     void wake_scheduler();
     void wake_holder(shm::SlotWord word);
@@ -126,6 +127,8 @@ private:
     void attempt_assigned(std::uint32_t slot, Job& job, Task& task, shm::SlotWord word,
                           const shm::Event& event);
     void attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_ns);
+    bool record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
+                         std::uint64_t wall_time, std::int32_t code);
     void attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const shm::Event& event);
     void attempt_ended(std::uint32_t slot, Job& job, Task& task, const shm::Event& event);
     void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
@@ -200,7 +203,7 @@ private:
     std::set<std::pair<std::uint64_t, JobId>> loose_index_;  // (key, job): tasks without a slot
     std::unordered_map<JobId, std::pair<std::uint64_t, std::uint64_t>> indexed_;
     std::multimap<std::uint64_t, JobId> begin_times_;
-    std::uint64_t loose_tasks_ = 0;
+    std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};
 
     std::vector<std::uint32_t> to_free_;      // ended and durable; wait for the claim to clear
@@ -227,6 +230,7 @@ private:
 
     std::atomic<bool> stopping_{false};
     std::thread publisher_;
+    std::mutex publish_mutex_;  // one publish() at a time: the publisher's, or one asked for
 };
 
 }  // namespace reeve::plm

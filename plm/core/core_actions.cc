@@ -417,15 +417,10 @@ void Core::record_job_held(const Job& job, audit::Kind kind) {
 }
 
 void Core::retry_element(Job& job, std::uint64_t ordinal) {
-    const TaskId id{job.id, job.element_of(ordinal)};
+    const auto failed = job.failed_attempts[ordinal];
     const auto now = wall_ns();
-    audit::Entry entry;
-    entry.kind = audit::Kind::kRequeued;
-    entry.task = audit::to_id(id);
-    entry.attempt = job.attempts_of(ordinal);
-    entry.time_ns = now;
-    batch_.audit(entry);
-    batch_.emit(TaskRetried{job.id, ordinal, entry.attempt, now});
+    record_requeued(TaskId{job.id, job.element_of(ordinal)}, failed.attempt, failed.worker, now, 0);
+    batch_.emit(TaskRetried{job.id, ordinal, failed.attempt, now});
 }
 
 void Core::update_job(Job& job, const v1::ActRequest& request) {

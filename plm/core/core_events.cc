@@ -258,20 +258,41 @@ void Core::attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64
                           wall_time, task.deaths, task.retries_used, task.intent});
 }
 
-// Taken from its holder: by the register (dead or gone), or retracted by the scheduler.
-void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const Event& event) {
+// REQUEUED: a task goes back to the queue from `holder`, whose death, if it is dead, is the cause.
+// Returns whether it is.
+bool Core::record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
+                           std::uint64_t wall_time, std::int32_t code) {
     audit::Entry entry;
     entry.kind = audit::Kind::kRequeued;
-    entry.task = audit::to_id(TaskId{job.id, job.element_of(ordinal)});
-    entry.attempt = task.attempt;
-    entry.peer = audit::to_id(task.worker);
-    entry.time_ns = event.wall_ns;
-    entry.code = event.code;
-    const auto worker = model_.workers().find(task.worker.incarnation);
-    const bool dead = worker != model_.workers().end() && !worker->second.alive &&
-                      worker->second.dead;
+    entry.task = audit::to_id(task);
+    entry.attempt = attempt;
+    entry.peer = audit::to_id(holder);
+    entry.time_ns = wall_time;
+    entry.code = code;
+    const auto worker = model_.workers().find(holder.incarnation);
+    const bool dead = worker != model_.workers().end() && worker->second.dead;
     if (dead) entry.cause = worker->second.death_leaf;
     batch_.audit(entry);
+    return dead;
+}
+
+// Taken from its holder: by the register (dead or gone), or retracted by the scheduler.
+void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const Event& event) {
+    const TaskId id{job.id, job.element_of(ordinal)};
+    const bool dead =
+        record_requeued(id, task.attempt, task.worker, event.wall_ns, event.code);
+    TaskEnded attempt;  // of this attempt only
+    attempt.job = job.id;
+    attempt.ordinal = ordinal;
+    attempt.attempt = task.attempt;
+    attempt.outcome = Outcome::kRequeued;
+    attempt.final = false;
+    attempt.worker = task.worker;
+    attempt.assigned_ns = task.assigned_ns;
+    attempt.started_ns = task.started_ns;
+    attempt.ended_ns = event.wall_ns != 0 ? event.wall_ns : wall_ns();
+    attempt.detail = dead ? "its worker died" : "taken back from its worker";
+    batch_.emit(attempt);
     batch_.emit(TaskMoved{job.id, ordinal, SlotState::kQueued, task.attempt, WorkerId{},
                           event.wall_ns, task.deaths + (dead ? 1U : 0U), task.retries_used,
                           task.intent});
@@ -336,18 +357,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
 // The audit entries of an attempt's end; STARTED is already there when the attempt ran.
 void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, const Event& event) {
     auto requeued = [&](std::int32_t code) {
-        audit::Entry entry;
-        entry.kind = audit::Kind::kRequeued;
-        entry.task = audit::to_id(id);
-        entry.attempt = task.attempt;
-        entry.peer = audit::to_id(task.worker);
-        entry.time_ns = ended.ended_ns;
-        entry.code = code;
-        const auto worker = model_.workers().find(task.worker.incarnation);
-        if (worker != model_.workers().end() && worker->second.dead) {
-            entry.cause = worker->second.death_leaf;
-        }
-        batch_.audit(entry);
+        record_requeued(id, task.attempt, task.worker, ended.ended_ns, code);
     };
     auto failed = [&](std::int32_t code) {
         batch_.audit_task(audit::Kind::kFailed, id, task.attempt, task.worker, ended.ended_ns,

@@ -240,7 +240,7 @@ void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
         const auto limit = request.limit() == 0 ? 1000 : request.limit();
         for (auto at = model_.jobs().rbegin();
              request.jobs().empty() && at != model_.jobs().rend(); ++at) {
-            if (reply.jobs_size() >= static_cast<int>(limit)) break;
+            if (static_cast<std::uint32_t>(reply.jobs_size()) >= limit) break;
             if (at->second->ended) continue;
             *reply.add_jobs() = status_of(*at->second, request.with_spec(), request.with_tasks());
         }
@@ -254,7 +254,7 @@ void Core::audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> don
     post([this, request, done] {
         acks_.push_back([this, request, done] {
             if (request.publish()) {
-                if (auto published = audit_log_->publish(); !published) {
+                if (auto published = publish_audit(); !published) {
                     done(fail(std::move(published).error()));
                     return;
                 }

@@ -27,8 +27,8 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     status.set_state(state_word(job));
     status.set_priority(job.priority);
     status.set_elements(job.count);
-    status.set_backlog(job.backlog());
-    status.set_held(job.held_tasks + job.held_elements.count());
+    status.set_backlog(job.waiting_tasks());
+    status.set_held(job.all_held());
     status.set_queued(job.queued_in_slots);
     status.set_running(job.running);
     status.set_succeeded(job.ok.count());

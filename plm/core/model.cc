@@ -244,7 +244,7 @@ Status Model::apply_ended(const TaskEnded& record) {
     } else {
         if (job->failed.empty()) job->exit_code = record.exit_code;
         job->failed.add(record.ordinal);
-        if (record.attempt != 1) job->failed_attempts[record.ordinal] = record.attempt;
+        job->failed_attempts[record.ordinal] = FailedAttempt{record.attempt, record.worker};
         const bool closed = record.outcome == Outcome::kLost || record.outcome == Outcome::kPoison;
         if (closed) job->closed.add(record.ordinal);
     }
@@ -337,6 +337,10 @@ std::vector<std::unique_ptr<Job>> Model::evict_ended() {
         ended_order_.pop_front();
         const auto at = jobs_.find(id);
         if (at == jobs_.end()) continue;
+        if (at->second->payload_slots != 0) {  // a slot still names its payload
+            ended_order_.push_front(id);
+            break;
+        }
         auto job = std::move(at->second);
         jobs_.erase(at);
         REEVE_ASSERT(!job->dirty);

@@ -45,6 +45,11 @@ struct DependencyEdge {
     DependencyKind kind = DependencyKind::kAfterOk;
 };
 
+struct FailedAttempt {
+    std::uint16_t attempt = 0;
+    WorkerId worker;
+};
+
 struct ElementSpan {
     Element first = 0;
     Element last = 0;
@@ -90,7 +95,7 @@ struct Job {
     IntervalSet failed;
     IntervalSet cancelled;
     IntervalSet closed;               // failed for good (lost, poison): the record takes no retry
-    std::map<std::uint64_t, std::uint16_t> failed_attempts;  // of `failed`, where it is not 1
+    std::map<std::uint64_t, FailedAttempt> failed_attempts;  // of `failed`, for a retry
     IntervalSet held_elements;        // in the run, held one by one
     std::map<std::uint64_t, Task> tasks;
     std::set<std::uint64_t> loose;    // ordinals in `tasks`, queued, without a slot
@@ -104,20 +109,22 @@ struct Job {
     std::uint32_t payload_bytes = 0;
     std::uint32_t payload_slots = 0;
     bool dirty = false;
+    std::uint64_t backlog_counted = 0;  // as last added to Header::backlog_tasks
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
     std::uint64_t backlog() const {
         return count - ended_count() - static_cast<std::uint64_t>(tasks.size()) + loose.size();
     }
+    // What people are told: everything not yet started is either held or in the backlog.
+    std::uint64_t all_held() const {
+        return held_tasks + (held ? backlog() : held_elements.count());
+    }
+    std::uint64_t waiting_tasks() const { return held ? 0 : backlog() - held_elements.count(); }
     Element element_of(std::uint64_t ordinal) const;
     // count when the job has no such element.
     std::uint64_t ordinal_of(Element element) const;
     bool ended_element(std::uint64_t ordinal) const {
         return ok.contains(ordinal) || failed.contains(ordinal) || cancelled.contains(ordinal);
-    }
-    std::uint16_t attempts_of(std::uint64_t failed_ordinal) const {
-        const auto found = failed_attempts.find(failed_ordinal);
-        return found == failed_attempts.end() ? std::uint16_t{1} : found->second;
     }
     // The next ordinal that is still in the run and may start, or count.
     std::uint64_t next_in_run() const;

@@ -238,8 +238,8 @@ void SlotTable::mark_free(std::uint32_t slot) {
 bool SlotTable::release(std::uint32_t slot, SlotWord from, Job* job) {
     const auto free_word =
         SlotWord::make(from.generation(), 0, shm::kOwnerNone, shm::SlotState::kFree);
-    free_payload(slot, job);
     if (!move(slot, from, free_word)) return false;
+    free_payload(slot, job);
     mark_free(slot);
     return true;
 }
@@ -316,8 +316,8 @@ void SlotTable::write_entry(Job& job, Model& model) {
                                      : shm::JobState::kActive;
     fresh.job = job.id;
     fresh.elements = job.count;
-    fresh.backlog = job.backlog();
-    fresh.held = job.held_tasks + job.held_elements.count();
+    fresh.backlog = job.waiting_tasks();
+    fresh.held = job.all_held();
     fresh.queued = job.queued_in_slots;
     fresh.running = job.running;
     fresh.succeeded = job.ok.count();

@@ -87,9 +87,11 @@ void put_job(ByteWriter& out, const Job& job) {
     put_set(out, job.held_elements);
     put_set(out, job.closed);
     out.put(static_cast<std::uint64_t>(job.failed_attempts.size()));
-    for (const auto& [ordinal, attempt] : job.failed_attempts) {
+    for (const auto& [ordinal, failed] : job.failed_attempts) {
         out.put(ordinal);
-        out.put(attempt);
+        out.put(failed.attempt);
+        out.put(failed.worker.number);
+        out.put(failed.worker.incarnation);
     }
     out.put(static_cast<std::uint64_t>(job.tasks.size()));
     for (const auto& [ordinal, task] : job.tasks) {
@@ -130,7 +132,10 @@ public:
         const auto failed = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < failed && in.ok(); ++i) {
             const auto ordinal = in.get<std::uint64_t>();
-            job->failed_attempts[ordinal] = in.get<std::uint16_t>();
+            auto& attempt = job->failed_attempts[ordinal];
+            attempt.attempt = in.get<std::uint16_t>();
+            attempt.worker.number = in.get<std::uint64_t>();
+            attempt.worker.incarnation = in.get<std::uint64_t>();
         }
         const auto tasks = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < tasks && in.ok(); ++i) {
