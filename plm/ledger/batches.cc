@@ -7,7 +7,7 @@ namespace reeve::plm {
 
 namespace {
 
-constexpr int kRowsPerChunk = 64;   // one read transaction; longer ones would pin the WAL
+constexpr int kRowsPerChunk = 64;  // one read transaction; longer ones would pin the WAL
 
 tl::unexpected<Error> damaged(const Database& db, std::uint64_t seq, const std::string& how) {
     return fail(ErrorCode::kDataLoss, db.path() + ": batch " + std::to_string(seq) + " " + how +
@@ -19,9 +19,9 @@ Status check_first(Database& db, std::uint64_t expected, std::uint64_t found) {
     if (found == expected) return {};
     REEVE_TRY_ASSIGN(const SnapshotHead head, read_snapshot_head(db));
     if (expected <= head.seq) {
-        return fail(ErrorCode::kOutOfRange,
-                    db.path() + ": batches " + std::to_string(expected) + " to " +
-                        std::to_string(found - 1) + " were dropped; a snapshot covers them");
+        return fail(ErrorCode::kOutOfRange, db.path() + ": batches " + std::to_string(expected) +
+                                                " to " + std::to_string(found - 1) +
+                                                " were dropped; a snapshot covers them");
     }
     return damaged(db, expected, "is missing");
 }
@@ -85,8 +85,9 @@ Result<SnapshotHead> read_snapshot_head(Database& db) {
                             select.column_unsigned(2), select.column_unsigned(3)};
     if (hash_numbers({head.id, head.seq, head.next_leaf, head.parts}) !=
         select.column_unsigned(4)) {
-        return fail(ErrorCode::kDataLoss, db.path() + ": the snapshot's head does not match its "
-                                                      "checksum; restore the file from a backup");
+        return fail(ErrorCode::kDataLoss, db.path() +
+                                              ": the snapshot's head does not match its "
+                                              "checksum; restore the file from a backup");
     }
     return head;
 }
@@ -127,7 +128,9 @@ struct LedgerReader::Impl {
 LedgerReader::LedgerReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 LedgerReader::~LedgerReader() = default;
 
-Result<Snapshot> LedgerReader::read_snapshot() { return read_newest_snapshot(impl_->db); }
+Result<Snapshot> LedgerReader::read_snapshot() {
+    return read_newest_snapshot(impl_->db);
+}
 
 Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path) {
     auto impl = std::make_unique<Impl>();

@@ -48,8 +48,7 @@ public:
         const std::size_t size = bytes_.size() - start_ - kFrameHeaderBytes;
         REEVE_ASSERT(size <= kFramePayloadBytesMax);
         const auto length = static_cast<std::uint32_t>(size);
-        const std::uint64_t hash =
-            XXH3_64bits(bytes_.data() + start_ + kFrameHeaderBytes, size);
+        const std::uint64_t hash = XXH3_64bits(bytes_.data() + start_ + kFrameHeaderBytes, size);
         std::memcpy(bytes_.data() + start_, &length, sizeof length);
         std::memcpy(bytes_.data() + start_ + sizeof length, &hash, sizeof hash);
         ++count_;
@@ -101,9 +100,8 @@ public:
 
 private:
     Result<std::optional<std::string_view>> damaged(const char* what) const {
-        return fail(ErrorCode::kDataLoss, "ledger batch " + std::to_string(batch_seq_) +
-                                              " holds " + what + " at offset " +
-                                              std::to_string(at_));
+        return fail(ErrorCode::kDataLoss, "ledger batch " + std::to_string(batch_seq_) + " holds " +
+                                              what + " at offset " + std::to_string(at_));
     }
 
     std::uint64_t batch_seq_;

@@ -19,7 +19,7 @@ namespace reeve::plm {
 
 namespace {
 
-constexpr std::int64_t kApplicationId = 0x52484953;   // "RHIS"
+constexpr std::int64_t kApplicationId = 0x52484953;  // "RHIS"
 constexpr std::int64_t kSchemaVersion = 1;
 constexpr std::size_t kQueueBatchesMax = 65'536;
 constexpr auto kRetryPause = std::chrono::seconds(1);
@@ -51,7 +51,9 @@ constexpr const char* kUpsertAttempt =
     "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 constexpr const char* kMark = "INSERT OR REPLACE INTO meta(key, value) VALUES('last_seq', ?)";
 
-std::size_t rows_in(const HistoryRows& rows) { return rows.jobs.size() + rows.attempts.size() + 1; }
+std::size_t rows_in(const HistoryRows& rows) {
+    return rows.jobs.size() + rows.attempts.size() + 1;
+}
 
 Status upsert(Statement& statement, const JobRow& row) {
     statement.bind(1, row.id);
@@ -99,12 +101,13 @@ Status upsert(Statement& statement, const AttemptRow& row) {
 
 Result<Database> open_file(const std::string& path) {
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0) close(fd);   // made; SQLite's own files copy its mode
+    if (fd >= 0) close(fd);  // made; SQLite's own files copy its mode
     REEVE_TRY_ASSIGN(Database db, Database::open(path, Database::Mode::kReadWrite));
-    REEVE_TRY(db.exec("PRAGMA page_size=16384; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                      "PRAGMA wal_autocheckpoint=1024; PRAGMA cache_size=-32768;"
-                      "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=OFF;"
-                      "PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=67108864;"));
+    REEVE_TRY(
+        db.exec("PRAGMA page_size=16384; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+                "PRAGMA wal_autocheckpoint=1024; PRAGMA cache_size=-32768;"
+                "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=OFF;"
+                "PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=67108864;"));
     REEVE_TRY_ASSIGN(const std::int64_t tables,
                      db.query_integer("SELECT count(*) FROM sqlite_schema"));
     if (tables == 0) REEVE_TRY(db.exec(kSchema));
@@ -141,20 +144,20 @@ struct History::Impl {
     Statement upsert_job;
     Statement upsert_attempt;
     Statement mark;
-    std::size_t open_rows = 0;          // in the transaction under way
-    std::uint64_t open_seq = 0;         // newest seq in it
+    std::size_t open_rows = 0;   // in the transaction under way
+    std::uint64_t open_seq = 0;  // newest seq in it
 
     std::mutex mutex;
     std::condition_variable wake;
     std::condition_variable idle;
     std::deque<HistoryRows> queue;
     std::size_t queued_rows = 0;
-    bool busy = true;                   // rows were taken and are not in the file yet
+    bool busy = true;  // rows were taken and are not in the file yet
     bool stopping = false;
     std::atomic<bool> behind{true};
     std::atomic<std::uint64_t> last_seq{0};
-    std::uint64_t pushed_seq = 0;       // newest seq given to push()
-    std::uint64_t flush_wanted = 0;     // make_durable waits for this seq, 0: nobody does
+    std::uint64_t pushed_seq = 0;    // newest seq given to push()
+    std::uint64_t flush_wanted = 0;  // make_durable waits for this seq, 0: nobody does
     std::uint64_t flushes_asked = 0;
     std::uint64_t flushes_done = 0;
     std::thread thread;
@@ -167,9 +170,7 @@ struct History::Impl {
     Status write(const HistoryRows& rows);
     Status finish_transaction();
     Status flush_if_wanted();
-    bool flush_is_due() const {
-        return flushes_done != flushes_asked && last_seq >= flush_wanted;
-    }
+    bool flush_is_due() const { return flushes_done != flushes_asked && last_seq >= flush_wanted; }
     void abandon();
     void forget_statements() {
         upsert_job = Statement();
@@ -231,7 +232,7 @@ void History::Impl::abandon() {
 Status History::Impl::round() {
     if (!mark) return fail(ErrorCode::kUnavailable, path + " is not open");
     if (behind && catch_up) {
-        behind = false;   // from here on pushes are queued again
+        behind = false;  // from here on pushes are queued again
         if (auto caught = catch_up_now(); !caught) return caught;
     }
     REEVE_TRY(write_queue());
@@ -346,8 +347,12 @@ bool History::push(HistoryRows rows) {
     return false;
 }
 
-std::uint64_t History::last_seq() const { return impl_->last_seq; }
-bool History::behind() const { return impl_->behind; }
+std::uint64_t History::last_seq() const {
+    return impl_->last_seq;
+}
+bool History::behind() const {
+    return impl_->behind;
+}
 
 Status History::make_durable(std::uint64_t timeout_ms) {
     Impl& impl = *impl_;

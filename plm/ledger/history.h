@@ -1,10 +1,11 @@
 // History is the projection of ended work that people query: history.db, written off the hot path.
 //
-// The core pushes the rows of each ledger batch after its commit; a thread of its own upserts them in
-// large transactions that also store the batch's seq, so a row is never ahead of or behind its mark.
-// The file is rebuildable and therefore not flushed (WAL, synchronous=NORMAL): after a power cut it
-// is merely some batches back. What a snapshot lets the ledger drop cannot be fed again, so before a
-// snapshot the file is flushed with make_durable() (Ledger::snapshot_in_background, `before`).
+// The core pushes the rows of each ledger batch after its commit; a thread of its own upserts them
+// in large transactions that also store the batch's seq, so a row is never ahead of or behind its
+// mark. The file is rebuildable and therefore not flushed (WAL, synchronous=NORMAL): after a power
+// cut it is merely some batches back. What a snapshot lets the ledger drop cannot be fed again, so
+// before a snapshot the file is flushed with make_durable() (Ledger::snapshot_in_background,
+// `before`).
 //
 // Never stalls the core: when the queue is full push() drops the rows, returns false and the
 // projection is "behind"; the thread then calls the catch-up callback, which reads the ledger after
@@ -39,15 +40,15 @@ struct JobRow {
     std::uint64_t succeeded = 0;
     std::uint64_t failed = 0;
     std::uint64_t cancelled = 0;
-    std::string state;      // waiting held active ended
+    std::string state;  // waiting held active ended
     std::string reason;
-    std::string spec;       // serialised JobSpec; empty: keep the stored one
+    std::string spec;  // serialised JobSpec; empty: keep the stored one
 };
 
 struct AttemptRow {
     std::uint64_t job = 0;
     std::uint64_t element = 0;
-    std::uint32_t attempt = 0;      // 0: ended without ever running
+    std::uint32_t attempt = 0;  // 0: ended without ever running
     std::string outcome;
     std::int32_t exit_code = 0;
     bool core_dumped = false;
@@ -62,7 +63,7 @@ struct AttemptRow {
     std::uint64_t worker_number = 0;
     std::uint64_t worker_incarnation = 0;
     std::string worker_name;
-    bool terminal = false;          // the task's one ending, as opposed to a requeued attempt
+    bool terminal = false;  // the task's one ending, as opposed to a requeued attempt
 };
 
 // The rows of one ledger batch. Seqs rise; batches without rows may be left out.
@@ -73,7 +74,7 @@ struct HistoryRows {
 };
 
 struct HistoryOptions {
-    std::size_t queue_rows = 200'000;         // more waiting rows: behind
+    std::size_t queue_rows = 200'000;  // more waiting rows: behind
     std::size_t transaction_rows = 20'000;
 };
 
@@ -86,7 +87,7 @@ public:
 
     static Result<std::unique_ptr<History>> open(const std::string& path, CatchUp catch_up,
                                                  const HistoryOptions& options = {});
-    ~History();   // writes what is queued, then stops
+    ~History();  // writes what is queued, then stops
     History(const History&) = delete;
     History& operator=(const History&) = delete;
 
@@ -109,9 +110,9 @@ private:
 };
 
 struct TaskQuery {
-    std::uint64_t job = 0;          // 0: any
+    std::uint64_t job = 0;  // 0: any
     std::uint64_t after_element = 0;
-    bool from_start = true;         // false: elements beyond after_element only
+    bool from_start = true;  // false: elements beyond after_element only
     bool terminal_only = true;
     std::uint32_t limit = 1000;
 };
@@ -124,7 +125,7 @@ public:
     HistoryReader(const HistoryReader&) = delete;
     HistoryReader& operator=(const HistoryReader&) = delete;
 
-    Result<JobRow> job(std::uint64_t id, bool with_spec);                   // kNotFound
+    Result<JobRow> job(std::uint64_t id, bool with_spec);  // kNotFound
     Result<std::vector<JobRow>> newest_jobs(std::uint32_t limit, std::uint64_t before_id = 0);
     Result<std::vector<AttemptRow>> tasks(const TaskQuery& query);
     Result<std::vector<AttemptRow>> attempts(std::uint64_t job, std::uint64_t element);

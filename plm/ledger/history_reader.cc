@@ -77,8 +77,8 @@ Result<std::unique_ptr<HistoryReader>> HistoryReader::open(const std::string& pa
 }
 
 Result<JobRow> HistoryReader::job(std::uint64_t id, bool with_spec) {
-    const std::string sql = std::string(kJobColumns) + (with_spec ? ", spec" : "") +
-                            " FROM job WHERE id = ?";
+    const std::string sql =
+        std::string(kJobColumns) + (with_spec ? ", spec" : "") + " FROM job WHERE id = ?";
     REEVE_TRY_ASSIGN(Statement select, impl_->db.prepare(sql.c_str()));
     select.bind(1, id);
     REEVE_TRY_ASSIGN(const bool row, select.step());

@@ -22,7 +22,7 @@ namespace reeve::plm {
 
 namespace {
 
-constexpr std::int64_t kApplicationId = 0x52454556;   // "REEV"
+constexpr std::int64_t kApplicationId = 0x52454556;  // "REEV"
 constexpr std::int64_t kSchemaVersion = 1;
 
 // The mark comes first: its one page precedes those of all other tables.
@@ -40,8 +40,8 @@ constexpr const char* kSchema =
 
 Status fsync_directory_of(const std::string& path) {
     const std::string directory = path.substr(0, path.find_last_of('/') + 1);
-    const int fd = open(directory.empty() ? "." : directory.c_str(),
-                        O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd =
+        open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return fail_errno("open " + directory, errno);
     const int rc = fsync(fd);
     const int error = errno;
@@ -55,20 +55,23 @@ Status write_empty_ledger(const std::string& path) {
     if (fd < 0) return fail_errno("create " + path, errno);
     close(fd);
     REEVE_TRY_ASSIGN(Database db, Database::open(path, Database::Mode::kReadWrite));
-    REEVE_TRY(db.exec("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;"
-                      "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"));
+    REEVE_TRY(
+        db.exec("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;"
+                "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"));
     REEVE_TRY(db.exec(kSchema));
     REEVE_TRY(db.exec("INSERT INTO mark VALUES(1, 0, 0, " +
                       std::to_string(static_cast<std::int64_t>(hash_numbers({0, 0}))) + ", 0)"));
-    REEVE_TRY(db.exec("PRAGMA application_id=" + std::to_string(kApplicationId) + ";"
-                      "PRAGMA user_version=" + std::to_string(kSchemaVersion) + "; COMMIT;"));
+    REEVE_TRY(db.exec("PRAGMA application_id=" + std::to_string(kApplicationId) +
+                      ";"
+                      "PRAGMA user_version=" +
+                      std::to_string(kSchemaVersion) + "; COMMIT;"));
     return {};
 }
 
 // Made whole under another name, then renamed: a file called ledger.db is never half made, so a
 // short or empty one is damage.
 Status create_ledger(const std::string& path) {
-    struct stat info{};
+    struct stat info {};
     if (lstat((path + "-wal").c_str(), &info) == 0 && info.st_size > 0) {
         return fail(ErrorCode::kDataLoss,
                     path + " is missing but its log " + path +
@@ -84,7 +87,7 @@ Status create_ledger(const std::string& path) {
 // Looks by path only: closing any descriptor of a file SQLite has open in this process would drop
 // SQLite's POSIX locks on it.
 Status check_file(const std::string& path) {
-    struct stat info{};
+    struct stat info {};
     if (lstat(path.c_str(), &info) != 0) {
         if (errno != ENOENT) return fail_errno("stat " + path, errno);
         return create_ledger(path);
@@ -93,14 +96,15 @@ Status check_file(const std::string& path) {
         return fail(ErrorCode::kFailedPrecondition, path + " is not a regular file; move it away");
     }
     if (info.st_uid != geteuid()) {
-        return fail(ErrorCode::kPermissionDenied,
-                    path + " belongs to uid " + std::to_string(info.st_uid) +
-                        "; use another --state-dir");
+        return fail(
+            ErrorCode::kPermissionDenied,
+            path + " belongs to uid " + std::to_string(info.st_uid) + "; use another --state-dir");
     }
     if (info.st_size == 0) {
         return fail(ErrorCode::kDataLoss,
-                    path + " is empty, which reeve never leaves behind; restore it from a backup, "
-                           "or use a new --state-dir");
+                    path +
+                        " is empty, which reeve never leaves behind; restore it from a backup, "
+                        "or use a new --state-dir");
     }
     if ((info.st_mode & 077) != 0 && chmod(path.c_str(), 0600) != 0) {
         return fail_errno("chmod " + path, errno);
@@ -112,8 +116,9 @@ Status check_identity(Database& db) {
     REEVE_TRY_ASSIGN(const std::int64_t id, db.query_integer("PRAGMA application_id"));
     REEVE_TRY_ASSIGN(const std::int64_t version, db.query_integer("PRAGMA user_version"));
     if (id != kApplicationId) {
-        return fail(ErrorCode::kDataLoss, db.path() + " is not a reeve ledger; restore it from a "
-                                                      "backup, or use a new --state-dir");
+        return fail(ErrorCode::kDataLoss, db.path() +
+                                              " is not a reeve ledger; restore it from a "
+                                              "backup, or use a new --state-dir");
     }
     if (version != kSchemaVersion) {
         return fail(ErrorCode::kFailedPrecondition,
@@ -124,7 +129,7 @@ Status check_identity(Database& db) {
 }
 
 Status quick_check(Database& db) {
-    struct stat info{};
+    struct stat info {};
     if (stat(db.path().c_str(), &info) != 0) return fail_errno("stat " + db.path(), errno);
     if (static_cast<std::uint64_t>(info.st_size) > kQuickCheckBytesMax) return {};
     REEVE_TRY_ASSIGN(Statement check, db.prepare("PRAGMA quick_check(1)"));
@@ -158,10 +163,11 @@ std::uint64_t hash_part(std::uint64_t key, std::string_view data) {
 }
 
 Status configure_connection(Database& db) {
-    REEVE_TRY(db.exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
-                      "PRAGMA secure_delete=OFF; PRAGMA cache_size=-65536; PRAGMA cache_spill=OFF;"
-                      "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
-                      "PRAGMA cell_size_check=ON;"));
+    REEVE_TRY(
+        db.exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+                "PRAGMA secure_delete=OFF; PRAGMA cache_size=-65536; PRAGMA cache_spill=OFF;"
+                "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
+                "PRAGMA cell_size_check=ON;"));
     return {};
 }
 
@@ -205,11 +211,11 @@ Status Ledger::Impl::open_files(bool trial) {
     REEVE_TRY(check_file(path));
     REEVE_TRY_ASSIGN(const WalReport wal, check_wal(path + "-wal"));
     if (wal.torn_frames > 0) {
-        warning = "dropped a torn tail of " + std::to_string(wal.torn_frames) + " frames at offset " +
-                  std::to_string(wal.torn_offset) + " of " + path + "-wal (never acknowledged)";
-        log::warn("ledger: dropped a torn tail", {{"path", path},
-                                                  {"frames", wal.torn_frames},
-                                                  {"offset", wal.torn_offset}});
+        warning = "dropped a torn tail of " + std::to_string(wal.torn_frames) +
+                  " frames at offset " + std::to_string(wal.torn_offset) + " of " + path +
+                  "-wal (never acknowledged)";
+        log::warn("ledger: dropped a torn tail",
+                  {{"path", path}, {"frames", wal.torn_frames}, {"offset", wal.torn_offset}});
     }
     REEVE_TRY_ASSIGN(db, Database::open(path, Database::Mode::kReadWrite));
     REEVE_TRY(check_identity(db));
@@ -236,7 +242,7 @@ void Ledger::Impl::watch_wal(Database& connection) {
         [](void* self, sqlite3*, const char*, int frames) {
             auto* impl = static_cast<Impl*>(self);
             const auto now = static_cast<std::uint64_t>(frames);
-            if (now < impl->wal_frames) impl->copied_frames = 0;   // the log started anew
+            if (now < impl->wal_frames) impl->copied_frames = 0;  // the log started anew
             impl->wal_frames = now;
             return SQLITE_OK;
         },
@@ -279,14 +285,14 @@ Status write_transaction(Database& db, const std::function<Status()>& body) {
     return done;
 }
 
-// Everything in the log goes to the main file, flushed; then the log is empty. A reader that sits on
-// the log for longer than the wait keeps it from being emptied, which is harmless.
+// Everything in the log goes to the main file, flushed; then the log is empty. A reader that sits
+// on the log for longer than the wait keeps it from being emptied, which is harmless.
 Status Ledger::Impl::settle_wal() {
     int in_log = 0;
     int copied = 0;
     db.set_busy_wait_us(1'000'000);
-    const int rc = sqlite3_wal_checkpoint_v2(db.raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, &in_log,
-                                             &copied);
+    const int rc =
+        sqlite3_wal_checkpoint_v2(db.raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, &in_log, &copied);
     const bool good = rc == SQLITE_OK || (rc & 0xFF) == SQLITE_BUSY;
     Status result;
     if (!good) result = fail(sqlite_error(db.raw(), rc, path));
@@ -324,15 +330,17 @@ Result<std::uint64_t> Ledger::Impl::check_entries() {
         const std::string key(select.column_blob(0));
         if (hash_meta(key, select.column_blob(1)) != select.column_unsigned(2)) {
             return fail(ErrorCode::kDataLoss,
-                        path + ": an entry does not match its checksum; restore the file from a "
-                               "backup");
+                        path +
+                            ": an entry does not match its checksum; restore the file from a "
+                            "backup");
         }
     }
 }
 
 Status Ledger::Impl::check_mark(std::uint64_t seq) {
     REEVE_TRY_ASSIGN(const std::uint64_t found, check_entries());
-    REEVE_TRY_ASSIGN(Statement select, db.prepare("SELECT seq, entries, hash FROM mark WHERE id=1"));
+    REEVE_TRY_ASSIGN(Statement select,
+                     db.prepare("SELECT seq, entries, hash FROM mark WHERE id=1"));
     REEVE_TRY_ASSIGN(const bool marked, select.step());
     const std::uint64_t last = marked ? select.column_unsigned(0) : 0;
     const std::uint64_t expected = marked ? select.column_unsigned(1) : 0;
@@ -341,11 +349,11 @@ Status Ledger::Impl::check_mark(std::uint64_t seq) {
                     path + ": its mark is damaged; restore the file from a backup");
     }
     if (last != seq || expected != found) {
-        return fail(ErrorCode::kDataLoss,
-                    path + " ends at batch " + std::to_string(seq) + " with " +
-                        std::to_string(found) + " entries, but was left at " +
-                        std::to_string(last) + " with " + std::to_string(expected) +
-                        "; restore it from a backup");
+        return fail(ErrorCode::kDataLoss, path + " ends at batch " + std::to_string(seq) +
+                                              " with " + std::to_string(found) +
+                                              " entries, but was left at " + std::to_string(last) +
+                                              " with " + std::to_string(expected) +
+                                              "; restore it from a backup");
     }
     entries = found;
     return {};
@@ -380,8 +388,7 @@ Status Ledger::Impl::insert(const Batch& batch) {
     return end.run();
 }
 
-Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf,
-                      std::uint32_t leaf_count) {
+Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf, std::uint32_t leaf_count) {
     Impl& impl = *impl_;
     if (impl.failure) return fail(*impl.failure);
     const Batch batch{impl.last_seq + 1, first_leaf, leaf_count, frames};
@@ -389,10 +396,10 @@ Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf,
         return fail(ErrorCode::kInvalidArgument, "a ledger batch over 256 MiB");
     }
     if (batch.seq > 1 && first_leaf != impl.next_leaf) {
-        return fail(ErrorCode::kInternal,
-                    "batch " + std::to_string(batch.seq) + " starts at leaf " +
-                        std::to_string(first_leaf) + ", the ledger is at " +
-                        std::to_string(impl.next_leaf));
+        return fail(ErrorCode::kInternal, "batch " + std::to_string(batch.seq) +
+                                              " starts at leaf " + std::to_string(first_leaf) +
+                                              ", the ledger is at " +
+                                              std::to_string(impl.next_leaf));
     }
     REEVE_FAILPOINT("ledger_before_commit");
     if (auto inserted = impl.insert(batch); !inserted) {
@@ -435,13 +442,16 @@ Status Ledger::resume_commit(std::string_view frames, std::uint64_t first_leaf,
         return {};
     }));
     if (!same || impl.last_seq != known + 1) {
-        return fail(ErrorCode::kDataLoss, impl.path + " holds another batch than the one whose "
-                                                      "commit failed; restart the PLM");
+        return fail(ErrorCode::kDataLoss, impl.path +
+                                              " holds another batch than the one whose "
+                                              "commit failed; restart the PLM");
     }
     return {};
 }
 
-bool Ledger::failed() const { return impl_->failed; }
+bool Ledger::failed() const {
+    return impl_->failed;
+}
 
 Status Ledger::Impl::put_meta_row(std::string_view key, std::string_view value) {
     insert_meta.bind_text(1, key);
@@ -474,30 +484,42 @@ Status Ledger::for_each_batch(std::uint64_t after_seq, const BatchCallback& call
     if (impl.failure) return fail(*impl.failure);
     REEVE_TRY_ASSIGN(const BatchWalk walk, walk_batches(impl.db, after_seq, callback));
     if (walk.last_seq != std::max<std::uint64_t>(impl.last_seq, after_seq)) {
-        return fail(ErrorCode::kDataLoss,
-                    impl.path + ": batches after " + std::to_string(walk.last_seq) +
-                        " are missing; restore the file from a backup");
+        return fail(ErrorCode::kDataLoss, impl.path + ": batches after " +
+                                              std::to_string(walk.last_seq) +
+                                              " are missing; restore the file from a backup");
     }
     return {};
 }
 
-std::uint64_t Ledger::last_seq() const { return impl_->last_seq; }
-std::uint64_t Ledger::next_leaf() const { return impl_->next_leaf; }
-std::uint64_t Ledger::commits() const { return impl_->commits; }
-const std::string& Ledger::warning() const { return impl_->warning; }
+std::uint64_t Ledger::last_seq() const {
+    return impl_->last_seq;
+}
+std::uint64_t Ledger::next_leaf() const {
+    return impl_->next_leaf;
+}
+std::uint64_t Ledger::commits() const {
+    return impl_->commits;
+}
+const std::string& Ledger::warning() const {
+    return impl_->warning;
+}
 
 std::uint64_t Ledger::wal_bytes() const {
-    struct stat info{};
+    struct stat info {};
     if (stat((impl_->path + "-wal").c_str(), &info) != 0) return 0;
     return static_cast<std::uint64_t>(info.st_size);
 }
 
-void Ledger::keep_batches_after(std::uint64_t seq) { impl_->keep_after = seq; }
+void Ledger::keep_batches_after(std::uint64_t seq) {
+    impl_->keep_after = seq;
+}
 
 Status Ledger::write_snapshot(const std::vector<std::string>& parts, std::uint64_t up_to_seq) {
     return impl_->write_snapshot(parts, up_to_seq);
 }
 
-Status Ledger::maintain() { return impl_->maintain(); }
+Status Ledger::maintain() {
+    return impl_->maintain();
+}
 
 }  // namespace reeve::plm

@@ -1,9 +1,9 @@
 // Ledger is the PLM's durable record: one SQLite row per commit batch, flushed before commit()
 // returns; acknowledged means "its batch is in here".
 //
-// SQLite in WAL mode, synchronous=FULL, 16 KiB pages, no automatic checkpoints: a maintenance thread
-// checkpoints, bounds the WAL, drops what a snapshot covers and gives space back. Only the PLM
-// writes (it holds the cell's lock); anybody may read.
+// SQLite in WAL mode, synchronous=FULL, 16 KiB pages, no automatic checkpoints: a maintenance
+// thread checkpoints, bounds the WAL, drops what a snapshot covers and gives space back. Only the
+// PLM writes (it holds the cell's lock); anybody may read.
 //
 //   mark           newest seq, number of entries, hash    one row, touched by every write
 //   meta           key -> value, hash                     cell id, epoch, ...
@@ -12,8 +12,8 @@
 //   snapshot_part  id << 24 | part -> hash, data
 //
 // Damage is found, never skipped: every row carries an XXH3 over all its columns, seqs and leaves
-// must be contiguous, the WAL is walked before SQLite opens it (wal_check.h), the mark tells when rows
-// at the end are gone, and files up to kQuickCheckBytesMax get SQLite's quick_check at open.
+// must be contiguous, the WAL is walked before SQLite opens it (wal_check.h), the mark tells when
+// rows at the end are gone, and files up to kQuickCheckBytesMax get SQLite's quick_check at open.
 //
 // Fail stop. After a commit() that failed nothing was acknowledged and the ledger is closed: every
 // call fails with the same error until reopen() or resume_commit() succeeded. These open the file
@@ -41,22 +41,22 @@ inline constexpr std::size_t kSnapshotPartBytesMax = 1u << 20;
 inline constexpr std::uint64_t kQuickCheckBytesMax = 256ULL << 20;
 
 struct LedgerOptions {
-    std::uint64_t wal_limit_bytes = 64ULL << 20;   // RESTART checkpoint above this
-    std::uint64_t passive_bytes = 8ULL << 20;      // PASSIVE checkpoint after so much was written
-    std::uint64_t spare_bytes = 64ULL << 20;       // free pages kept for reuse, rest is given back
-    bool maintenance = true;                       // false: tests call maintain() themselves
+    std::uint64_t wal_limit_bytes = 64ULL << 20;  // RESTART checkpoint above this
+    std::uint64_t passive_bytes = 8ULL << 20;     // PASSIVE checkpoint after so much was written
+    std::uint64_t spare_bytes = 64ULL << 20;      // free pages kept for reuse, rest is given back
+    bool maintenance = true;                      // false: tests call maintain() themselves
 };
 
 struct Batch {
     std::uint64_t seq = 0;
     std::uint64_t first_leaf = 0;
     std::uint32_t leaf_count = 0;
-    std::string_view frames;       // valid during the callback
+    std::string_view frames;  // valid during the callback
 };
 using BatchCallback = std::function<Status(const Batch&)>;
 
 struct Snapshot {
-    std::uint64_t seq = 0;         // 0: there is none
+    std::uint64_t seq = 0;  // 0: there is none
     std::uint64_t next_leaf = 0;
     std::vector<std::string> parts;
 };
@@ -91,9 +91,9 @@ public:
     // Blocks for as long as writing takes, in steps that let commits through; from then on batches
     // up to `up_to_seq` may go. The newest snapshot replaces all earlier ones.
     Status write_snapshot(const std::vector<std::string>& parts, std::uint64_t up_to_seq);
-    // The same on the maintenance thread; `done` is called from there. `before`, if given, runs there
-    // first (say History::make_durable: what leaves the ledger must be safe elsewhere); its error
-    // ends the snapshot.
+    // The same on the maintenance thread; `done` is called from there. `before`, if given, runs
+    // there first (say History::make_durable: what leaves the ledger must be safe elsewhere); its
+    // error ends the snapshot.
     void snapshot_in_background(std::vector<std::string> parts, std::uint64_t up_to_seq,
                                 std::function<void(Status)> done,
                                 std::function<Status()> before = {});
@@ -101,11 +101,11 @@ public:
     // Batches after `seq` stay even when a snapshot covers them (a projection still wants them).
     void keep_batches_after(std::uint64_t seq);
 
-    std::uint64_t last_seq() const;        // of the newest batch or snapshot, 0: nothing yet
-    std::uint64_t next_leaf() const;       // first_leaf + leaf_count of the newest batch
-    std::uint64_t commits() const;         // since open
-    std::uint64_t wal_bytes() const;       // size of the WAL file
-    const std::string& warning() const;    // what open() found and repaired, or empty
+    std::uint64_t last_seq() const;      // of the newest batch or snapshot, 0: nothing yet
+    std::uint64_t next_leaf() const;     // first_leaf + leaf_count of the newest batch
+    std::uint64_t commits() const;       // since open
+    std::uint64_t wal_bytes() const;     // size of the WAL file
+    const std::string& warning() const;  // what open() found and repaired, or empty
 
     // One round of what the maintenance thread does.
     Status maintain();

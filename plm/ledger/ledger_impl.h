@@ -1,4 +1,5 @@
-// The inside of Ledger, shared by ledger.cc (the core's side) and maintenance.cc (the thread's side).
+// The inside of Ledger, shared by ledger.cc (the core's side) and maintenance.cc (the thread's
+// side).
 //
 // Two connections: `db` belongs to the core thread, `aux` to whoever holds aux_mutex. Both write
 // only while holding `writer`, so neither ever sees the other's lock as SQLITE_BUSY for long, and
@@ -40,7 +41,7 @@ Status configure_connection(Database& db);
 Status write_transaction(Database& db, const std::function<Status()>& body);
 
 struct SnapshotHead {
-    std::uint64_t id = 0;       // 0: none
+    std::uint64_t id = 0;  // 0: none
     std::uint64_t seq = 0;
     std::uint64_t next_leaf = 0;
     std::uint64_t parts = 0;
@@ -52,7 +53,8 @@ struct BatchWalk {
     std::uint64_t last_seq = 0;
     std::uint64_t next_leaf = 0;
 };
-Result<BatchWalk> walk_batches(Database& db, std::uint64_t after_seq, const BatchCallback& callback);
+Result<BatchWalk> walk_batches(Database& db, std::uint64_t after_seq,
+                               const BatchCallback& callback);
 
 struct Ledger::Impl {
     std::string path;
@@ -68,14 +70,14 @@ struct Ledger::Impl {
     Statement insert_meta;
     std::optional<Error> failure;
     std::uint64_t seq_at_failure = 0;
-    std::uint64_t entries = 0;         // rows in meta, as the mark says
+    std::uint64_t entries = 0;  // rows in meta, as the mark says
 
     std::atomic<bool> failed{false};
     std::atomic<std::uint64_t> last_seq{0};
     std::atomic<std::uint64_t> next_leaf{0};
     std::atomic<std::uint64_t> commits{0};
-    std::atomic<std::uint64_t> wal_frames{0};      // in the live log, set by the WAL hook
-    std::atomic<std::uint64_t> copied_frames{0};   // of these, checkpointed
+    std::atomic<std::uint64_t> wal_frames{0};     // in the live log, set by the WAL hook
+    std::atomic<std::uint64_t> copied_frames{0};  // of these, checkpointed
     std::atomic<std::uint64_t> keep_after{~std::uint64_t{0}};
 
     std::mutex writer;
@@ -83,7 +85,7 @@ struct Ledger::Impl {
     // Maintenance.
     std::mutex aux_mutex;
     Database aux;
-    bool reset_wanted = false;         // an aborted transaction left frames behind: restart the log
+    bool reset_wanted = false;  // an aborted transaction left frames behind: restart the log
     bool complained = false;
     std::uint64_t last_passive_ns = 0;
     std::mutex queue_mutex;

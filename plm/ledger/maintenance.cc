@@ -17,9 +17,9 @@ namespace reeve::plm {
 
 namespace {
 
-constexpr std::uint64_t kStepBytes = 2u << 20;             // written under one hold of the lock
-constexpr std::uint64_t kRoundBytes = 64u << 20;           // dropped in one round
-constexpr std::uint64_t kQuietCheckpointNs = 10 * kSecond; // a small rest is copied this often
+constexpr std::uint64_t kStepBytes = 2u << 20;              // written under one hold of the lock
+constexpr std::uint64_t kRoundBytes = 64u << 20;            // dropped in one round
+constexpr std::uint64_t kQuietCheckpointNs = 10 * kSecond;  // a small rest is copied this often
 constexpr int kVacuumPages = 64;
 constexpr auto kRoundEvery = std::chrono::milliseconds(1000);
 constexpr auto kPause = std::chrono::microseconds(500);
@@ -38,7 +38,7 @@ void Ledger::Impl::stop() {
     }
     wake.notify_all();
     if (thread.joinable()) thread.join();
-    for (auto& job : jobs) job();   // each answers, if only with a refusal
+    for (auto& job : jobs) job();  // each answers, if only with a refusal
     jobs.clear();
 }
 
@@ -57,7 +57,8 @@ void Ledger::Impl::run() {
     std::unique_lock hold(queue_mutex);
     while (!stopping) {
         wake.wait_for(hold, kRoundEvery, [this] {
-            return stopping || !jobs.empty() || (!failed && pending_bytes() >= options.passive_bytes);
+            return stopping || !jobs.empty() ||
+                   (!failed && pending_bytes() >= options.passive_bytes);
         });
         std::deque<std::function<void()>> todo;
         todo.swap(jobs);
@@ -80,7 +81,7 @@ Status Ledger::Impl::open_aux() {
     if (aux.is_open()) return {};
     REEVE_TRY_ASSIGN(aux, Database::open(path, Database::Mode::kReadWrite));
     REEVE_TRY(configure_connection(aux));
-    watch_wal(aux);   // after configuring: wal_autocheckpoint would replace the hook
+    watch_wal(aux);  // after configuring: wal_autocheckpoint would replace the hook
     return {};
 }
 
@@ -103,16 +104,17 @@ Status Ledger::Impl::checkpoint() {
     if (pending < options.passive_bytes && !(pending > 0 && quiet_time) && !reset_wanted) return {};
     int in_log = 0;
     int copied = 0;
-    int rc = sqlite3_wal_checkpoint_v2(aux.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log,
-                                       &copied);
+    int rc =
+        sqlite3_wal_checkpoint_v2(aux.raw(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &in_log, &copied);
     last_passive_ns = boot_ns();
     if (rc == SQLITE_OK) copied_frames = static_cast<std::uint64_t>(std::max(copied, 0));
-    if (rc != SQLITE_OK && (rc & 0xFF) != SQLITE_BUSY) return fail(sqlite_error(aux.raw(), rc, path));
-    const bool too_long = static_cast<std::uint64_t>(std::max(in_log, 0)) * kWalFrameBytes >=
-                          options.wal_limit_bytes;
+    if (rc != SQLITE_OK && (rc & 0xFF) != SQLITE_BUSY)
+        return fail(sqlite_error(aux.raw(), rc, path));
+    const bool too_long =
+        static_cast<std::uint64_t>(std::max(in_log, 0)) * kWalFrameBytes >= options.wal_limit_bytes;
     if (!too_long && !reset_wanted) return {};
     const std::lock_guard hold(writer);
-    aux.set_busy_wait_us(5'000);   // only a reader can be in the way; the next round tries again
+    aux.set_busy_wait_us(5'000);  // only a reader can be in the way; the next round tries again
     rc = sqlite3_wal_checkpoint_v2(aux.raw(), nullptr, SQLITE_CHECKPOINT_RESTART, &in_log, &copied);
     aux.set_busy_wait_us(10'000'000);
     if (rc == SQLITE_OK) {
@@ -175,8 +177,9 @@ Result<bool> Ledger::Impl::drop_parts(const SnapshotHead& head) {
     oldest.reset();
     if (!parts) {
         const std::string id = std::to_string(head.id);
-        REEVE_TRY_ASSIGN(const std::int64_t heads,
-                         aux.query_integer(("SELECT count(*) FROM snapshot WHERE id<" + id).c_str()));
+        REEVE_TRY_ASSIGN(
+            const std::int64_t heads,
+            aux.query_integer(("SELECT count(*) FROM snapshot WHERE id<" + id).c_str()));
         if (heads == 0) return false;
     }
     const std::lock_guard hold(writer);
@@ -271,11 +274,12 @@ Status Ledger::Impl::write_snapshot(const std::vector<std::string>& parts,
                          aux.prepare("SELECT first_leaf + leaf_count FROM batch WHERE seq = ?"));
         select.bind(1, up_to_seq);
         REEVE_TRY_ASSIGN(const bool row, select.step());
-        if (!row) return fail(ErrorCode::kDataLoss, path + ": batch " + std::to_string(up_to_seq) +
-                                                        " is missing; restore it from a backup");
+        if (!row)
+            return fail(ErrorCode::kDataLoss, path + ": batch " + std::to_string(up_to_seq) +
+                                                  " is missing; restore it from a backup");
         head.next_leaf = select.column_unsigned(0);
     }
-    reset_wanted = true;   // until all went well
+    reset_wanted = true;  // until all went well
     REEVE_TRY(clear_parts_from(head.id << 24));
     for (std::size_t part = 0; part < parts.size(); ++part) {
         REEVE_TRY(write_part((head.id << 24) | part, parts[part]));

@@ -43,8 +43,9 @@ Error sqlite_error(sqlite3* db, int rc, std::string_view path) {
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
             return {ErrorCode::kDataLoss,
-                    message + "; the file is damaged: keep a copy of it and restore it from a "
-                              "backup, or use a new --state-dir"};
+                    message +
+                        "; the file is damaged: keep a copy of it and restore it from a "
+                        "backup, or use a new --state-dir"};
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
             return {ErrorCode::kUnavailable, message + "; another program is holding it"};
@@ -54,7 +55,8 @@ Error sqlite_error(sqlite3* db, int rc, std::string_view path) {
             return {system_error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kPermissionDenied,
                     message + "; check that the file exists and belongs to this user"};
         default:
-            return {ErrorCode::kInternal, message + " (sqlite code " + std::to_string(extended) + ")"};
+            return {ErrorCode::kInternal,
+                    message + " (sqlite code " + std::to_string(extended) + ")"};
     }
 }
 
@@ -76,11 +78,14 @@ void Statement::bind_blob(int position, std::string_view bytes) {
 
 void Statement::bind_text(int position, std::string_view text) {
     const char* data = text.data() != nullptr ? text.data() : "";
-    const int rc = sqlite3_bind_text64(raw_, position, data, text.size(), SQLITE_STATIC, SQLITE_UTF8);
+    const int rc =
+        sqlite3_bind_text64(raw_, position, data, text.size(), SQLITE_STATIC, SQLITE_UTF8);
     REEVE_ASSERT(rc == SQLITE_OK || rc == SQLITE_TOOBIG || rc == SQLITE_NOMEM);
 }
 
-void Statement::bind_null(int position) { sqlite3_bind_null(raw_, position); }
+void Statement::bind_null(int position) {
+    sqlite3_bind_null(raw_, position);
+}
 
 Result<bool> Statement::step() {
     const int rc = sqlite3_step(raw_);
@@ -96,9 +101,13 @@ Status Statement::run() {
     return {};
 }
 
-void Statement::reset() { sqlite3_reset(raw_); }
+void Statement::reset() {
+    sqlite3_reset(raw_);
+}
 
-std::int64_t Statement::column(int index) const { return sqlite3_column_int64(raw_, index); }
+std::int64_t Statement::column(int index) const {
+    return sqlite3_column_int64(raw_, index);
+}
 
 std::string_view Statement::column_blob(int index) const {
     const auto* data = static_cast<const char*>(sqlite3_column_blob(raw_, index));
@@ -114,9 +123,15 @@ bool Statement::column_null(int index) const {
 Result<Database> Database::open(const std::string& path, Mode mode) {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
     switch (mode) {
-        case Mode::kCreate: flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE; break;
-        case Mode::kReadWrite: flags |= SQLITE_OPEN_READWRITE; break;
-        case Mode::kReadOnly: flags |= SQLITE_OPEN_READONLY; break;
+        case Mode::kCreate:
+            flags |= SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+            break;
+        case Mode::kReadWrite:
+            flags |= SQLITE_OPEN_READWRITE;
+            break;
+        case Mode::kReadOnly:
+            flags |= SQLITE_OPEN_READONLY;
+            break;
     }
     Database db;
     db.shared_ = std::make_unique<Shared>(Shared{path, kBusyWaitUs});
@@ -147,12 +162,14 @@ Result<std::int64_t> Database::query_integer(const char* sql) {
     return row ? statement.column(0) : 0;
 }
 
-void Database::set_busy_wait_us(std::int64_t wait_us) { shared_->busy_wait_us = wait_us; }
+void Database::set_busy_wait_us(std::int64_t wait_us) {
+    shared_->busy_wait_us = wait_us;
+}
 
 void Database::close() {
     if (raw_ != nullptr) {
         const int rc = sqlite3_close(raw_);
-        REEVE_ASSERT(rc == SQLITE_OK);   // a statement still lives otherwise
+        REEVE_ASSERT(rc == SQLITE_OK);  // a statement still lives otherwise
     }
     raw_ = nullptr;
     shared_.reset();

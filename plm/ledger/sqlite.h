@@ -1,8 +1,8 @@
 // A thin, owning layer over SQLite's C interface: a connection, a statement, errors as Results.
 //
-// A connection and its statements belong to one thread at a time (opened with NOMUTEX). Error codes:
-// full disk or quota -> kResourceExhausted, failed I/O or a damaged file -> kDataLoss, busy ->
-// kUnavailable, all else -> kInternal. Messages name the file and, where there is one, the cure.
+// A connection and its statements belong to one thread at a time (opened with NOMUTEX). Error
+// codes: full disk or quota -> kResourceExhausted, failed I/O or a damaged file -> kDataLoss, busy
+// -> kUnavailable, all else -> kInternal. Messages name the file and, where there is one, the cure.
 #pragma once
 
 #include <cstdint>
@@ -32,18 +32,22 @@ public:
 
     // Positions count from 1. Bytes are not copied: they must live until reset() or run().
     void bind(int position, std::int64_t value);
-    void bind(int position, std::uint64_t value) { bind(position, static_cast<std::int64_t>(value)); }
+    void bind(int position, std::uint64_t value) {
+        bind(position, static_cast<std::int64_t>(value));
+    }
     void bind_blob(int position, std::string_view bytes);
     void bind_text(int position, std::string_view text);
     void bind_null(int position);
 
-    Result<bool> step();   // true: a row is there
-    Status run();          // one step that yields no row (or ignores it), then reset
+    Result<bool> step();  // true: a row is there
+    Status run();         // one step that yields no row (or ignores it), then reset
     void reset();
 
-    std::int64_t column(int index) const;                 // from 0
-    std::uint64_t column_unsigned(int index) const { return static_cast<std::uint64_t>(column(index)); }
-    std::string_view column_blob(int index) const;        // valid until the next step or reset
+    std::int64_t column(int index) const;  // from 0
+    std::uint64_t column_unsigned(int index) const {
+        return static_cast<std::uint64_t>(column(index));
+    }
+    std::string_view column_blob(int index) const;  // valid until the next step or reset
     bool column_null(int index) const;
     explicit operator bool() const { return raw_ != nullptr; }
 
@@ -75,17 +79,17 @@ public:
     Status exec(const char* sql);
     Status exec(const std::string& sql) { return exec(sql.c_str()); }
     Result<Statement> prepare(const char* sql);
-    Result<std::int64_t> query_integer(const char* sql);   // first column of the first row, else 0
+    Result<std::int64_t> query_integer(const char* sql);  // first column of the first row, else 0
 
     // Waits at most this long for another connection's lock, looking every 50 us.
     void set_busy_wait_us(std::int64_t wait_us);
     sqlite3* raw() const { return raw_; }
     const std::string& path() const { return shared_->path; }
     bool is_open() const { return raw_ != nullptr; }
-    void close();   // never checkpoints; statements must be gone
+    void close();  // never checkpoints; statements must be gone
 
 private:
-    struct Shared {   // at a stable address: statements and the busy handler point here
+    struct Shared {  // at a stable address: statements and the busy handler point here
         std::string path;
         std::int64_t busy_wait_us = 0;
     };

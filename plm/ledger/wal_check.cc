@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = 32;
 constexpr std::size_t kFrameBytes = 24;
-constexpr std::uint32_t kMagic = 0x377F0682;   // its last bit: checksum words are big-endian
+constexpr std::uint32_t kMagic = 0x377F0682;  // its last bit: checksum words are big-endian
 constexpr std::uint32_t kVersion = 3007000;
 
 struct Sums {
@@ -30,7 +30,7 @@ struct Sums {
 struct Frame {
     std::uint32_t page = 0;
     bool commit = false;
-    bool present = false;    // its salts are this log's
+    bool present = false;  // its salts are this log's
 };
 
 class File {
@@ -41,7 +41,7 @@ public:
     File& operator=(const File&) = delete;
 
     Result<std::uint64_t> size() const {
-        struct stat info{};
+        struct stat info {};
         if (fstat(fd_, &info) != 0) return fail_errno("stat", errno);
         return static_cast<std::uint64_t>(info.st_size);
     }
@@ -120,8 +120,8 @@ private:
     Result<bool> all_zero() const {
         std::vector<char> block(1u << 16);
         for (std::uint64_t at = 0; at < bytes_; at += block.size()) {
-            const auto size = static_cast<std::size_t>(
-                std::min<std::uint64_t>(block.size(), bytes_ - at));
+            const auto size =
+                static_cast<std::size_t>(std::min<std::uint64_t>(block.size(), bytes_ - at));
             REEVE_TRY(file_.read(at, block.data(), size));
             if (std::any_of(block.begin(), block.begin() + static_cast<std::ptrdiff_t>(size),
                             [](char byte) { return byte != 0; })) {
@@ -156,9 +156,9 @@ private:
     }
 
     Result<WalReport> judge_the_rest() const {
-        std::uint64_t lowest_page = 1;     // that frame i may hold if all this is one transaction
+        std::uint64_t lowest_page = 1;  // that frame i may hold if all this is one transaction
         std::uint64_t last_present = committed_;
-        bool second_transaction = false;   // what we saw so far cannot be one transaction
+        bool second_transaction = false;  // what we saw so far cannot be one transaction
         bool commit_seen = false;
         char raw[kFrameBytes];
         for (std::uint64_t i = committed_; i < frames_; ++i, ++lowest_page) {

@@ -10,9 +10,9 @@
 // A frame belongs to the present log if its salts are the header's. After the last sound commit at
 // most one transaction may follow, whole or in part. SQLite writes a transaction's pages in rising
 // order, and every transaction of the ledger begins with the mark's page (or page 1), the lowest:
-// so a commit mark before the end of what follows, page numbers that do not rise, or too few numbers
-// between two pages for the unreadable frames between them, show that there are two.
-// Pure reading; call it while nobody has the database open for writing.
+// so a commit mark before the end of what follows, page numbers that do not rise, or too few
+// numbers between two pages for the unreadable frames between them, show that there are two. Pure
+// reading; call it while nobody has the database open for writing.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ namespace reeve::plm {
 struct WalReport {
     std::uint64_t bytes = 0;
     std::uint64_t committed_frames = 0;
-    std::uint64_t torn_frames = 0;    // of one unacknowledged transaction, dropped by SQLite
-    std::uint64_t torn_offset = 0;    // of the first of them
+    std::uint64_t torn_frames = 0;  // of one unacknowledged transaction, dropped by SQLite
+    std::uint64_t torn_offset = 0;  // of the first of them
 };
 
 // A missing or empty file is a lawful, empty log. Damage: kDataLoss with path, offset and cure.

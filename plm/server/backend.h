@@ -1,10 +1,11 @@
-// Backend is what the gRPC front asks of the PLM's core: translated requests in, answers by callback.
+// Backend is what the gRPC front asks of the PLM's core: translated requests in, answers by
+// callback.
 //
 // The front calls it from gRPC threads, so every method is thread-safe, returns at once and never
-// blocks (the core queues the request). Each `done` is called exactly once, from the core thread or,
-// for a refusal known at once, from the caller; it does not block. A refusal is an Error whose code
-// becomes the gRPC status. When the core stops it answers what is left with kUnavailable before it
-// lets go of the callbacks.
+// blocks (the core queues the request). Each `done` is called exactly once, from the core thread
+// or, for a refusal known at once, from the caller; it does not block. A refusal is an Error whose
+// code becomes the gRPC status. When the core stops it answers what is left with kUnavailable
+// before it lets go of the callbacks.
 //
 // Requests were checked before they get here: a Submission passed validate.h, and the caller's uid
 // may use this cell. Who may act on which job is the core's decision (Identity).
@@ -46,7 +47,7 @@ struct SubmittedJob {
 
 struct Submission {
     Identity who;
-    std::vector<SubmittedJob> jobs;   // never empty
+    std::vector<SubmittedJob> jobs;  // never empty
     bool validate_only = false;
 };
 
@@ -75,8 +76,8 @@ public:
     virtual void get(Identity who, v1::GetRequest request, Done<v1::GetReply> done) = 0;
 
     // The sink first gets the state of every job asked for. The core lets go of it after finish(),
-    // after a push() that returned false, or after unwatch() (called, maybe twice, when the stream is
-    // over, also for a sink let go before; the sink may still be called until then).
+    // after a push() that returned false, or after unwatch() (called, maybe twice, when the stream
+    // is over, also for a sink let go before; the sink may still be called until then).
     virtual void watch(Identity who, v1::WatchRequest request, std::shared_ptr<WatchSink> sink) = 0;
     virtual void unwatch(std::shared_ptr<WatchSink> sink) = 0;
 

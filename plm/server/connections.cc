@@ -21,8 +21,8 @@ namespace reeve::plm {
 namespace {
 
 constexpr int kBacklog = 256;
-constexpr int kNumbersMax = 16'384;     // descriptors in circulation
-constexpr int kPauseMs = 10;            // when not even the spare descriptor helps
+constexpr int kNumbersMax = 16'384;  // descriptors in circulation
+constexpr int kPauseMs = 10;         // when not even the spare descriptor helps
 
 int descriptor_limit() {
     rlimit limit{};
@@ -31,13 +31,13 @@ int descriptor_limit() {
 }
 
 ino_t inode_of(int fd) {
-    struct stat info{};
+    struct stat info {};
     return fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
 // What may be replaced: nothing, or a socket of ours that a previous PLM left.
 Status check_old_socket(const std::string& path) {
-    struct stat info{};
+    struct stat info {};
     if (lstat(path.c_str(), &info) != 0) {
         return errno == ENOENT ? Status{} : Status(fail_errno("stat " + path, errno));
     }
@@ -53,12 +53,14 @@ Status check_directory(const std::string& path) {
     if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
         return fail_errno("mkdir " + directory, errno);
     }
-    struct stat info{};
+    struct stat info {};
     if (lstat(directory.c_str(), &info) != 0) return fail_errno("stat " + directory, errno);
     if (!S_ISDIR(info.st_mode) || info.st_uid != geteuid() || (info.st_mode & 077) != 0) {
         return fail(ErrorCode::kPermissionDenied,
-                    directory + " must be a directory of this user with mode 0700; fix it with: "
-                                "chmod 700 " + directory);
+                    directory +
+                        " must be a directory of this user with mode 0700; fix it with: "
+                        "chmod 700 " +
+                        directory);
     }
     return {};
 }
@@ -124,7 +126,7 @@ Acceptor::~Acceptor() {
         (void)!write(stop_event_, &one, sizeof one);
         thread_.join();
     }
-    struct stat info{};
+    struct stat info {};
     if (listener_ >= 0 && lstat(options_.socket.c_str(), &info) == 0 &&
         info.st_ino == socket_inode_) {
         unlink(options_.socket.c_str());
@@ -142,8 +144,9 @@ Status Acceptor::listen_on_socket() {
     address.sun_family = AF_UNIX;
     if (fresh.size() >= sizeof address.sun_path) {
         return fail(ErrorCode::kInvalidArgument,
-                    options_.socket + " is too long for a socket; set XDG_RUNTIME_DIR to a shorter "
-                                      "directory");
+                    options_.socket +
+                        " is too long for a socket; set XDG_RUNTIME_DIR to a shorter "
+                        "directory");
     }
     fresh.copy(address.sun_path, fresh.size());
     REEVE_TRY(check_directory(options_.socket));
@@ -155,7 +158,7 @@ Status Acceptor::listen_on_socket() {
     if (bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         return fail_errno("bind " + fresh, errno);
     }
-    struct stat info{};
+    struct stat info {};
     if (lstat(fresh.c_str(), &info) != 0) return fail_errno("stat " + fresh, errno);
     if (!options_.any_user && (info.st_mode & 0177) != 0) {
         return fail(ErrorCode::kPermissionDenied, fresh + " could not be made with mode 0600");

@@ -8,8 +8,8 @@
 //
 // Foreign uids are turned away before a byte of theirs is read. At the connection limit, and when
 // descriptors run out (a spare one is kept to accept and close), newcomers are closed at once; the
-// loop goes on. gRPC does not say when it closes a connection; a descriptor whose inode is no longer
-// the accepted one's is gone.
+// loop goes on. gRPC does not say when it closes a connection; a descriptor whose inode is no
+// longer the accepted one's is gone.
 #pragma once
 
 #include <atomic>
@@ -42,26 +42,26 @@ public:
 private:
     struct Entry {
         Identity who;
-        ino_t inode = 0;     // 0: unused
+        ino_t inode = 0;  // 0: unused
     };
     mutable std::mutex mutex_;
-    std::vector<Entry> entries_;    // index: descriptor
+    std::vector<Entry> entries_;  // index: descriptor
     std::size_t used_ = 0;
 };
 
 struct AcceptorOptions {
     std::string socket;
-    std::size_t connections_max = 1000;   // also at most half of RLIMIT_NOFILE
-    bool any_user = false;                // serve every uid (several users on one cell)
+    std::size_t connections_max = 1000;  // also at most half of RLIMIT_NOFILE
+    bool any_user = false;               // serve every uid (several users on one cell)
 };
 
 class Acceptor {
 public:
-    using HandOver = std::function<void(int fd)>;   // takes the descriptor
+    using HandOver = std::function<void(int fd)>;  // takes the descriptor
 
     static Result<std::unique_ptr<Acceptor>> start(const AcceptorOptions& options,
                                                    IdentityTable& table, HandOver hand_over);
-    ~Acceptor();   // stops the loop and removes the socket
+    ~Acceptor();  // stops the loop and removes the socket
     Acceptor(const Acceptor&) = delete;
     Acceptor& operator=(const Acceptor&) = delete;
 
@@ -72,8 +72,8 @@ private:
         : options_(std::move(options)), table_(table), hand_over_(std::move(hand_over)) {}
     Status listen_on_socket();
     void run();
-    bool accept_one();          // false: nothing left to accept
-    void make_room();           // out of descriptors: accept and close with the spare one
+    bool accept_one();  // false: nothing left to accept
+    void make_room();   // out of descriptors: accept and close with the spare one
     void admit(int fd);
     int move_to_fresh_number(int fd);
     void refuse(int fd, const char* why, const Identity& who);

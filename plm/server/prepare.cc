@@ -9,7 +9,7 @@ namespace reeve::plm {
 
 namespace {
 
-constexpr char kTaskTag = (v1::JobSpec::kTaskFieldNumber << 3) | 2;   // length-delimited
+constexpr char kTaskTag = (v1::JobSpec::kTaskFieldNumber << 3) | 2;  // length-delimited
 static_assert(v1::JobSpec::kTaskFieldNumber == 1, "the first field, and a tag of one byte");
 
 }  // namespace
@@ -45,8 +45,7 @@ Result<Submission> prepare(v1::SubmitRequest&& request, const Identity& who) {
         job.spec = std::move(spec);
         const bool written = job.spec.SerializeToString(&job.bytes);
         REEVE_ASSERT(written && locate_task(job));
-        REEVE_ASSERT(job.task_size ==
-                     static_cast<std::uint32_t>(job.spec.task().GetCachedSize()));
+        REEVE_ASSERT(job.task_size == static_cast<std::uint32_t>(job.spec.task().GetCachedSize()));
     }
     return submission;
 }

@@ -8,8 +8,8 @@
 
 namespace reeve::plm {
 
-// Takes the jobs out of `request`. Tasks run as the caller; root's jobs in another user's cell run as
-// the cell's owner, who could not become root.
+// Takes the jobs out of `request`. Tasks run as the caller; root's jobs in another user's cell run
+// as the cell's owner, who could not become root.
 Result<Submission> prepare(v1::SubmitRequest&& request, const Identity& who);
 
 // Where the TaskSpec lies in a serialised JobSpec (it is its first field); also used by recovery,

@@ -15,7 +15,7 @@ namespace reeve::plm {
 namespace {
 
 constexpr int kMetadataBytesMax = 64 << 10;
-constexpr int kPingIntervalMs = 1000;    // clients may ping this often
+constexpr int kPingIntervalMs = 1000;  // clients may ping this often
 constexpr std::size_t kMemoryQuota = 1ULL << 30;
 
 void set_arguments(grpc::ServerBuilder& builder, const ServerOptions& options) {
@@ -53,7 +53,9 @@ struct Server::Impl {
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Server::~Server() { shutdown(1000); }
+Server::~Server() {
+    shutdown(1000);
+}
 
 Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Backend& backend) {
     auto impl = std::make_unique<Impl>(options, backend);
@@ -66,9 +68,8 @@ Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Back
     if (!impl->grpc_server) return fail(ErrorCode::kInternal, "gRPC refused to start a server");
     grpc::Server* raw = impl->grpc_server.get();
     AcceptorOptions accepting{options.socket, options.connections_max, options.any_user};
-    auto acceptor = Acceptor::start(accepting, impl->identities, [raw](int fd) {
-        grpc::AddInsecureChannelFromFd(raw, fd);
-    });
+    auto acceptor = Acceptor::start(accepting, impl->identities,
+                                    [raw](int fd) { grpc::AddInsecureChannelFromFd(raw, fd); });
     std::unique_ptr<Server> server(new Server(std::move(impl)));
     if (!acceptor) return fail(std::move(acceptor).error().with("opening the PLM's socket"));
     server->impl_->acceptor = std::move(*acceptor);

@@ -1,8 +1,8 @@
 // Server is the PLM's gRPC front on the cell's unix socket: it translates, checks and hands over.
 //
 // Callback API throughout: no thread waits for a client. Acceptor (connections.h) owns the socket;
-// health ("" and reeve.v1.Reeve) and reflection are on. The Backend must outlive the Server and must
-// answer every call it was given before shutdown() can return.
+// health ("" and reeve.v1.Reeve) and reflection are on. The Backend must outlive the Server and
+// must answer every call it was given before shutdown() can return.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@
 namespace reeve::plm {
 
 struct ServerOptions {
-    std::string socket;                       // Cell::socket
+    std::string socket;  // Cell::socket
     std::size_t connections_max = 1000;
     std::uint32_t streams_per_connection_max = 128;
-    std::uint32_t batches_outstanding_max = 16;   // per SubmitStream
-    std::size_t watch_results_max = 100'000;      // waiting for one slow watcher
+    std::uint32_t batches_outstanding_max = 16;  // per SubmitStream
+    std::size_t watch_results_max = 100'000;     // waiting for one slow watcher
     std::size_t watches_max = 1000;
     bool any_user = false;
 };
@@ -27,7 +27,7 @@ struct ServerOptions {
 class Server {
 public:
     static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Backend& backend);
-    ~Server();   // shutdown() with one second, unless it was called
+    ~Server();  // shutdown() with one second, unless it was called
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 

@@ -34,7 +34,8 @@ UnaryReactor* refuse(UnaryReactor* reactor, const Error& error) {
 }  // namespace
 
 Error unknown_caller() {
-    return {ErrorCode::kUnauthenticated, "the caller of this connection is not known; connect anew"};
+    return {ErrorCode::kUnauthenticated,
+            "the caller of this connection is not known; connect anew"};
 }
 
 bool LongCalls::add(const std::shared_ptr<LongCall>& call, std::size_t limit) {

@@ -1,5 +1,5 @@
-// Service implements reeve.v1.Reeve: per call it finds the caller's identity, checks the request and
-// hands over to the Backend. The two streams have files of their own (submit_stream, watch).
+// Service implements reeve.v1.Reeve: per call it finds the caller's identity, checks the request
+// and hands over to the Backend. The two streams have files of their own (submit_stream, watch).
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ namespace reeve::plm {
 class LongCall {
 public:
     virtual ~LongCall() = default;
-    virtual void end(const Error& why) = 0;   // any thread; ends the call once, soon
+    virtual void end(const Error& why) = 0;  // any thread; ends the call once, soon
 };
 
 class LongCalls {
@@ -29,7 +29,7 @@ public:
     // False: at the limit, or closed for good.
     bool add(const std::shared_ptr<LongCall>& call, std::size_t limit);
     void remove(const LongCall* call);
-    void end_all(const Error& why);   // and refuses later ones
+    void end_all(const Error& why);  // and refuses later ones
 
 private:
     std::mutex mutex_;
@@ -54,10 +54,10 @@ public:
                                      v1::SubmitReply* reply) override;
     grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>* SubmitStream(
         grpc::CallbackServerContext* call) override;
-    grpc::ServerUnaryReactor* Act(grpc::CallbackServerContext* call,
-                                  const v1::ActRequest* request, v1::ActReply* reply) override;
-    grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* call,
-                                  const v1::GetRequest* request, v1::GetReply* reply) override;
+    grpc::ServerUnaryReactor* Act(grpc::CallbackServerContext* call, const v1::ActRequest* request,
+                                  v1::ActReply* reply) override;
+    grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* call, const v1::GetRequest* request,
+                                  v1::GetReply* reply) override;
     grpc::ServerWriteReactor<v1::WatchReply>* Watch(grpc::CallbackServerContext* call,
                                                     const v1::WatchRequest* request) override;
     grpc::ServerUnaryReactor* AuditHead(grpc::CallbackServerContext* call,

@@ -22,9 +22,7 @@ namespace {
 
 using Reactor = grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>;
 
-class Stream final : public Reactor,
-                     public LongCall,
-                     public std::enable_shared_from_this<Stream> {
+class Stream final : public Reactor, public LongCall, public std::enable_shared_from_this<Stream> {
 public:
     Stream(ServiceContext& context, const Identity& who) : context_(context), who_(who) {}
 
@@ -63,7 +61,7 @@ public:
 
     void OnDone() override {
         context_.submit_streams.remove(this);
-        self_.reset();   // may delete this
+        self_.reset();  // may delete this
     }
 
     void end(const Error& why) override {
@@ -92,23 +90,23 @@ private:
         {
             const std::lock_guard hold(mutex_);
             if (gone_ || finished_ || !failure_.ok()) return;
-            batch = &batches_.emplace_back();   // a deque: the address stays
+            batch = &batches_.emplace_back();  // a deque: the address stays
             if (!submission) {
                 batch->answered = true;
                 batch->reply = fail(submission.error());
-                reads_over_ = true;   // nothing after a refused batch is handed over
+                reads_over_ = true;  // nothing after a refused batch is handed over
                 return;
             }
         }
-        context_.backend.submit(std::move(*submission), [self = shared_from_this(),
-                                                         batch](Result<v1::SubmitReply> reply) {
-            {
-                const std::lock_guard hold(self->mutex_);
-                batch->reply = std::move(reply);
-                batch->answered = true;
-            }
-            self->step();
-        });
+        context_.backend.submit(std::move(*submission),
+                                [self = shared_from_this(), batch](Result<v1::SubmitReply> reply) {
+                                    {
+                                        const std::lock_guard hold(self->mutex_);
+                                        batch->reply = std::move(reply);
+                                        batch->answered = true;
+                                    }
+                                    self->step();
+                                });
     }
 
     // Looks what is next and does it outside the lock. One thread at a time: a read or write is
@@ -157,20 +155,20 @@ private:
 
     ServiceContext& context_;
     const Identity who_;
-    std::shared_ptr<Stream> self_;    // until gRPC is done with us
+    std::shared_ptr<Stream> self_;  // until gRPC is done with us
     v1::SubmitRequest request_;
     v1::SubmitReply reply_;
 
     std::mutex mutex_;
-    std::deque<Batch> batches_;       // in order of arrival
+    std::deque<Batch> batches_;  // in order of arrival
     bool reading_ = false;
     bool writing_ = false;
     bool reads_over_ = false;
-    bool gone_ = false;               // the client went away
+    bool gone_ = false;  // the client went away
     bool finished_ = false;
     bool stepping_ = false;
     bool again_ = false;
-    grpc::Status failure_;            // not OK: ends the stream
+    grpc::Status failure_;  // not OK: ends the stream
 };
 
 // A call that is refused before it begins.

@@ -2,8 +2,8 @@
 // clock, no state), and fills the defaults that are safe to fill.
 //
 // One line names the field, what is wrong and the cure: `task.argv: is empty; give the program to
-// run`. In a batch of several jobs the line starts with the job: `jobs[3]: ...`. The limits are named
-// here; docs/operations.md lists them.
+// run`. In a batch of several jobs the line starts with the job: `jobs[3]: ...`. The limits are
+// named here; docs/operations.md lists them.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,12 @@
 
 namespace reeve::plm {
 
-inline constexpr std::size_t kMessageBytesMax = 16u << 20;      // one request
-inline constexpr std::size_t kTaskBytesMax = 1u << 20;          // one serialised TaskSpec
-inline constexpr std::size_t kArgumentBytesMax = 128u << 10;    // argv and env together; one value
+inline constexpr std::size_t kMessageBytesMax = 16u << 20;    // one request
+inline constexpr std::size_t kTaskBytesMax = 1u << 20;        // one serialised TaskSpec
+inline constexpr std::size_t kArgumentBytesMax = 128u << 10;  // argv and env together; one value
 inline constexpr int kArgumentsMax = 16'384;
 inline constexpr std::size_t kPathBytesMax = 4095;
-inline constexpr std::size_t kNameBytesMax = 255;               // name, label, key, node name
+inline constexpr std::size_t kNameBytesMax = 255;  // name, label, key, node name
 inline constexpr int kJobsPerRequestMax = 65'536;
 inline constexpr int kElementRangesMax = 65'536;
 inline constexpr std::uint64_t kElementsMax = 100'000'000;

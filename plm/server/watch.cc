@@ -1,4 +1,5 @@
-// Watch: one stream of job states and task results per client, fed by the core, one write under way.
+// Watch: one stream of job states and task results per client, fed by the core, one write under
+// way.
 //
 // Job states coalesce: only the newest of each job waits, and a message with states alone goes out
 // at most every interval. Task results keep their order, are never dropped, and go out at once; a
@@ -68,7 +69,7 @@ public:
             const std::lock_guard hold(mutex_);
             if (closed_) return;
             if (status) {
-                ending_ = true;   // what waits goes out first, then done = true
+                ending_ = true;  // what waits goes out first, then done = true
             } else {
                 close(rpc::to_grpc(status.error()));
             }
@@ -102,7 +103,7 @@ private:
         bool alarm = false;
     };
 
-    void close(const grpc::Status& status) {   // holds mutex_
+    void close(const grpc::Status& status) {  // holds mutex_
         if (closed_) return;
         closed_ = true;
         status_ = status;
@@ -180,10 +181,9 @@ private:
 
     void set_alarm(Clock::time_point due) {
         const auto left = std::max(due - Clock::now(), Clock::duration::zero());
-        const auto when =
-            std::chrono::system_clock::now() +
-            std::chrono::duration_cast<std::chrono::system_clock::duration>(left);
-        alarm_ = std::make_unique<grpc::Alarm>();   // the old one may be running its callback: us
+        const auto when = std::chrono::system_clock::now() +
+                          std::chrono::duration_cast<std::chrono::system_clock::duration>(left);
+        alarm_ = std::make_unique<grpc::Alarm>();  // the old one may be running its callback: us
         alarm_->Set(when, [self = shared_from_this()](bool) {
             {
                 const std::lock_guard hold(self->mutex_);
@@ -195,18 +195,18 @@ private:
 
     ServiceContext& context_;
     const std::uint32_t interval_;
-    std::shared_ptr<WatchCall> self_;    // until gRPC is done with us
+    std::shared_ptr<WatchCall> self_;  // until gRPC is done with us
     v1::WatchReply reply_;
-    std::unique_ptr<grpc::Alarm> alarm_;   // touched by the stepping thread only
+    std::unique_ptr<grpc::Alarm> alarm_;  // touched by the stepping thread only
 
     std::mutex mutex_;
     std::unordered_map<std::uint64_t, v1::JobStatus> states_;
-    std::deque<std::uint64_t> order_;    // of states_, by first change
+    std::deque<std::uint64_t> order_;  // of states_, by first change
     std::deque<v1::TaskResult> results_;
-    Clock::time_point due_{};            // states alone go out from then on
+    Clock::time_point due_{};  // states alone go out from then on
     bool writing_ = false;
-    bool ending_ = false;                // all jobs have ended
-    bool closed_ = false;                // nothing more is taken; Finish with status_
+    bool ending_ = false;  // all jobs have ended
+    bool closed_ = false;  // nothing more is taken; Finish with status_
     bool finished_ = false;
     bool alarm_set_ = false;
     bool stepping_ = false;
@@ -235,8 +235,8 @@ Reactor* start_watch(ServiceContext& context, std::optional<Identity> who,
     const std::uint32_t interval = request.interval_ms() == 0 ? kIntervalMs : request.interval_ms();
     auto call = std::make_shared<WatchCall>(context, interval);
     if (!context.watches.add(call, context.options.watches_max)) {
-        return new Refused({ErrorCode::kResourceExhausted,
-                            "too many watches are open; end some and try again"});
+        return new Refused(
+            {ErrorCode::kResourceExhausted, "too many watches are open; end some and try again"});
     }
     call->begin(*who, request);
     return call.get();

@@ -1,4 +1,5 @@
-// The ledger's gate: can it take the target rate for minutes, with the WAL bounded and no long stall?
+// The ledger's gate: can it take the target rate for minutes, with the WAL bounded and no long
+// stall?
 //
 //   ledger_gate [--seconds 180] [--rate 150000] [--bytes 540] [--wal-limit-mb 64]
 //               [--retain-mb 0] [--dir .]
@@ -36,7 +37,7 @@ struct Options {
 
 struct Run {
     std::vector<double> commit_ms;
-    std::vector<double> ack_ms;        // of the oldest task in each batch
+    std::vector<double> ack_ms;  // of the oldest task in each batch
     std::uint64_t tasks = 0;
     std::uint64_t wal_bytes_max = 0;
     std::atomic<std::uint64_t> snapshots{0};
@@ -47,12 +48,18 @@ Options parse(int argc, char** argv) {
     for (int i = 1; i + 1 < argc; i += 2) {
         const std::string name = argv[i];
         const char* value = argv[i + 1];
-        if (name == "--seconds") options.seconds = std::atof(value);
-        else if (name == "--rate") options.rate = std::atof(value);
-        else if (name == "--bytes") options.bytes = static_cast<std::size_t>(std::atol(value));
-        else if (name == "--wal-limit-mb") options.wal_limit_mb = std::strtoull(value, nullptr, 10);
-        else if (name == "--retain-mb") options.retain_mb = std::strtoull(value, nullptr, 10);
-        else if (name == "--dir") options.dir = value;
+        if (name == "--seconds")
+            options.seconds = std::atof(value);
+        else if (name == "--rate")
+            options.rate = std::atof(value);
+        else if (name == "--bytes")
+            options.bytes = static_cast<std::size_t>(std::atol(value));
+        else if (name == "--wal-limit-mb")
+            options.wal_limit_mb = std::strtoull(value, nullptr, 10);
+        else if (name == "--retain-mb")
+            options.retain_mb = std::strtoull(value, nullptr, 10);
+        else if (name == "--dir")
+            options.dir = value;
         else {
             std::fprintf(stderr, "unknown option %s\n", argv[i]);
             std::exit(2);
@@ -133,7 +140,7 @@ void report(const Options& options, Run& run, const std::string& path, double cp
     };
     const double over_50 = over(50);
     const double over_250 = over(250);
-    struct stat info{};
+    struct stat info {};
     stat(path.c_str(), &info);
     print("seconds", "s", options.seconds);
     print("tasks_per_second", "1/s", static_cast<double>(run.tasks) / options.seconds);
@@ -150,7 +157,8 @@ void report(const Options& options, Run& run, const std::string& path, double cp
     print("wal_bytes_max", "MiB", static_cast<double>(run.wal_bytes_max) / (1 << 20));
     print("file_bytes", "MiB", static_cast<double>(info.st_size) / (1 << 20));
     print("snapshots", "1", static_cast<double>(run.snapshots.load()));
-    print("cpu_us_per_task", "us", cpu * 1e6 / static_cast<double>(std::max<std::uint64_t>(run.tasks, 1)));
+    print("cpu_us_per_task", "us",
+          cpu * 1e6 / static_cast<double>(std::max<std::uint64_t>(run.tasks, 1)));
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // A shared object for LD_PRELOAD: every fsync and fdatasync takes $SLOW_FSYNC_MS longer.
 //
 // Shows from outside that acknowledgements wait for the disk. With $FAIL_FSYNC_AFTER=N the N-th and
-// all later calls fail with EIO instead; with $FAIL_FSYNC_FILE=TEXT only files whose path holds TEXT
-// count for that. Built as lib/slow_fdatasync.so.
+// all later calls fail with EIO instead; with $FAIL_FSYNC_FILE=TEXT only files whose path holds
+// TEXT count for that. Built as lib/slow_fdatasync.so.
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -65,5 +65,9 @@ int slow(const char* name, int fd) {
 
 }  // namespace
 
-extern "C" int fsync(int fd) { return slow("fsync", fd); }
-extern "C" int fdatasync(int fd) { return slow("fdatasync", fd); }
+extern "C" int fsync(int fd) {
+    return slow("fsync", fd);
+}
+extern "C" int fdatasync(int fd) {
+    return slow("fdatasync", fd);
+}

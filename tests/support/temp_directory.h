@@ -12,7 +12,8 @@ namespace reeve::test {
 class TempDirectory {
 public:
     TempDirectory() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "reeve-test-XXXXXX").string();
+        std::string pattern =
+            (std::filesystem::temp_directory_path() / "reeve-test-XXXXXX").string();
         REEVE_ASSERT(mkdtemp(pattern.data()) != nullptr);
         path_ = pattern;
     }

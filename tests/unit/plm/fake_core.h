@@ -1,4 +1,5 @@
-// FakeCore is a Backend with a thread of its own, as the real core has; tests tell it what to answer.
+// FakeCore is a Backend with a thread of its own, as the real core has; tests tell it what to
+// answer.
 #pragma once
 
 #include <atomic>

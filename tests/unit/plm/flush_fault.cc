@@ -32,5 +32,9 @@ static int flush(long number, int fd) {
 
 }  // namespace reeve::test
 
-extern "C" int fsync(int fd) { return reeve::test::flush(SYS_fsync, fd); }
-extern "C" int fdatasync(int fd) { return reeve::test::flush(SYS_fdatasync, fd); }
+extern "C" int fsync(int fd) {
+    return reeve::test::flush(SYS_fsync, fd);
+}
+extern "C" int fdatasync(int fd) {
+    return reeve::test::flush(SYS_fdatasync, fd);
+}

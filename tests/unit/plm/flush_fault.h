@@ -1,4 +1,5 @@
-// Makes flushes of this test program fail: the program's own fsync and fdatasync stand before libc's.
+// Makes flushes of this test program fail: the program's own fsync and fdatasync stand before
+// libc's.
 #pragma once
 
 #include <atomic>

@@ -84,12 +84,13 @@ TEST_CASE("FrameReader: cut anywhere but between frames is refused", "[ledger]")
         const ReadBack back = read_all(std::string_view(sound).substr(0, size));
         if (back.error.empty()) ++whole;
     }
-    CHECK(whole == 3);   // nothing, one frame, two frames: the ledger's row checksum sees those
+    CHECK(whole == 3);  // nothing, one frame, two frames: the ledger's row checksum sees those
 }
 
 TEST_CASE("FrameReader: random bytes never run past their end", "[ledger]") {
     const char* given = std::getenv("REEVE_SEED");
-    const unsigned long seed = given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
+    const unsigned long seed =
+        given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
     INFO("REEVE_SEED=" << seed);
     std::mt19937_64 random(seed);
     for (int round = 0; round < 20'000; ++round) {

@@ -129,7 +129,7 @@ TEST_CASE("History: pushed rows are read back, attempt by attempt", "[history]")
     query.after_element = 0;
     CHECK((*reader)->tasks(query)->size() == 1);
     CHECK((*reader)->newest_jobs(3, 10)->front().id == 9);
-    struct stat info{};
+    struct stat info {};
     REQUIRE(stat(path.c_str(), &info) == 0);
     CHECK((info.st_mode & 0777) == 0600);
 }
@@ -175,7 +175,7 @@ TEST_CASE("History: a full queue never blocks; what was dropped comes from the l
     int dropped = 0;
     for (std::uint64_t seq = 1; seq <= last; ++seq) {
         const HistoryRows rows = rows_of(seq);
-        ledger.add(rows);   // the commit comes first, as in the core
+        ledger.add(rows);  // the commit comes first, as in the core
         if (!history->push(rows)) ++dropped;
     }
     REQUIRE(history->wait_idle(30'000));
@@ -195,7 +195,7 @@ TEST_CASE("History: a new process catches up from where the file is", "[history]
         CHECK(history->last_seq() == 40);
     }
     for (std::uint64_t seq = 41; seq <= 60; ++seq) ledger.add(rows_of(seq));
-    ledger.failing = 1;   // the first try fails and is repeated
+    ledger.failing = 1;  // the first try fails and is repeated
     auto history = open_good(path, ledger);
     REQUIRE(history->wait_idle(20'000));
     CHECK(history->last_seq() == 60);

@@ -1,5 +1,5 @@
-// Damage: a ledger cut at any byte, or with any bit flipped, opens as a prefix of what was committed
-// or is refused; never anything else, never a crash.
+// Damage: a ledger cut at any byte, or with any bit flipped, opens as a prefix of what was
+// committed or is refused; never anything else, never a crash.
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -66,7 +66,7 @@ Files sample(std::uint64_t in_main) {
         REQUIRE(ledger);
         REQUIRE((*ledger)->put_meta("cell", "here"));
         add(**ledger, in_main);
-    }   // a clean end moves all to the main file
+    }  // a clean end moves all to the main file
     auto ledger = Ledger::open(path, by_hand());
     REQUIRE(ledger);
     add(**ledger, kBatches);
@@ -133,7 +133,7 @@ TEST_CASE("Ledger: cut at any byte of the WAL it opens with a prefix", "[ledger]
         INFO("cut at " << size << ": " << outcome.error);
         REQUIRE(outcome.opened);
         REQUIRE(!outcome.refused_reading);
-        REQUIRE(outcome.batches >= last);   // a longer log never holds less
+        REQUIRE(outcome.batches >= last);  // a longer log never holds less
         last = outcome.batches;
     }
     const Outcome all = try_open(dir.file("ledger.db"), whole);
@@ -147,9 +147,11 @@ TEST_CASE("Ledger: cut at any byte of the main file it is refused, or whole than
     int refused = 0;
     const std::size_t step = whole.main.size() / 400 + 1;
     for (std::size_t size = 0; size < whole.main.size(); size += step) {
-        const Outcome outcome = try_open(dir.file("ledger.db"), {whole.main.substr(0, size), whole.wal});
+        const Outcome outcome =
+            try_open(dir.file("ledger.db"), {whole.main.substr(0, size), whole.wal});
         INFO("cut at " << size << " of " << whole.main.size() << ": " << outcome.error);
-        const bool prefix_lost = outcome.opened && !outcome.refused_reading && outcome.batches < kBatches;
+        const bool prefix_lost =
+            outcome.opened && !outcome.refused_reading && outcome.batches < kBatches;
         REQUIRE(!prefix_lost);
         if (!outcome.opened || outcome.refused_reading) ++refused;
     }

@@ -48,7 +48,8 @@ void commit_some(Ledger& ledger, std::uint64_t count, std::size_t bytes = 100) {
 }
 
 // The seqs found after `after`, each checked against what commit_some wrote.
-std::vector<std::uint64_t> seqs_after(Ledger& ledger, std::uint64_t after, std::size_t bytes = 100) {
+std::vector<std::uint64_t> seqs_after(Ledger& ledger, std::uint64_t after,
+                                      std::size_t bytes = 100) {
     std::vector<std::uint64_t> seqs;
     const Status read = ledger.for_each_batch(after, [&](const Batch& batch) -> Status {
         CHECK(batch.frames == frames_of(batch.seq, bytes));
@@ -84,7 +85,7 @@ TEST_CASE("Ledger: a new one is empty, 0600, and remembers batches and meta", "[
         CHECK(ledger->next_leaf() == 300);
         CHECK(ledger->commits() == 150);
         for (const char* suffix : {"", "-wal", "-shm"}) {
-            struct stat info{};
+            struct stat info {};
             REQUIRE(stat((path + suffix).c_str(), &info) == 0);
             CHECK((info.st_mode & 0777) == 0600);
         }
@@ -105,7 +106,7 @@ TEST_CASE("Ledger: an open file that is too open is narrowed", "[ledger]") {
     open_good(path).reset();
     REQUIRE(chmod(path.c_str(), 0644) == 0);
     open_good(path).reset();
-    struct stat info{};
+    struct stat info {};
     REQUIRE(stat(path.c_str(), &info) == 0);
     CHECK((info.st_mode & 0777) == 0600);
 }
@@ -242,7 +243,7 @@ TEST_CASE("Ledger: dropped batches give their space back", "[ledger]") {
     auto ledger = open_good(path, options);
     commit_some(*ledger, 40, 1u << 20);
     REQUIRE(ledger->maintain());
-    struct stat before{};
+    struct stat before {};
     REQUIRE(stat(path.c_str(), &before) == 0);
     CHECK(before.st_size > 40 << 20);
     REQUIRE(ledger->write_snapshot({"s"}, 40));
@@ -342,7 +343,7 @@ TEST_CASE("Ledger: on a full disk it refuses, and goes on by itself when space i
     }
     const std::string path = dir.file("ledger.db");
     auto ledger = open_good(path, by_hand());
-    commit_some(*ledger, 20, 20'000);   // in the log only: settling it needs room in the main file
+    commit_some(*ledger, 20, 20'000);  // in the log only: settling it needs room in the main file
     const auto fill = [&] {
         std::ofstream filler(dir.file("filler"), std::ios::app);
         const std::string block(4096, 'f');

@@ -38,7 +38,7 @@ struct Fixture {
     std::string socket() const { return dir.file("plm.sock"); }
     std::unique_ptr<v1::Reeve::Stub> stub() const {
         grpc::ChannelArguments arguments;
-        arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);   // a connection of its own
+        arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
         arguments.SetMaxReceiveMessageSize(-1);
         return v1::Reeve::NewStub(grpc::CreateCustomChannel(
             "unix:" + socket(), grpc::InsecureChannelCredentials(), arguments));
@@ -189,7 +189,8 @@ TEST_CASE("Server: unary calls go to the core and back", "[server]") {
     CHECK(info(*stub).ok());
 }
 
-TEST_CASE("Server: the socket is 0600, a stale one is replaced, a foreign file is not", "[server]") {
+TEST_CASE("Server: the socket is 0600, a stale one is replaced, a foreign file is not",
+          "[server]") {
     const TempDirectory dir;
     FakeCore core;
     plm::ServerOptions options;
@@ -204,7 +205,7 @@ TEST_CASE("Server: the socket is 0600, a stale one is replaced, a foreign file i
         close(stale);
         auto server = plm::Server::start(options, core);
         REQUIRE(server);
-        struct stat info{};
+        struct stat info {};
         REQUIRE(lstat(options.socket.c_str(), &info) == 0);
         CHECK((info.st_mode & 0777) == 0600);
         CHECK(S_ISSOCK(info.st_mode));
@@ -374,7 +375,7 @@ TEST_CASE("Server: states alone wait for the interval and then come", "[server]"
     };
     v1::WatchReply reply;
     push(1);
-    REQUIRE(stream->Read(&reply));   // the first goes at once
+    REQUIRE(stream->Read(&reply));  // the first goes at once
     const std::uint64_t first = boot_ns();
     push(2);
     push(3);
@@ -492,8 +493,8 @@ TEST_CASE("Server: running out of descriptors does not end it", "[server]") {
     REQUIRE(setrlimit(RLIMIT_NOFILE, &tight) == 0);
     char byte = 'x';
     (void)!write(go[1], &byte, 1);
-    (void)!read(up[0], &byte, 1);   // all 300 are connected, or were turned away
-    CHECK(info(*stub, 5).ok());     // an old connection is served meanwhile
+    (void)!read(up[0], &byte, 1);  // all 300 are connected, or were turned away
+    CHECK(info(*stub, 5).ok());    // an old connection is served meanwhile
     (void)!write(go[1], &byte, 1);
     waitpid(child, nullptr, 0);
     auto fresh = fixture.stub();

@@ -37,28 +37,36 @@ const std::vector<Case>& bad_jobs() {
         {"task.argv", [](v1::JobSpec& s) { s.mutable_task()->clear_argv(); }},
         {"task.argv", [](v1::JobSpec& s) { s.mutable_task()->set_argv(0, ""); }},
         {"task.argv", [](v1::JobSpec& s) { s.mutable_task()->add_argv(std::string("a\0b", 3)); }},
-        {"task.argv", [](v1::JobSpec& s) { s.mutable_task()->add_argv(std::string(140'000, 'x')); }},
-        {"task.argv", [](v1::JobSpec& s) {
+        {"task.argv",
+         [](v1::JobSpec& s) { s.mutable_task()->add_argv(std::string(140'000, 'x')); }},
+        {"task.argv",
+         [](v1::JobSpec& s) {
              for (int i = 0; i < 17'000; ++i) s.mutable_task()->add_argv("");
          }},
         {"task.env", [](v1::JobSpec& s) { s.mutable_task()->add_env()->set_value("x"); }},
         {"task.env", [](v1::JobSpec& s) { s.mutable_task()->add_env()->set_name("A=B"); }},
         {"task.env", [](v1::JobSpec& s) { s.mutable_task()->add_env()->set_name("A\nB"); }},
-        {"task.env", [](v1::JobSpec& s) {
+        {"task.env",
+         [](v1::JobSpec& s) {
              s.mutable_task()->add_env()->set_name("A");
              s.mutable_task()->add_env()->set_name("A");
          }},
         {"task.cwd", [](v1::JobSpec& s) { s.mutable_task()->set_cwd("here"); }},
-        {"task.cwd", [](v1::JobSpec& s) { s.mutable_task()->set_cwd("/" + std::string(5000, 'd')); }},
-        {"task.output", [](v1::JobSpec& s) { s.mutable_task()->set_output(std::string("a\0", 2)); }},
-        {"task.input", [](v1::JobSpec& s) {
+        {"task.cwd",
+         [](v1::JobSpec& s) { s.mutable_task()->set_cwd("/" + std::string(5000, 'd')); }},
+        {"task.output",
+         [](v1::JobSpec& s) { s.mutable_task()->set_output(std::string("a\0", 2)); }},
+        {"task.input",
+         [](v1::JobSpec& s) {
              s.mutable_task()->set_input("f");
              s.mutable_task()->set_stdin_data("d");
          }},
         {"task.resources.cpu_milli",
          [](v1::JobSpec& s) { s.mutable_task()->mutable_resources()->set_cpu_milli(5'000'000); }},
         {"task.resources.memory_bytes",
-         [](v1::JobSpec& s) { s.mutable_task()->mutable_resources()->set_memory_bytes(1ULL << 60); }},
+         [](v1::JobSpec& s) {
+             s.mutable_task()->mutable_resources()->set_memory_bytes(1ULL << 60);
+         }},
         {"task.resources.gpus",
          [](v1::JobSpec& s) { s.mutable_task()->mutable_resources()->set_gpus(65); }},
         {"task.time_limit_ms",
@@ -69,25 +77,37 @@ const std::vector<Case>& bad_jobs() {
         {"task.name", [](v1::JobSpec& s) { s.mutable_task()->set_name("a\x1b[31m"); }},
         {"task.name", [](v1::JobSpec& s) { s.mutable_task()->set_name("a\xC2\x9b"); }},
         {"task.name", [](v1::JobSpec& s) { s.mutable_task()->set_name(std::string(300, 'n')); }},
-        {"task", [](v1::JobSpec& s) { s.mutable_task()->set_stdin_data(std::string(2u << 20, 'd')); }},
+        {"task",
+         [](v1::JobSpec& s) { s.mutable_task()->set_stdin_data(std::string(2u << 20, 'd')); }},
         {"elements", [](v1::JobSpec& s) { add_range(s, 5, 4); }},
-        {"elements", [](v1::JobSpec& s) { add_range(s, 0, 5); add_range(s, 5, 9); }},
-        {"elements", [](v1::JobSpec& s) { add_range(s, 7, 9); add_range(s, 1, 2); }},
+        {"elements",
+         [](v1::JobSpec& s) {
+             add_range(s, 0, 5);
+             add_range(s, 5, 9);
+         }},
+        {"elements",
+         [](v1::JobSpec& s) {
+             add_range(s, 7, 9);
+             add_range(s, 1, 2);
+         }},
         {"elements", [](v1::JobSpec& s) { add_range(s, 0, 100'000'000); }},
         {"elements", [](v1::JobSpec& s) { add_range(s, 0, ~std::uint64_t{0}); }},
         {"element_values", [](v1::JobSpec& s) { s.mutable_task()->set_element_variable("V"); }},
-        {"element_values", [](v1::JobSpec& s) {
+        {"element_values",
+         [](v1::JobSpec& s) {
              s.mutable_task()->set_element_variable("V");
              s.add_element_values("a");
              s.add_element_values("b");
          }},
         {"task.element_variable", [](v1::JobSpec& s) { s.add_element_values("a"); }},
         {"after", [](v1::JobSpec& s) { s.add_after(); }},
-        {"after", [](v1::JobSpec& s) {
+        {"after",
+         [](v1::JobSpec& s) {
              s.add_after()->set_job(1);
              s.mutable_after(0)->set_label("x");
          }},
-        {"after", [](v1::JobSpec& s) {
+        {"after",
+         [](v1::JobSpec& s) {
              s.add_after()->set_job(1);
              s.mutable_after(0)->set_kind(static_cast<v1::DependencyKind>(7));
          }},
@@ -97,10 +117,10 @@ const std::vector<Case>& bad_jobs() {
         {"priority", [](v1::JobSpec& s) { s.set_priority(500'001); }},
         {"priority", [](v1::JobSpec& s) { s.set_priority(-500'001); }},
         {"retries", [](v1::JobSpec& s) { s.set_retries(10'001); }},
-        {"job", [](v1::JobSpec& s) {
-             s.GetReflection()->MutableUnknownFields(&s)->AddVarint(999, 1);
-         }},
-        {"task", [](v1::JobSpec& s) {
+        {"job",
+         [](v1::JobSpec& s) { s.GetReflection()->MutableUnknownFields(&s)->AddVarint(999, 1); }},
+        {"task",
+         [](v1::JobSpec& s) {
              v1::TaskSpec& task = *s.mutable_task();
              task.GetReflection()->MutableUnknownFields(&task)->AddVarint(999, 1);
          }},
@@ -164,7 +184,7 @@ TEST_CASE("validate: labels are unique, known and free of circles", "[validate]"
     const auto wait_for = [&](int job, const char* label) {
         request.mutable_jobs(job)->add_after()->set_label(label);
     };
-    wait_for(0, "b");   // also before its definition
+    wait_for(0, "b");  // also before its definition
     wait_for(2, "a");
     wait_for(2, "b");
     REQUIRE(validate(request));
@@ -211,7 +231,8 @@ TEST_CASE("prepare: serialises each job once, the task inside it, with the calle
         request.mutable_jobs(i)->set_priority(i);
     }
     request.set_validate_only(true);
-    const auto submission = prepare(std::move(request), Identity{geteuid() == 0 ? 4321U : geteuid(), 99, 1});
+    const auto submission =
+        prepare(std::move(request), Identity{geteuid() == 0 ? 4321U : geteuid(), 99, 1});
     REQUIRE(submission);
     CHECK(submission->validate_only);
     REQUIRE(submission->jobs.size() == 3);
