@@ -60,6 +60,19 @@ private:
                    options_.sections.end();
     }
 
+    // Where each part starts, in bytes from the segment's start.
+    void offsets(const shm::Layout& at) {
+        json_.key("offsets").begin_object().field("participants", at.participants);
+        json_.field("task_slots", at.task_slots).field("chunk_owner", at.chunk_owner);
+        json_.field("heap_slot_nodes", at.heap_slot_nodes);
+        json_.field("heap_group_nodes", at.heap_group_nodes).field("dirty", at.dirty);
+        json_.field("dirty_sum", at.dirty_sum).field("classes", at.classes);
+        json_.field("workers", at.workers).field("worker_heap", at.worker_heap);
+        json_.field("jobs", at.jobs).field("event_rings", at.event_rings);
+        json_.field("dispatch_rings", at.dispatch_rings);
+        json_.field("completion_rings", at.completion_rings).field("arena", at.arena).end_object();
+    }
+
     void header() {
         const auto& header = segment_.header();
         json_.key("header").begin_object().field("name", segment_.name());
@@ -72,6 +85,7 @@ private:
         json_.key("config").begin_object().field("task_slots", config.task_slots);
         json_.field("classes", config.classes).field("workers", config.workers);
         json_.field("jobs", config.jobs).field("arena_bytes", config.arena_bytes).end_object();
+        offsets(segment_.layout());
         json_.field("placed", header.placed.load());
         json_.field("fenced_reports", header.fenced_reports.load());
         json_.field("healed_nodes", header.healed_nodes.load());
