@@ -13,7 +13,9 @@ tl::unexpected<Error> refuse(std::string_view field, std::string_view problem) {
     return fail(ErrorCode::kInvalidArgument, std::string(field) + ": " + std::string(problem));
 }
 
-bool has_nul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+bool has_nul(std::string_view text) {
+    return text.find('\0') != std::string_view::npos;
+}
 
 Status check_no_unknown(const google::protobuf::Message& message, std::string_view field) {
     const auto& unknown = message.GetReflection()->GetUnknownFields(message);
@@ -88,9 +90,10 @@ Status check_command(const v1::TaskSpec& task) {
     REEVE_TRY(check_argv(task, bytes));
     REEVE_TRY(check_env(task, bytes));
     if (bytes > kArgumentBytesMax) {
-        return refuse("task.argv and task.env",
-                      "are " + std::to_string(bytes) + " bytes together; at most " +
-                          std::to_string(kArgumentBytesMax) + " are allowed, put the rest in a file");
+        return refuse("task.argv and task.env", "are " + std::to_string(bytes) +
+                                                    " bytes together; at most " +
+                                                    std::to_string(kArgumentBytesMax) +
+                                                    " are allowed, put the rest in a file");
     }
     return {};
 }
@@ -98,8 +101,9 @@ Status check_command(const v1::TaskSpec& task) {
 Status check_files(v1::TaskSpec& task) {
     if (task.cwd().empty()) task.set_cwd("/");
     if (task.cwd().front() != '/') {
-        return refuse("task.cwd", "'" + task.cwd().substr(0, 200) + "' is not absolute; start it "
-                                                                    "with /");
+        return refuse("task.cwd", "'" + task.cwd().substr(0, 200) +
+                                      "' is not absolute; start it "
+                                      "with /");
     }
     REEVE_TRY(check_path("task.cwd", task.cwd()));
     REEVE_TRY(check_path("task.input", task.input()));
@@ -158,8 +162,7 @@ Result<std::uint64_t> check_ranges(
     std::uint64_t total = 0;
     std::uint64_t next = 0;
     for (const v1::ElementRange& range : ranges) {
-        const std::string text =
-            std::to_string(range.first()) + "-" + std::to_string(range.last());
+        const std::string text = std::to_string(range.first()) + "-" + std::to_string(range.last());
         if (range.last() < range.first()) return refuse(field, text + " runs backwards");
         if (range.last() > kElementIndexMax) {
             return refuse(field, text + " goes beyond " + std::to_string(kElementIndexMax));
@@ -174,12 +177,9 @@ Result<std::uint64_t> check_ranges(
 }
 
 Status check_elements(v1::JobSpec& spec) {
-    if (spec.elements().empty()) {
-        v1::ElementRange& only = *spec.add_elements();
-        only.set_first(0);
-        only.set_last(0);
-    }
-    REEVE_TRY_ASSIGN(const std::uint64_t total, check_ranges(spec.elements(), "elements"));
+    // No ranges: one task, element 0.
+    REEVE_TRY_ASSIGN(const std::uint64_t listed, check_ranges(spec.elements(), "elements"));
+    const std::uint64_t total = spec.elements().empty() ? 1 : listed;
     if (total > kElementsMax) {
         return refuse("elements", "are " + std::to_string(total) + "; at most " +
                                       std::to_string(kElementsMax) + " are allowed in a job");
@@ -286,7 +286,7 @@ bool printable_name(std::string_view name) {
     for (std::size_t i = 0; i < name.size(); ++i) {
         const auto byte = static_cast<unsigned char>(name[i]);
         if (byte < 0x20 || byte == 0x7F) return false;
-        if (byte == 0xC2 && i + 1 < name.size()) {   // U+0080..U+009F
+        if (byte == 0xC2 && i + 1 < name.size()) {  // U+0080..U+009F
             const auto next = static_cast<unsigned char>(name[i + 1]);
             if (next >= 0x80 && next <= 0x9F) return false;
         }
@@ -307,8 +307,8 @@ Status validate(v1::JobSpec& spec) {
         return refuse("priority", std::to_string(spec.priority()) + " is outside -500000..500000");
     }
     if (spec.retries() > kRetriesMax) {
-        return refuse("retries", std::to_string(spec.retries()) + " is over " +
-                                     std::to_string(kRetriesMax));
+        return refuse("retries",
+                      std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));
     }
     return {};
 }
@@ -317,8 +317,7 @@ Status validate(v1::SubmitRequest& request) {
     if (request.jobs_size() == 0) return refuse("jobs", "is empty; give at least one job");
     if (request.jobs_size() > kJobsPerRequestMax) {
         return refuse("jobs", "are " + std::to_string(request.jobs_size()) + "; at most " +
-                                  std::to_string(kJobsPerRequestMax) +
-                                  " fit a request, split it");
+                                  std::to_string(kJobsPerRequestMax) + " fit a request, split it");
     }
     for (int i = 0; i < request.jobs_size(); ++i) {
         auto checked = validate(*request.mutable_jobs(i));

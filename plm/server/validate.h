@@ -35,7 +35,7 @@ inline constexpr std::uint64_t kTimeLimitMsMax = 10ULL * 366 * 24 * 3600 * 1000;
 inline constexpr std::uint64_t kGraceMsMax = 24ULL * 3600 * 1000;
 inline constexpr std::size_t kReasonBytesMax = 1024;
 
-// Defaults filled: cwd "/", cpu_milli 1000, the one element 0.
+// Defaults filled: cwd "/", cpu_milli 1000. No element ranges stay none: one task, element 0.
 Status validate(v1::JobSpec& spec);
 
 // Every job, then what concerns the batch as a whole: labels unique and known, no cycle.
