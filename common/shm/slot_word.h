@@ -36,6 +36,7 @@ inline constexpr std::uint16_t kOwnerPlm = 1;
 inline constexpr std::uint16_t kOwnerScheduler = 2;
 inline constexpr std::uint16_t kOwnerRegister = 3;
 inline constexpr std::uint16_t kOwnerOrphan = 4;  // rebuilt from the ledger, its worker not yet back
+inline constexpr std::uint16_t kOwnerCancelled = 5;  // ended by the PLM while queued or held
 inline constexpr std::uint16_t kOwnerFirstWorker = 16;
 
 struct SlotWord {
@@ -69,7 +70,7 @@ struct SlotWord {
     // Grows with every transition of one generation but running <-> suspended (equal ranks there).
     // Stages: attempt 0 starts at held/queued/claimed; an attempt k goes assigned, running, ending,
     // ended, and, when the task is queued again, held/queued/claimed with the same k; a queued task
-    // that the PLM cancels ends with the PLM as its owner.
+    // that the PLM cancels ends with kOwnerCancelled and comes after all of these.
     constexpr std::uint32_t rank() const {
         std::uint32_t stage = 0;
         switch (state()) {
@@ -77,7 +78,7 @@ struct SlotWord {
             case SlotState::kAssigned: stage = 1; break;
             case SlotState::kRunning: case SlotState::kSuspended: stage = 2; break;
             case SlotState::kEnding: stage = 3; break;
-            case SlotState::kEnded: stage = owner() == kOwnerPlm ? 6 : 4; break;  // 6: cancelled
+            case SlotState::kEnded: stage = owner() == kOwnerCancelled ? 6 : 4; break;
             case SlotState::kHeld: case SlotState::kQueued: case SlotState::kClaimed:
                 stage = 5; break;
         }

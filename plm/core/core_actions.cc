@@ -281,7 +281,7 @@ void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
             shared.outcome.store(static_cast<std::uint8_t>(Outcome::kCancelled));
             shared.ended_wall_ns.store(wall_ns());
             const auto from = binding.known;
-            if (!slots_->move(task.slot, from, from.to(SlotState::kEnded, shm::kOwnerPlm))) {
+            if (!slots_->move(task.slot, from, from.to(SlotState::kEnded, shm::kOwnerCancelled))) {
                 shared.outcome.store(0);
                 ask_holder(job, ordinal, task, shm::kIntentCancel);  // just being placed
                 return;

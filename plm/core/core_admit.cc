@@ -151,7 +151,13 @@ void Core::release_slots() {
         auto& binding = slots_->binding(slot);
         Job* job = model_.find(binding.job);
         if (!slots_->release(slot, binding.known, job)) {
-            log::error("an ended slot moved by itself", {{"slot", slot}});
+            const auto found = shm::load_word(segment_->task(slot));
+            log::error("an ended slot moved by itself",
+                       {{"slot", slot},
+                        {"known", shm::to_string(binding.known.state())},
+                        {"known_attempt", binding.known.attempt()},
+                        {"found", shm::to_string(found.state())},
+                        {"found_attempt", found.attempt()}});
         }
         room_blocked_key_ = kNotIndexed;
         if (job != nullptr) model_.mark(*job);
@@ -162,7 +168,7 @@ void Core::release_slots() {
         if (word.state() != SlotState::kEnded && word.state() != SlotState::kQueued) return false;
         auto& binding = slots_->binding(slot);
         binding.known = word;
-        const auto ended = word.to(SlotState::kEnded, shm::kOwnerPlm);
+        const auto ended = word.to(SlotState::kEnded, shm::kOwnerCancelled);
         if (word.state() == SlotState::kQueued && !slots_->move(slot, word, ended)) return false;
         to_free_.push_back(slot);
         return true;

@@ -188,7 +188,7 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target,
         case SlotState::kHeld:
         case SlotState::kQueued:
         case SlotState::kClaimed: {
-            if (target.state() == SlotState::kEnded && target.owner() == shm::kOwnerPlm) {
+            if (target.state() == SlotState::kEnded && target.owner() == shm::kOwnerCancelled) {
                 finish_cancelled(job, ordinal, 0);
                 return target;
             }

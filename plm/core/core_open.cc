@@ -200,7 +200,7 @@ void Core::adopt_slot(std::uint32_t slot) {
         if (word.state() == SlotState::kEnded) {
             to_free_.push_back(slot);
         } else if (word.state() == SlotState::kQueued || word.state() == SlotState::kHeld) {
-            const auto ended = word.to(SlotState::kEnded, shm::kOwnerPlm);
+            const auto ended = word.to(SlotState::kEnded, shm::kOwnerCancelled);
             if (slots_->move(slot, word, ended)) to_free_.push_back(slot);
         } else {
             shared.intent.fetch_or(shm::kIntentCancel);
@@ -222,7 +222,7 @@ void Core::adopt_slot(std::uint32_t slot) {
     }
     const bool pending = task->state == SlotState::kQueued || task->state == SlotState::kHeld;
     if (pending && word.state() == SlotState::kEnded && word.attempt() == task->attempt &&
-        word.owner() != shm::kOwnerPlm) {
+        word.owner() != shm::kOwnerCancelled) {
         slots_->binding(slot).known = word;  // its requeue is recorded, the move was not made
         to_requeue_.push_back(slot);
     }
