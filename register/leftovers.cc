@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 
 #include "common/base/clock.h"
+#include "common/process/pidfd.h"
 #include "common/process/proc_info.h"
 
 namespace reeve::registry {
@@ -22,11 +24,33 @@ bool Leftovers::clear(WorkerId id, const std::string& cgroup_root) const {
                        cgroup_root.find("..") == std::string::npos &&
                        cgroup_root.find_first_not_of(kCharacters) == std::string::npos;
     if (support_.usable() && named) return clear_cgroup(cgroup_root);
-    bool cleared = true;
-    if (support_.usable()) {
-        cleared = clear_cgroup("reeve." + cell_hash_ + "/w" + std::to_string(id.incarnation));
-    }
+    const bool cleared = clear_unnamed(id);
     return clear_by_environment(id) && cleared;
+}
+
+// Every subtree of that incarnation: "w<incarnation>.<launcher's pid>.<its start time>". Its
+// launcher goes first: left alive it could come back under the same id.
+bool Leftovers::clear_unnamed(WorkerId id) const {
+    if (!support_.usable()) return true;
+    const auto parent = "reeve." + cell_hash_;
+    bool cleared = true;
+    for (const auto& name : list_cgroups(support_, parent)) {
+        unsigned long long incarnation = 0;
+        unsigned long long ticks = 0;
+        int pid = 0;
+        const int fields = std::sscanf(name.c_str(), "w%llu.%d.%llu", &incarnation, &pid, &ticks);
+        if (fields < 1 || incarnation != id.incarnation) continue;
+        if (fields == 3 && ticks != 0) {
+            const auto launcher = PidFd::open(pid, ticks);
+            if (launcher && !launcher->ended()) {
+                [[maybe_unused]] const auto sent = launcher->signal(SIGKILL);
+                cleared = false;
+                continue;
+            }
+        }
+        cleared = clear_cgroup(parent + "/" + name) && cleared;
+    }
+    return cleared;
 }
 
 bool Leftovers::clear_cgroup(const std::string& relative) const {

@@ -19,10 +19,11 @@ public:
     explicit Leftovers(const Cell& cell);
 
     // cgroup_root is WorkerSlot::cgroup_root, untrusted; "" when the worker had none, or when only
-    // its id is known (then the name it would have had is tried as well).
+    // its id is known (then every subtree of that incarnation is ended).
     bool clear(WorkerId id, const std::string& cgroup_root) const;
 
 private:
+    bool clear_unnamed(WorkerId id) const;
     bool clear_cgroup(const std::string& relative) const;
     bool clear_by_environment(WorkerId id) const;
 

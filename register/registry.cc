@@ -43,7 +43,13 @@ Registry::Registry(const shm::Segment& segment, const Cell& cell, const Register
 
 std::uint64_t Registry::step(std::uint64_t now) {
     for (std::uint32_t index = 0; index < segment_.config().workers; ++index) watch(index, now);
-    for (const auto& death : detector_.tick(now)) declare_dead(death, now);
+    for (const auto& death : detector_.tick(now)) {
+        if (death.reason == DeathReason::kNeverReturned) {
+            bury_orphans_of(death, now);
+        } else {
+            declare_dead(death);
+        }
+    }
     std::erase_if(burials_, [&](Burial& burial) {
         if (!burial.advance(tools_, now)) return false;
         detector_.forget(burial.departed().index);
@@ -90,7 +96,14 @@ void Registry::watch_member(std::uint32_t index, WorkerState state, std::uint64_
     detector_.launcher_gone(index, launcher_gone, now);
 
     const bool filled = !id.none() && id.incarnation != 0 && pid != 0 && heartbeat != 0;
-    if (state == WorkerState::kJoining && filled && !buried_.contains(id)) welcome(index, id);
+    if (state == WorkerState::kJoining && filled) {
+        if (buried_.contains(id)) {
+            // It was away so long that its tasks are elsewhere: it has to start as a new worker.
+            declare_dead(Death{index, id, DeathReason::kNeverReturned, 0});
+            return;
+        }
+        welcome(index, id);
+    }
     if (!id.none()) detector_.orphan_returned(id);
     if (state != WorkerState::kJoining) obey_drain(index, state, id);
 }
@@ -122,17 +135,17 @@ void Registry::obey_drain(std::uint32_t index, WorkerState state, WorkerId id) {
     reaper_.wake_everyone();
 }
 
-void Registry::declare_dead(const Death& death, std::uint64_t now) {
+void Registry::bury_orphans_of(const Death& death, std::uint64_t now) {
+    log::warn("a worker did not return after the rebuild",
+              {{"worker", death.id.number}, {"incarnation", death.id.incarnation}});
+    Departed departed;
+    departed.id = death.id;
+    departed.owner = shm::kOwnerOrphan;
+    burials_.emplace_back(std::move(departed), now);
+}
+
+void Registry::declare_dead(const Death& death) {
     REEVE_FAILPOINT("register.verdict");
-    if (death.reason == DeathReason::kNeverReturned) {
-        log::warn("a worker did not return after the rebuild",
-                  {{"worker", death.id.number}, {"incarnation", death.id.incarnation}});
-        Departed departed;
-        departed.id = death.id;
-        departed.owner = shm::kOwnerOrphan;
-        burials_.emplace_back(std::move(departed), now);
-        return;
-    }
     auto& worker = segment_.worker(death.index);
     auto state = worker.state.load();
     do {
@@ -144,7 +157,8 @@ void Registry::declare_dead(const Death& death, std::uint64_t now) {
                {"reason", to_string(death.reason)},
                {"silence_ms", death.silence_ns / kMillisecond}});
     // The time after the swap: what the scheduler begins later than this sees the worker dead.
-    begin_burial(death.index, WorkerState::kDead, state == WorkerState::kJoining, boot_ns());
+    const bool unlogged = state == WorkerState::kJoining && !buried_.contains(death.id);
+    begin_burial(death.index, WorkerState::kDead, unlogged, boot_ns());
 }
 
 void Registry::begin_burial(std::uint32_t index, WorkerState state, bool unlogged,

@@ -40,7 +40,8 @@ private:
     void watch_member(std::uint32_t index, shm::WorkerState state, std::uint64_t now);
     void welcome(std::uint32_t index, WorkerId id);
     void obey_drain(std::uint32_t index, shm::WorkerState state, WorkerId id);
-    void declare_dead(const Death& death, std::uint64_t now);
+    void declare_dead(const Death& death);
+    void bury_orphans_of(const Death& death, std::uint64_t now);
     void begin_burial(std::uint32_t index, shm::WorkerState state, bool unlogged,
                       std::uint64_t now);
     bool being_buried(std::uint32_t index) const;

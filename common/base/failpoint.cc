@@ -89,4 +89,11 @@ void failpoint_hit(const char* name) {
     }
 }
 
+bool failpoint_skips(const char* name) {
+    for (const auto& point : failpoints()) {
+        if (point.name == name && point.action == "skip") return true;
+    }
+    return false;
+}
+
 }  // namespace reeve

@@ -1,6 +1,7 @@
 // Named crash points for tests: REEVE_FP=name:action[:n] kills, exits or sleeps at the n-th pass.
 //
-// Actions: kill (SIGKILL to ourselves), exit (status 70), sleep=MS. Several are separated by commas.
+// Actions: kill (SIGKILL to ourselves), exit (status 70), sleep=MS, skip (a negative control: leaves
+// out the step that asks REEVE_FAILPOINT_SKIPS). Several are separated by commas.
 // Without the variable a pass costs one load of a bool. The list of names is in docs/ARCHITECTURE.md.
 #pragma once
 
@@ -8,6 +9,7 @@ namespace reeve {
 
 extern bool failpoints_armed;
 void failpoint_hit(const char* name);
+bool failpoint_skips(const char* name);
 
 }  // namespace reeve
 
@@ -16,6 +18,9 @@ void failpoint_hit(const char* name);
     do {                                                             \
         if (::reeve::failpoints_armed) ::reeve::failpoint_hit(name); \
     } while (false)
+#define REEVE_FAILPOINT_SKIPS(name) \
+    (::reeve::failpoints_armed && ::reeve::failpoint_skips(name))
 #else
+#define REEVE_FAILPOINT_SKIPS(name) false
 #define REEVE_FAILPOINT(name) ((void)0)
 #endif

@@ -29,6 +29,13 @@ bool may_act(const Identity& who, const Job& job) { return who.uid == 0 || who.u
 
 Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& request) {
     v1::ActReply reply;
+    const bool unknown = std::all_of(
+        request.selections().begin(), request.selections().end(),
+        [this](const auto& one) { return one.job() == 0 || one.job() >= model_.next_job; });
+    if (unknown && request.selections_size() > 0) {
+        return fail(ErrorCode::kNotFound,
+                    "there is no job " + std::to_string(request.selections(0).job()));
+    }
     for (const auto& selection : request.selections()) {
         Job* job = model_.find(selection.job());
         if (job == nullptr) {

@@ -67,6 +67,8 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
         Job& job = *model_.find(ids[i]);
         record_submitted(job, job.count, audit::kNoIndex);
         if (job.held) record_job_held(job, audit::Kind::kHeld);
+        // What it depends on may have ended already.
+        if (!job.after.empty()) check_dependencies(ids[i]);
     }
     return reply;
 }

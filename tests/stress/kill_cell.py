@@ -47,6 +47,7 @@ POINTS = {
     "register.before_requeue": "running", "register.mid_requeue": "running",
     "register.requeued": "queued",
 }
+STATES = ["init", "claimed", "assigned", "running", "mid-commit"]
 ROLES = ["plm", "scheduler", "register", "worker", "launcher"]
 
 
@@ -113,19 +114,20 @@ class Load(threading.Thread):
             time.sleep(self.rng.uniform(0, 0.05))
 
 
-def kill_loop(cell, rng, kills, deadline, point_log, on_kill=None):
-    """Kills from outside until `kills` have landed, those of failpoints counted in."""
+def kill_loop(cell, rng, kills, each, deadline, point_log):
+    """Kills from outside until `kills` have landed, those of failpoints counted in, and at least
+    `each` in every state."""
     outside = Counter()
 
-    def landed():
-        try:
-            with open(point_log, encoding="utf-8") as log:
-                inside = sum(1 for _ in log)
-        except FileNotFoundError:
-            inside = 0
-        return inside + sum(outside.values())
+    def enough():
+        inside = read_points(point_log)
+        states = Counter()
+        for name, count in inside.items():
+            states[POINTS[name]] += count
+        return (sum(inside.values()) + sum(outside.values()) >= kills and
+                all(states[state] >= each for state in STATES))
 
-    while landed() < kills and time.monotonic() < deadline:
+    while not enough() and time.monotonic() < deadline:
         time.sleep(rng.uniform(0.05, 0.4))
         processes = cell.processes()
         role = rng.choice(ROLES)
@@ -142,8 +144,6 @@ def kill_loop(cell, rng, kills, deadline, point_log, on_kill=None):
                 outside[target["role"]] += 1
             except ProcessLookupError:
                 pass
-        if on_kill:
-            on_kill()
     return outside
 
 
@@ -238,6 +238,7 @@ def main():
     parser.add_argument("--reeve", required=True)
     parser.add_argument("--witness", required=True)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--each", type=int, default=0, help="at least so many kills in each state")
     parser.add_argument("--seconds-max", type=float, default=240)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("REEVE_SEED", "0")) or None)
     parser.add_argument("--passes", default="1-400")
@@ -258,7 +259,7 @@ def main():
     started = time.monotonic()
     cell.up()
     load.start()
-    outside = kill_loop(cell, rng, options.kills, started + options.seconds_max, top + "/points")
+    outside = kill_loop(cell, rng, options.kills, options.each, started + options.seconds_max, top + "/points")
     load.done.set()
     load.join(30)
     # From here on nothing kills any more: the same cell, without failpoints.
@@ -285,6 +286,12 @@ def main():
     report["kills"] = sum(inside.values()) + sum(outside.values())
     report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report, indent=1))
+    landed = Counter()
+    for states in by_role.values():
+        landed.update(states)
+    for state in STATES:
+        if landed[state] < options.each:
+            failures.append("only %d kills landed in state %s" % (landed[state], state))
     if report["kills"] < options.kills:
         failures.append("only %d of %d kills landed in time" % (report["kills"], options.kills))
     for failure in failures[:30]:

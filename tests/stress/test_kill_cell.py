@@ -1,0 +1,108 @@
+"""The suite's kills: every role, at named lines and from outside, and the controls that turn it red.
+
+Seeded bugs it catches (each planted by a control below, each found in 1 of 1 runs):
+  fencing off   a worker's death is believed before its processes are gone: two attempts alive at once
+  slow flush    an acknowledgement that does not wait for the flush would not get slower with it
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+from kill_cell import Cell  # noqa: E402
+
+REEVE = os.environ["REEVE_BINARY"]
+WITNESS = os.environ["REEVE_WITNESS"]
+SLOW = os.environ["REEVE_SLOW_FDATASYNC"]
+
+
+def kill_cell(*arguments, environment=None):
+    return subprocess.run(
+        [sys.executable, os.path.join(HERE, "kill_cell.py"), "--reeve", REEVE, "--witness", WITNESS,
+         *arguments], env=dict(os.environ, **(environment or {})), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=400, check=False)
+
+
+class Kills(unittest.TestCase):
+    def test_nothing_acknowledged_is_lost(self):
+        done = kill_cell("--kills", "200", "--passes", "1-120", "--each", "5")
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
+    def test_at_most_once(self):
+        done = kill_cell("--kills", "40", "--passes", "1-120", "--never")
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
+
+def attempts_of_a_stopped_worker(environment):
+    """Stops (SIGSTOP) the agent that runs a 12 s witness; returns what the witnesses wrote."""
+    with tempfile.TemporaryDirectory(prefix="reeve-fence-") as top:
+        os.mkdir(top + "/locks")
+        cell = Cell(REEVE, top + "/cell", environment)
+        cell.up()
+        try:
+            cell.run("submit", "--output", "none", "--", WITNESS, top + "/log", top + "/locks", "12000")
+            deadline = time.monotonic() + 20
+            while not os.path.exists(top + "/log") and time.monotonic() < deadline:
+                time.sleep(0.05)
+            holder = json.loads(cell.run("show", "1", "--json").stdout)
+            name = json.dumps(holder)
+            agents = [p for p in cell.processes() if p["role"] == "worker" and p["name"] in name]
+            os.kill(agents[0]["pid"], signal.SIGSTOP)
+            while time.monotonic() < deadline:
+                with open(top + "/log", encoding="utf-8") as log:
+                    lines = log.read().split("\n")[:-1]
+                if len(lines) >= 2:
+                    return [line.split()[4] for line in lines]
+                time.sleep(0.1)
+            return [line.split()[4] for line in lines]
+        finally:
+            cell.run("down")
+
+
+class Fencing(unittest.TestCase):
+    def test_two_attempts_never_overlap(self):
+        self.assertEqual(attempts_of_a_stopped_worker({}), ["start", "start"])
+
+    def test_control_without_fencing_they_do(self):
+        self.assertEqual(attempts_of_a_stopped_worker({"REEVE_FP": "register.fencing:skip"}),
+                         ["start", "overlap"])
+
+
+class Flush(unittest.TestCase):
+    def test_an_acknowledgement_waits_for_the_flush(self):
+        """Two cells side by side, one with slow flushes; submissions take turns."""
+        delayed = {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "20"}
+        with tempfile.TemporaryDirectory(prefix="reeve-ack-") as top:
+            cells = [Cell(REEVE, top + "/plain", {}), Cell(REEVE, top + "/slow", delayed)]
+            times = {id(cell): [] for cell in cells}
+            try:
+                for cell in cells:
+                    cell.up()
+                    # The delay is the daemons' alone, not the client's.
+                    cell.environment.pop("LD_PRELOAD", None)
+                for _ in range(31):
+                    for cell in cells:
+                        started = time.monotonic()
+                        done = cell.run("submit", "--hold", "--", "true")
+                        times[id(cell)].append((time.monotonic() - started) * 1000)
+                        self.assertEqual(done.returncode, 0, done.stderr)
+            finally:
+                for cell in cells:
+                    cell.run("down")
+        plain, slow = (statistics.median(times[id(cell)]) for cell in cells)
+        print("median ACK: %.1f ms, with every flush delayed by 20 ms: %.1f ms" % (plain, slow))
+        self.assertGreaterEqual(slow - plain, 20)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
