@@ -14,6 +14,12 @@
 
 namespace reeve::shm {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;  // ten times slower: tests do less
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 inline SegmentConfig small_config(std::uint32_t task_slots = 1'024, std::uint32_t classes = 16) {
     SegmentConfig config;
     config.task_slots = task_slots;
