@@ -42,8 +42,13 @@ bool stop_some(const std::vector<Role*>& roles, std::uint64_t patience_ns) {
             role->wait(10'000);
             clean = false;
         }
-        role->poll_end();
-        log::info("role stopped", {{"name", role->name()}});
+        const auto end = role->poll_end();
+        if (end && end->known && (end->code != 0 || end->signal != 0)) {
+            log::warn("a role stopped badly", {{"name", role->name()}, {"how", end->text()}});
+            clean = false;
+        } else {
+            log::info("role stopped", {{"name", role->name()}});
+        }
     }
     return clean;
 }

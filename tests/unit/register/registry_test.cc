@@ -369,6 +369,22 @@ TEST_CASE("Registry: orphans wait for their holder, then go back", "[register]")
     }
 }
 
+TEST_CASE("Registry: a holder that comes back after its orphans were given away starts anew",
+          "[register]") {
+    RegisterOptions options;
+    options.lease_default_ns = 100 * kMillisecond;
+    options.margin_ns = 0;
+    RegistryRig rig(options);
+    rig.hold(10, shm::kOwnerOrphan, kId, SlotState::kRunning);
+    REQUIRE(rig.run_until([&] { return rig.word(10).state() == SlotState::kQueued; }));
+    Sleeper agent;
+    Sleeper launcher;
+    rig.join(2, kId, agent.pid(), launcher.pid());
+    REQUIRE(rig.run_until([&] { return rig.state(2) == WorkerState::kFree; }));
+    CHECK_FALSE(agent.alive());
+    CHECK(count(rig.events(), EventKind::kWorkerJoined) == 0);
+}
+
 TEST_CASE("Registry: an orphan its returned holder does not know goes back without a death",
           "[register]") {
     RegistryRig rig;
@@ -436,13 +452,12 @@ TEST_CASE("Registry: a death is noticed while the loop sleeps", "[register]") {
     rig.join(2, kId, agent.pid(), launcher.pid());
     rig.step();
     auto& wake = rig.segment().participant(shm::kParticipantRegister).wake;
-    rig.step();
     agent.end();
+    rig.run_for(100 * kMillisecond);  // what the agent's end woke is over
     const auto ticket = shm::prepare_sleep(wake);
     const auto begun = boot_ns();
     launcher.signal(SIGKILL);
     shm::sleep(wake, ticket, 500 * kMillisecond);
     CHECK(boot_ns() - begun < 400 * kMillisecond);  // woken, not timed out
-    rig.step();
-    CHECK(rig.state(2) != WorkerState::kAlive);
+    CHECK(rig.run_until([&] { return rig.state(2) != WorkerState::kAlive; }));
 }
