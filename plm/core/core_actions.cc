@@ -282,14 +282,11 @@ void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
         return;
     }
     if (task.slot != shm::kNone32) {
-        auto& binding = slots_->binding(task.slot);
-        auto& shared = segment_->task(task.slot);
-        if (binding.known.state() != SlotState::kEnded) {  // else: waits to be queued again
-            shared.outcome.store(static_cast<std::uint8_t>(Outcome::kCancelled));
-            shared.ended_wall_ns.store(wall_ns());
-            const auto from = binding.known;
-            if (!slots_->move(task.slot, from, from.to(SlotState::kEnded, shm::kOwnerCancelled))) {
-                shared.outcome.store(0);
+        const auto from = slots_->binding(task.slot).known;
+        if (from.state() != SlotState::kEnded) {  // else: waits to be queued again
+            // Nothing of the slot may be written before this CAS: a holder may be filling it.
+            if (!slots_->move(task.slot, from,
+                              from.to(SlotState::kEnded, shm::kOwnerCancelled))) {
                 ask_holder(job, ordinal, task, shm::kIntentCancel);  // just being placed
                 return;
             }
