@@ -341,6 +341,10 @@ TEST_CASE("Ledger: on a full disk it refuses, and goes on by itself when space i
         WARN("skipped: mounting a small tmpfs needs root");
         return;
     }
+    struct Unmount {
+        const std::string path;
+        ~Unmount() { umount2(path.c_str(), MNT_DETACH); }
+    } const unmount{dir.path()};
     const std::string path = dir.file("ledger.db");
     auto ledger = open_good(path, by_hand());
     commit_some(*ledger, 20, 20'000);  // in the log only: settling it needs room in the main file
@@ -376,6 +380,4 @@ TEST_CASE("Ledger: on a full disk it refuses, and goes on by itself when space i
     ledger.reset();
     ledger = open_good(path);
     CHECK(ledger->last_seq() == known + 1);
-    ledger.reset();
-    umount2(dir.path().c_str(), MNT_DETACH);
 }
