@@ -1,11 +1,10 @@
 #include "plm/plm.h"
 
+#include <atomic>
+#include <csignal>
+#include <ctime>
 #include <memory>
 #include <thread>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include "common/log/log.h"
 #include "common/role/role.h"
@@ -18,13 +17,20 @@ namespace {
 constexpr int kExitCannotStart = 7;
 constexpr std::uint64_t kShutdownMs = 1'000;
 
-// The signal handler only sets a flag; this looks at it and stops the core's loop.
-void watch_for_stop(plm::Core& core, const std::atomic<bool>& finished) {
-    while (!stop_wanted() && !finished.load()) ::usleep(20'000);
+// SIGTERM and SIGINT, blocked in every thread but taken here, stop the core's loop.
+void watch_for_stop(plm::Core& core, const sigset_t& signals, const std::atomic<bool>& finished) {
+    const timespec patience{0, 500'000'000};
+    while (!finished.load() && sigtimedwait(&signals, nullptr, &patience) < 0) {
+    }
     core.stop();
 }
 
 int serve(const Cell& cell, const plm::PlmOptions& options) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before the first thread
     plm::Core core(cell, options);
     if (auto opened = core.open(); !opened) {
         log::error("the PLM cannot start", {{"why", opened.error().message}});
@@ -38,7 +44,7 @@ int serve(const Cell& cell, const plm::PlmOptions& options) {
         return kExitCannotStart;
     }
     std::atomic<bool> finished{false};
-    std::thread watcher([&] { watch_for_stop(core, finished); });
+    std::thread watcher([&] { watch_for_stop(core, signals, finished); });
     const auto ran = core.run();
     finished.store(true);
     watcher.join();

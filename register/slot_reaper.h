@@ -17,6 +17,7 @@
 
 #include "common/base/ids.h"
 #include "common/shm/segment.h"
+#include "common/shm/used_slots.h"
 #include "common/shm/task_heap.h"
 #include "register/event_sink.h"
 
@@ -34,14 +35,9 @@ public:
     // Calls visit(slot, task, word) for each slot in a chunk that is in use.
     template <typename Visit>
     void for_each(const Visit& visit) const {
-        for (std::uint32_t chunk = 0; chunk < segment_.layout().chunks; ++chunk) {
-            if (segment_.chunk_owner(chunk).load() == shm::kNone32) continue;
-            const auto first = chunk * shm::kChunkSlots;
-            for (std::uint32_t slot = first; slot < first + shm::kChunkSlots; ++slot) {
-                const auto& task = segment_.task(slot);
-                visit(slot, task, shm::load_word(task));
-            }
-        }
+        shm::for_each_used_slot(segment_, [&](std::uint32_t slot, const shm::TaskSlot& task) {
+            visit(slot, task, shm::load_word(task));
+        });
     }
     // Slots held under an owner id; with `id`, only those whose holder it is (orphans and strays,
     // where one owner id stands for several holders).

@@ -9,6 +9,7 @@
 #include "common/log/log.h"
 #include "common/role/role.h"
 #include "common/shm/transitions.h"
+#include "common/shm/used_slots.h"
 #include "common/shm/wake.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/live_ports.h"
@@ -198,17 +199,12 @@ private:
         workers_.set_used(worker, used[worker], gpus[worker]);
     }
 
-    // Once a second: claims whose completion hint was lost with its writer; nodes somebody damaged.
+    // Once a second: claims whose completion hint was lost with its writer.
     void reconcile(std::uint64_t now) {
         last_reconcile_ns_ = now;
-        for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
-            if (segment_.task(i).claim.load(std::memory_order_relaxed) != 0) (void)release(i);
-        }
-        const auto healed = queue_.index().heap().heal();
-        if (healed != 0) {
-            segment_.header().healed_nodes.fetch_add(healed, std::memory_order_relaxed);
-            log::warn("heap nodes were wrong and have been healed", {{"nodes", healed}});
-        }
+        shm::for_each_used_slot(segment_, [this](std::uint32_t i, const shm::TaskSlot& slot) {
+            if (slot.claim.load(std::memory_order_relaxed) != 0) (void)release(i);
+        });
     }
 
     std::size_t place() {

@@ -9,6 +9,7 @@
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/shm/transitions.h"
+#include "common/shm/used_slots.h"
 #include "worker/agent.h"
 
 namespace reeve::worker {
@@ -45,7 +46,9 @@ int memory_file(const char* name, const std::string& bytes) {
 
 }  // namespace
 
-bool Agent::is_mine(SlotWord word) const { return word.owner() == owner_; }
+bool Agent::is_mine(SlotWord word) const {
+    return word.owner() == owner_;
+}
 
 bool Agent::room_for_start() const {
     const auto kept = std::min(kEventsKeptForEndings, events_.capacity() / 4);
@@ -132,10 +135,10 @@ void Agent::sweep_assigned() {
     const auto now = boot_ns();
     if (now < next_sweep_ns_) return;
     next_sweep_ns_ = now + kSweepEveryNs;
-    for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) {
-        const auto word = shm::load_word(segment_->task(slot));
+    shm::for_each_used_slot(*segment_, [this](std::uint32_t slot, const shm::TaskSlot& task) {
+        const auto word = shm::load_word(task);
         if (word.state() == SlotState::kAssigned && is_mine(word)) (void)start_task(slot, word);
-    }
+    });
 }
 
 // False: try again later. True: dealt with.
@@ -238,7 +241,8 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
 void Agent::pin(const v1::TaskSpec& spec, StartText& start, std::vector<int>& cpus) {
     if (!spec.pin_cpus()) return;
     const auto wanted = std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
-    if (free_cpus_.size() < wanted) return;  // more tasks than cpus: unpinned rather than not at all
+    if (free_cpus_.size() < wanted)
+        return;  // more tasks than cpus: unpinned rather than not at all
     for (std::uint32_t i = 0; i < wanted; ++i) {
         cpus.push_back(free_cpus_.front());
         free_cpus_.erase(free_cpus_.begin());
@@ -352,9 +356,8 @@ bool Agent::look_at_one(Running& running, bool& over) {
 
 bool Agent::obey_stop(Running& running, bool cancel, bool& over) {
     running.stop_sent = true;
-    const auto waiting = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& one) {
-        return one.id == running.id;
-    });
+    const auto waiting = std::find_if(waiting_.begin(), waiting_.end(),
+                                      [&](const Waiting& one) { return one.id == running.id; });
     if (waiting == waiting_.end()) {
         stop_attempt(running, cancel ? StopReason::kCancel : StopReason::kRequeue, false);
         return true;

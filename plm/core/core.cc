@@ -1,9 +1,9 @@
 #include "plm/core/core.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -21,7 +21,11 @@ Core::~Core() {
 }
 
 void Core::stop() {
-    stopping_.store(true);
+    {
+        const std::lock_guard lock(publisher_mutex_);
+        stopping_.store(true);
+    }
+    publisher_wanted_.notify_all();
     if (segment_) shm::wake(segment_->participant(shm::kParticipantPlm).wake);
 }
 
@@ -190,7 +194,14 @@ void Core::effects() {
 
 // What is durable now also belongs to the audit log's tree and to history.
 void Core::batch_entries_to_log() {
-    if (!batch_.entries().empty()) audit_log_->append(batch_.entries());
+    if (!batch_.entries().empty()) {
+        audit_log_->append(batch_.entries());
+        {
+            const std::lock_guard lock(publisher_mutex_);
+            unpublished_ = true;
+        }
+        publisher_wanted_.notify_one();
+    }
     if (!batch_.projection().empty()) {
         (void)history_->push(batch_.projection().take(model_, ledger_seq_));
         ledger_->keep_batches_after(history_->last_seq());
@@ -212,17 +223,24 @@ void Core::wake_holder(shm::SlotWord word) {
 
 // The audit log's slower clock: publishes what the ledger already holds.
 void Core::publish_loop() {
+    std::unique_lock lock(publisher_mutex_);
     while (!stopping_.load()) {
-        for (std::uint64_t waited = 0;
-             waited < options_.checkpoint_interval_ms && !stopping_.load(); waited += 50) {
-            ::usleep(50'000);
-        }
-        if (audit_log_->size() == audit_log_->published_size()) continue;
-        if (const auto published = publish_audit(); !published) {
-            log::error("the audit log cannot be published", {{"why", published.error().message}});
-        }
+        publisher_wanted_.wait(lock, [this] { return unpublished_ || stopping_.load(); });
+        const std::chrono::milliseconds interval(options_.checkpoint_interval_ms);
+        publisher_wanted_.wait_for(lock, interval, [this] { return stopping_.load(); });
+        unpublished_ = false;
+        lock.unlock();
+        publish_or_complain();
+        lock.lock();
     }
-    (void)publish_audit();
+    lock.unlock();
+    publish_or_complain();
+}
+
+void Core::publish_or_complain() {
+    if (const auto published = publish_audit(); !published) {
+        log::error("the audit log cannot be published", {{"why", published.error().message}});
+    }
 }
 
 Status Core::publish_audit() {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -100,6 +101,7 @@ private:
     void effects();
     void sleep_until_work();
     void publish_loop();
+    void publish_or_complain();
     Status publish_audit();
     void maybe_snapshot();
     void wake_scheduler();
@@ -230,6 +232,9 @@ private:
 
     std::atomic<bool> stopping_{false};
     std::thread publisher_;
+    std::mutex publisher_mutex_;
+    std::condition_variable publisher_wanted_;
+    bool unpublished_ = false;  // guarded by publisher_mutex_
     std::mutex publish_mutex_;  // one publish() at a time: the publisher's, or one asked for
 };
 

@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/shm/used_slots.h"
 #include "plm/core/core.h"
 
 namespace reeve::plm {
@@ -433,20 +434,20 @@ void Core::worker_event(const Event& event) {
 // killed between its CAS and its push. What two sweeps in a row find unchanged is inferred.
 void Core::sweep() {
     std::map<std::uint32_t, std::uint64_t> suspects;
-    for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) {
+    shm::for_each_used_slot(*segment_, [&](std::uint32_t slot, const shm::TaskSlot& shared) {
         const auto& binding = slots_->binding(slot);
-        if (binding.job == 0 || binding.ended_durable) continue;
-        const auto word = shm::load_word(segment_->task(slot));
-        if (word == binding.known || word.state() == SlotState::kClaimed) continue;
-        if (word.generation() != binding.known.generation()) continue;
-        if (word.rank() < binding.known.rank()) continue;
+        if (binding.job == 0 || binding.ended_durable) return;
+        const auto word = shm::load_word(shared);
+        if (word == binding.known || word.state() == SlotState::kClaimed) return;
+        if (word.generation() != binding.known.generation()) return;
+        if (word.rank() < binding.known.rank()) return;
         const auto seen = sweep_suspects_.find(slot);
         if (seen != sweep_suspects_.end() && seen->second == word.raw) {
             advance(slot, word, synthetic(word));
         } else {
             suspects.emplace(slot, word.raw);
         }
-    }
+    });
     sweep_suspects_ = std::move(suspects);
 }
 
