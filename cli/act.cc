@@ -10,6 +10,9 @@ namespace reeve::cli {
 
 namespace {
 
+// How the PLM says that it never heard of a job (plm/core/core_actions.cc).
+constexpr const char* kNoSuchJob = "there is no such job";
+
 struct Words {
     const char* verb;
     const char* past;
@@ -54,12 +57,14 @@ Status fill_update(const ActOptions& options, v1::ActRequest& request) {
 int tell(const Context& context, const Words& words, const v1::ActReply& reply) {
     std::uint64_t changed = 0;
     bool refused = false;
+    bool unknown = false;
     JsonWriter json;
     json.begin_object().field("schema", "reeve.action.v1").field("action", words.verb);
     json.key("results").begin_array();
     for (const auto& result : reply.results()) {
         changed += result.changed();
         refused |= result.refused() > 0 || (result.changed() == 0 && !result.message().empty());
+        unknown |= result.message() == kNoSuchJob;
         json.begin_object().field("job", result.job()).field("changed", result.changed());
         json.field("refused", result.refused()).field("message", result.message()).end_object();
         if (context.form() == Form::kParsable && result.changed() > 0) {
@@ -81,7 +86,8 @@ int tell(const Context& context, const Words& words, const v1::ActReply& reply) 
         }
     }
     if (!refused) return finish(kExitOk);
-    return finish(changed > 0 ? kExitFailed : kExitRefused);
+    if (changed > 0) return finish(kExitFailed);
+    return finish(unknown ? kExitNotFound : kExitRefused);
 }
 
 }  // namespace

@@ -173,6 +173,21 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
     }
 }
 
+// The workers that have tasks of the job, or the element asked for: "worker-1, worker-3".
+std::string running_on(const Picture& picture, const ExplainJob& job) {
+    std::string out;
+    for (const auto& worker : picture.workers) {
+        const bool here = std::any_of(
+            picture.tasks.begin(), picture.tasks.end(), [&](const PictureTask& task) {
+                return task.job == job.status.job() && task.worker_slot == worker.slot &&
+                       holds_resources(task.state) && task.state != shm::SlotState::kEnded &&
+                       (!job.element || task.element == *job.element);
+            });
+        if (here) out += (out.empty() ? "" : ", ") + worker.name;
+    }
+    return out;
+}
+
 // The best queued task of the job, or of the element asked for.
 const PictureTask* queued_task(const Picture& picture, const ExplainJob& job) {
     const PictureTask* best = nullptr;
@@ -231,8 +246,10 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
         return out;
     }
     const auto waiting = job.status.queued() + job.status.backlog() + job.status.held();
-    if (job.status.state() == "active" && waiting == 0) {
-        out.reasons.push_back({"running", "all that is left of it runs", {}});
+    const auto where = running_on(picture, job);
+    if (job.status.state() == "active" && (waiting == 0 || (job.element && !where.empty()))) {
+        out.reasons.push_back({"running", where.empty() ? "is being finished" : "runs on " + where,
+                               {}});
         return out;
     }
     for (const auto& worker : picture.workers) {
@@ -248,7 +265,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     }
     add_own_reasons(picture, job, out.reasons);
     const bool own = std::any_of(out.reasons.begin(), out.reasons.end(), [&](const Reason& reason) {
-        return reason.code != "held" || job.status.queued() + job.status.backlog() == 0;
+        return reason.code != "held" || job.status.state() == "held";
     });
     add_cell_reasons(picture, out.reasons);
     if (own) return out;

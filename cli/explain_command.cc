@@ -76,7 +76,8 @@ std::string holder_words(const WorkerAnswer& worker) {
         list += (list.empty() ? "" : ", ") + task_id(holder.task->job, holder.task->element);
     }
     std::string out;
-    if (!enough.empty()) out = "any of " + enough + " ending makes room";
+    const bool several = enough.find(',') != std::string::npos;
+    if (!enough.empty()) out = (several ? "any of " : "") + enough + " ending makes room";
     if (!others.empty()) out += (out.empty() ? "held by " : "; also held by ") + others;
     if (worker.holders.size() > kHoldersShown) {
         out += " and " + std::to_string(worker.holders.size() - kHoldersShown) + " more";

@@ -17,6 +17,19 @@ bool by_element(const v1::TaskResult& a, const v1::TaskResult& b) {
     return a.element() != b.element() ? a.element() < b.element() : a.attempt() < b.attempt();
 }
 
+// A retried task has several endings: only the newest one counts.
+void keep_last_attempts(std::vector<v1::TaskResult>& tasks) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+        const bool last =
+            i + 1 == tasks.size() || tasks[i + 1].element() != tasks[i].element();
+        if (!last) continue;
+        if (kept != i) tasks[kept] = std::move(tasks[i]);
+        ++kept;
+    }
+    tasks.resize(kept);
+}
+
 }  // namespace
 
 Gatherer::Gatherer(const Context& context) : context_(context) {
@@ -106,6 +119,7 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
         }
     }
     std::stable_sort(out.tasks.begin(), out.tasks.end(), by_element);
+    if (!wanted.all_attempts) keep_last_attempts(out.tasks);
     if (out.tasks.size() > wanted.tasks_max) {
         out.tasks_cut = out.tasks.size() - wanted.tasks_max;
         out.tasks.resize(wanted.tasks_max);

@@ -198,15 +198,15 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
     return out;
 }
 
-History::Counts History::terminal_counts(const Selected& selected) {
+std::vector<History::Ending> History::endings(const Selected& selected) {
     Statement row(database_,
-                  "SELECT count(*), sum(outcome = 'succeeded') FROM attempt WHERE job = ? AND "
-                  "terminal = 1" +
-                      element_condition(selected));
-    Counts out;
+                  "SELECT element, outcome = 'succeeded', max(attempt) FROM attempt "
+                  "WHERE job = ? AND terminal = 1" +
+                      element_condition(selected) + " GROUP BY element ORDER BY element");
+    std::vector<Ending> out;
     if (!row.good()) return out;
     row.bind(selected.job);
-    if (row.step()) out = {row.number(0), row.number(1)};
+    while (row.step()) out.push_back({row.number(0), row.number(1) != 0});
     return out;
 }
 

@@ -90,10 +90,9 @@ int list_attempts(const Context& context, const HistoryOptions& options, History
     if (!selected) return report(selected.error());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.attempts.v1").key("attempts").begin_array();
-    Table table({{"TASK", true}, {"TRY", true}, {"OUTCOME", false}, {"EXIT", false},
-                 {"WORKER", false}, {"STARTED", false}, {"TOOK", true}, {"CPU", true},
-                 {"MEMORY", true}, {"DETAIL", false}},
-                9);
+    Table table({{"TASK", true}, {"TRY", true}, {"OUTCOME", false}, {"WORKER", false}, {"STARTED", false}, {"TOOK", true}, {"CPU", true},
+                 {"MEMORY", true}, {"NOTE", false}},
+                8);
     table.colour_states_in(2);
     int code = kExitOk;
     for (const auto& one : *selected) {
@@ -115,12 +114,11 @@ int list_attempts(const Context& context, const HistoryOptions& options, History
             }
             const auto cpu_us = result.user_us() + result.system_us();
             table.add({task_id(result, false), std::to_string(result.attempt()), result.outcome(),
-                       exit_words(result.exit_code()), result.worker_name(),
-                       format_clock_ns(result.started_ns()),
+                       result.worker_name(), format_clock_ns(result.started_ns()),
                        span(result.started_ns(), result.ended_ns()),
                        cpu_us == 0 ? "-" : format_duration_ns(cpu_us * 1000),
                        result.max_rss_bytes() == 0 ? "-" : format_bytes(result.max_rss_bytes()),
-                       result.detail()});
+                       note_words(result)});
         }
     }
     if (context.form() == Form::kJson) {

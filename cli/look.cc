@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <unistd.h>
+
 #include "common/base/clock.h"
 #include "common/shm/job_table.h"
 
@@ -139,8 +141,11 @@ Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell) {
     auto name = read_segment_name(cell);
     if (!name) {
         if (name.error().code != ErrorCode::kNotFound) return fail(std::move(name).error());
-        return fail(ErrorCode::kUnavailable, "there is no cell in " + cell.dir +
-                                              "; start one with: reeve up --state-dir " + cell.dir);
+        const bool known = access(cell.ledger.c_str(), F_OK) == 0;
+        return fail(ErrorCode::kUnavailable,
+                    (known ? "the cell in " + cell.dir + " is down; start it with"
+                           : "there is no cell in " + cell.dir + "; start one with") +
+                        ": reeve up --state-dir " + cell.dir);
     }
     auto segment = shm::Segment::open(*name, false);
     if (!segment && segment.error().code == ErrorCode::kNotFound) {

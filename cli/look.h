@@ -111,11 +111,12 @@ public:
     };
     // Attempts of the selected elements, in order.
     Result<std::vector<AttemptRow>> attempts(const Selected& selected, std::uint64_t limit);
-    struct Counts {
-        std::uint64_t ended = 0;
-        std::uint64_t succeeded = 0;
+    struct Ending {
+        std::uint64_t element = 0;
+        bool succeeded = false;
     };
-    Counts terminal_counts(const Selected& selected);
+    // The newest ending of each selected element that has one, ascending.
+    std::vector<Ending> endings(const Selected& selected);
 
 private:
     explicit History(sqlite3* database) : database_(database) {}

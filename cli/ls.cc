@@ -43,7 +43,8 @@ Status gather(const Context& context, const LsOptions& options,
         out.jobs.emplace(status.job(), std::move(status));
     }
     if (auto* history = gatherer.history(); history != nullptr) {
-        if (ended) {
+        // Without shared memory the history is all there is, live jobs too.
+        if (ended || gatherer.segment() == nullptr) {
             History::JobQuery query;
             query.limit = options.limit;
             auto jobs = history->jobs(query);

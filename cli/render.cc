@@ -34,6 +34,15 @@ std::string exit_words(std::int32_t code) {
     return "signal " + std::to_string(-code) + " (SIG" + signal_name(-code) + ")";
 }
 
+std::string note_words(const v1::TaskResult& result) {
+    std::string out = result.state() == "ended" ? exit_words(result.exit_code()) : "";
+    if (result.core_dumped()) out += ", core dumped";
+    // The worker's own words repeat a plain exit status.
+    const auto& detail = result.detail();
+    if (detail.empty() || detail == "exit status " + std::to_string(result.exit_code())) return out;
+    return out.empty() ? detail : out + ": " + detail;
+}
+
 std::string task_id(std::uint64_t job, std::uint64_t element) {
     return element == 0 ? std::to_string(job)
                         : std::to_string(job) + "." + std::to_string(element);

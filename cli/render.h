@@ -14,6 +14,8 @@ namespace reeve::cli {
 std::string job_state(const v1::JobStatus& status);
 // queued running ... for a live task, its outcome for an ended one.
 std::string task_state(const v1::TaskResult& result);
+// How an attempt ended, for a table: "exit 3", "signal 9 (SIGKILL): cancelled", "" for a success.
+std::string note_words(const v1::TaskResult& result);
 // "exit 3", "signal 9 (SIGKILL)", "" for 0.
 std::string exit_words(std::int32_t code);
 std::string task_id(std::uint64_t job, std::uint64_t element);

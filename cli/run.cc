@@ -123,6 +123,15 @@ Result<JobDraft> prepare_one(const Context& context, const SubmitOptions& option
     return std::move(drafts[0]);
 }
 
+// A plain exit status speaks for itself; everything else is said.
+void tell_ending(std::uint64_t job, const v1::TaskResult& ending) {
+    const auto& detail = ending.detail();
+    if (ending.outcome() == "failed" && detail.rfind("exit status ", 0) == 0) return;
+    std::string text = "job " + std::to_string(job) + " " + ending.outcome();
+    if (!detail.empty() && detail != ending.outcome()) text += ": " + detail;
+    warn(text);
+}
+
 // Waits in a thread of its own while the caller streams.
 struct Waiter {
     std::atomic<bool> ended{false};
@@ -157,7 +166,7 @@ int run_command(const Context& context, const SubmitOptions& options) {
     const auto job = reply->job_ids(0);
     const auto& spec = drafts[0].spec;
     const std::uint64_t element = spec.elements().empty() ? 0 : spec.elements(0).first();
-    if (!context.quiet) warn("job " + std::to_string(job));
+    if (stderr_is_terminal_for(context)) warn("job " + std::to_string(job));
 
     const std::vector<Selected> selected{{job, {}}};
     Attachment attachment(context, spec.task(), job, element);
@@ -186,12 +195,7 @@ int run_command(const Context& context, const SubmitOptions& options) {
                                              : std::max(status.exit_code(), 1));
     }
     const int code = code_of(*ending);
-    if (code != 0 && !context.quiet && ending->outcome() != "failed") {
-        warn("job " + std::to_string(job) + " " + ending->outcome() +
-             (ending->detail().empty() ? "" : ": " + ending->detail()));
-    } else if (code != 0 && !context.quiet && !ending->detail().empty()) {
-        warn("job " + std::to_string(job) + ": " + ending->detail());
-    }
+    if (code != 0 && !context.quiet) tell_ending(job, *ending);
     return finish(code);
 }
 

@@ -65,7 +65,8 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
     if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());
     if (spec.max_running() > 0) line("at a time", std::to_string(spec.max_running()));
     if (spec.max_failures() > 0) line("max fails", std::to_string(spec.max_failures()));
-    if (!spec.elements().empty()) {
+    const bool only_zero = spec.elements_size() == 1 && spec.elements(0).last() == 0;
+    if (!spec.elements().empty() && !only_zero) {
         std::vector<Range> ranges;
         for (const auto& range : spec.elements()) ranges.push_back({range.first(), range.last()});
         line("elements", shorten(format_ranges(ranges), 60));
@@ -79,13 +80,6 @@ std::string run_time(const v1::TaskResult& result) {
     const bool ended = result.state() == "ended";
     const auto end = ended ? result.ended_ns() : wall_ns();
     return format_duration_ns(end > result.started_ns() ? end - result.started_ns() : 0);
-}
-
-std::string note(const v1::TaskResult& result) {
-    std::string out = result.state() == "ended" ? exit_words(result.exit_code()) : "";
-    if (result.core_dumped()) out += ", core dumped";
-    if (!result.detail().empty()) out += (out.empty() ? "" : ": ") + result.detail();
-    return out;
 }
 
 std::string worker_words(const v1::TaskResult& result) {
@@ -108,7 +102,7 @@ void print_tasks(const JobDetail& detail) {
                    run_time(task),
                    cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
                    task.max_rss_bytes() == 0 ? "" : format_bytes(task.max_rss_bytes()),
-                   note(task)});
+                   note_words(task)});
     }
     write_out("\n");
     table.print();

@@ -7,6 +7,7 @@
 
 #include "cli/catalogue.h"
 #include "cli/json_writer.h"
+#include "cli/gather.h"
 #include "cli/look.h"
 #include "cli/render.h"
 #include "cli/text.h"
@@ -223,27 +224,47 @@ void tell(const Context& context, const JobStates& jobs) {
     write_out(line + "\n");
 }
 
-// Elements of a job are waited for by looking: the history file tells which ended.
+// Elements of a job are waited for by looking: a slot tells who lives, the history file who ended.
+struct ElementsSeen {
+    bool open = false;
+    bool good = true;
+};
+
+ElementsSeen look_at_elements(const Context& context, const Selected& selected) {
+    Gatherer gatherer(context);
+    ElementsSeen out;
+    if (gatherer.history() == nullptr) return {true, false};
+    if (selected.elements.empty()) {
+        const auto status = gatherer.status(selected.job);
+        return {!status || status->state() != "ended", status && succeeded(*status)};
+    }
+    if (gatherer.segment() != nullptr) {
+        for (const auto& view : tasks_of_job(*gatherer.segment(), selected.job)) {
+            const bool wanted = contains(selected, view.result.element());
+            if (wanted && view.word.state() != shm::SlotState::kEnded) return {true, false};
+        }
+    }
+    const auto endings = gatherer.history()->endings(selected);
+    std::uint64_t wanted = 0;
+    for (const auto& range : selected.elements) wanted += range.size();
+    for (const auto& ending : endings) out.good &= ending.succeeded;
+    if (endings.size() >= wanted) return out;
+    out.good = false;
+    const auto job = gatherer.history()->job(selected.job);
+    out.open = !job || job->state() != "ended";
+    return out;
+}
+
 Result<bool> wait_for_elements(const Context& context, const std::vector<Selected>& selected,
                                std::uint64_t end_ns) {
     while (true) {
-        bool open = false;
-        bool good = true;
-        auto history = History::open(context.cell);
+        ElementsSeen all;
         for (const auto& one : selected) {
-            if (!history) {
-                open = true;
-                break;
-            }
-            const auto counts = (*history)->terminal_counts(one);
-            const auto job = (*history)->job(one.job);
-            const bool ended = job && job->state() == "ended";
-            std::uint64_t wanted = 0;
-            for (const auto& range : one.elements) wanted += range.size();
-            if (counts.ended < wanted && !ended) open = true;
-            if (counts.succeeded < wanted) good = false;
+            const auto seen = look_at_elements(context, one);
+            all.open |= seen.open;
+            all.good &= seen.good;
         }
-        if (!open) return good;
+        if (!all.open) return all.good;
         if (end_ns != 0 && boot_ns() >= end_ns) {
             return fail(ErrorCode::kDeadlineExceeded,
                         "the time is up and some tasks have not ended; wait longer");
