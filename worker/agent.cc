@@ -19,11 +19,11 @@
 namespace reeve::worker {
 namespace {
 
-constexpr std::uint64_t kSoonNs = kMillisecond;             // something waits for somebody else
+constexpr std::uint64_t kSoonNs = kMillisecond;  // something waits for somebody else
 constexpr std::uint64_t kIdleNs = 450 * kMillisecond;
 constexpr std::uint64_t kAcknowledgeEveryNs = 100 * kMillisecond;
 constexpr std::uint64_t kDrainWaitNs = kSecond;
-constexpr std::uint64_t kStopMarginNs = 5 * kSecond;        // beyond the tasks' grace
+constexpr std::uint64_t kStopMarginNs = 5 * kSecond;  // beyond the tasks' grace
 constexpr std::uint64_t kNoSlotWaitNs = 15 * kSecond;
 constexpr int kWelcomeMs = 5000;
 constexpr int kExitBusy = 5;
@@ -71,10 +71,10 @@ int Agent::find_launcher(const std::string& socket_path) {
         pollfd entry{launcher_fd_, POLLIN, 0};
         int fds[kMessageFdsMax];
         int fd_count = 0;
-        const long got = ::poll(&entry, 1, kWelcomeMs) == 1
-                             ? receive_message(launcher_fd_, buffer.data(), buffer.size(), false,
-                                               fds, &fd_count)
-                             : -ETIMEDOUT;
+        const long got =
+            ::poll(&entry, 1, kWelcomeMs) == 1
+                ? receive_message(launcher_fd_, buffer.data(), buffer.size(), false, fds, &fd_count)
+                : -ETIMEDOUT;
         if (got <= 0) {
             log::error("the launcher does not answer", {{"socket", socket_path}});
             return kExitBusy;
@@ -173,8 +173,7 @@ Agent::Verdict Agent::look_around() {
     if (launcher_gone_.load()) return Verdict::kLauncherGone;
     if (segment_->retired()) return Verdict::kRetired;
     const auto state = self_->state.load();
-    const bool member = state == shm::WorkerState::kJoining ||
-                        state == shm::WorkerState::kAlive ||
+    const bool member = state == shm::WorkerState::kJoining || state == shm::WorkerState::kAlive ||
                         state == shm::WorkerState::kDraining;
     if (!member || self_->number.load() != id_.number ||
         self_->incarnation.load() != id_.incarnation) {
@@ -297,8 +296,8 @@ void Agent::read_launcher() {
     while (true) {
         int fds[kMessageFdsMax];
         int fd_count = 0;
-        const long got = receive_message(launcher_fd_, buffer.data(), buffer.size(), true, fds,
-                                         &fd_count);
+        const long got =
+            receive_message(launcher_fd_, buffer.data(), buffer.size(), true, fds, &fd_count);
         if (got <= 0) break;
         handle_message({buffer.data(), static_cast<std::size_t>(got)});
     }

@@ -55,19 +55,19 @@ private:
     struct Running {
         std::uint64_t id = 0;
         std::uint32_t slot = 0;
-        shm::SlotWord word;       // as it is now: running or suspended
+        shm::SlotWord word;  // as it is now: running or suspended
         TaskId task;
         bool stop_sent = false;
-        std::vector<int> cpus;    // pinned
-        std::string output;       // for the digest; unknown after a take-over
+        std::vector<int> cpus;  // pinned
+        std::string output;     // for the digest; unknown after a take-over
         std::string error;
         std::uint32_t uid = 0;
     };
     struct Outgoing {
         std::string message;
-        std::vector<int> fds;     // ours until sent
+        std::vector<int> fds;  // ours until sent
     };
-    struct Waiting {              // RUNNING, its event not durable yet
+    struct Waiting {  // RUNNING, its event not durable yet
         std::uint64_t ring_position = 0;
         std::uint64_t id = 0;
         StartText start;
@@ -175,7 +175,7 @@ private:
     bool wake_scheduler_ = false;
     bool blocked_ = false;  // the event ring has no room for a start
     std::uint64_t next_sweep_ns_ = 0;
-    std::uint64_t bounce_from_ns_ = 0;   // while stopping: the register had its chance to drain us
+    std::uint64_t bounce_from_ns_ = 0;  // while stopping: the register had its chance to drain us
     std::uint64_t next_acknowledge_ns_ = 0;
 };
 

@@ -58,9 +58,10 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
         on_ended(record);
         handled_sequence_ = std::max(handled_sequence_, record.sequence);
     }
-    log::info(back ? "worker slot taken back" : "joining",
-              {{"worker", id_.number}, {"incarnation", id_.incarnation}, {"slot", worker_index_},
-               {"running", running_.size()}});
+    log::info(back ? "worker slot taken back" : "joining", {{"worker", id_.number},
+                                                            {"incarnation", id_.incarnation},
+                                                            {"slot", worker_index_},
+                                                            {"running", running_.size()}});
     return true;
 }
 
@@ -117,8 +118,8 @@ void Agent::fill_slot() {
     worker.incarnation.store(id_.incarnation);
 }
 
-// What a launcher left that died together with everybody who could have cleaned up after it. Its pid
-// and start time are in the name, so a living one is never touched.
+// What a launcher left that died together with everybody who could have cleaned up after it. Its
+// pid and start time are in the name, so a living one is never touched.
 void Agent::end_stale_cgroups() {
     const auto parent = "reeve." + cell_.hash;
     for (const auto& name : list_cgroups(cgroups_, parent)) {
@@ -139,8 +140,8 @@ void Agent::configure_launcher() {
     context_.output_root = cell_.output;
     context_.state_dir = cell_.dir;
     context_.node_name = options_.name;
-    context_.instance = cell_.hash + "." + std::to_string(id_.number) + "." +
-                        std::to_string(id_.incarnation);
+    context_.instance =
+        cell_.hash + "." + std::to_string(id_.number) + "." + std::to_string(id_.incarnation);
     context_.uid = ::geteuid();
     context_.gid = ::getegid();
     context_.grace_ns = options_.grace_ms * kMillisecond;
@@ -173,8 +174,8 @@ void Agent::adopt() {
     auto known = std::exchange(launcher_alive_, {});
     for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) {
         const auto word = shm::load_word(segment_->task(slot));
-        const bool begun = word.state() == SlotState::kRunning ||
-                           word.state() == SlotState::kSuspended;
+        const bool begun =
+            word.state() == SlotState::kRunning || word.state() == SlotState::kSuspended;
         if (!begun) continue;
         const auto& task = segment_->task(slot);
         const bool orphan = word.owner() == shm::kOwnerOrphan &&
@@ -183,9 +184,9 @@ void Agent::adopt() {
         if (orphan || is_mine(word)) adopt_slot(slot, word, known);
     }
     for (const auto& [id, alive] : known) {
-        log::warn("ending an attempt that no slot knows",
-                  {{"job", alive.name.job}, {"element", alive.name.element},
-                   {"attempt", alive.name.attempt}});
+        log::warn("ending an attempt that no slot knows", {{"job", alive.name.job},
+                                                           {"element", alive.name.element},
+                                                           {"attempt", alive.name.attempt}});
         MessageWriter message;
         message.add(RecordKind::kStop, StopRecord{id, StopReason::kFenced, 1});
         send(message.text());

@@ -88,7 +88,9 @@ LaunchBlock* Attempts::take_block() {
     return block;
 }
 
-void Attempts::give_block(LaunchBlock* block) { leaving_blocks_.push_back(block); }
+void Attempts::give_block(LaunchBlock* block) {
+    leaving_blocks_.push_back(block);
+}
 
 std::uint32_t Attempts::new_index() {
     if (free_.empty()) {
@@ -163,10 +165,9 @@ std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cg
     attempt.grace_ns = head.grace_ns;
     attempt.output_limit_bytes = head.output_limit_bytes;
     char name[sizeof attempt.cgroup.name];
-    const int size = std::snprintf(name, sizeof name - 24, "%llu.%llu.%u",
-                                   static_cast<unsigned long long>(head.name.job),
-                                   static_cast<unsigned long long>(head.name.element),
-                                   head.name.attempt);
+    const int size = std::snprintf(
+        name, sizeof name - 24, "%llu.%llu.%u", static_cast<unsigned long long>(head.name.job),
+        static_cast<unsigned long long>(head.name.element), head.name.attempt);
     auto made = subtree_.make_attempt(name, head.limits, attempt.cgroup, cgroup_fd);
     if (!made && made.error().code == ErrorCode::kAlreadyExists) {
         std::snprintf(name + size, 24, "-%llu", static_cast<unsigned long long>(head.id));
@@ -236,6 +237,7 @@ void Attempts::start(std::string_view record, int input_fd) {
         next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kTrimEveryNs);
         next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
     }
+    if (started_.empty()) started_due_ns_ = boot_ns() + kStartedDelayNs;
     started_.push_back({attempt.id, static_cast<std::uint32_t>(attempt.pid), 0});
 }
 
@@ -490,7 +492,7 @@ void Attempts::trim_output(Attempt& attempt) {
         attempt.output_fd = static_cast<int>(::syscall(SYS_pidfd_getfd, process, 1, 0U));
         ::close(process);
     }
-    struct stat info{};
+    struct stat info {};
     if (attempt.output_fd < 0 || ::fstat(attempt.output_fd, &info) != 0) return;
     if (!S_ISREG(info.st_mode)) return;
     const auto limit = attempt.output_limit_bytes;
@@ -526,9 +528,9 @@ void Attempts::on_deadline(std::uint32_t index, std::uint64_t now_ns) {
     }
     if (!attempt.told_stuck && now_ns - attempt.kill_started_ns > kStuckAfterNs) {
         attempt.told_stuck = true;
-        log::error("a task does not end after SIGKILL; drain this machine",
-                   {{"job", attempt.name.job}, {"element", attempt.name.element},
-                    {"pid", attempt.pid}});
+        log::error(
+            "a task does not end after SIGKILL; drain this machine",
+            {{"job", attempt.name.job}, {"element", attempt.name.element}, {"pid", attempt.pid}});
     }
 }
 

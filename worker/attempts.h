@@ -35,6 +35,8 @@ struct LaunchBlock {
     ChildPlan plan;
 };
 
+inline constexpr std::uint64_t kStartedDelayNs = 10'000'000;
+
 class Attempts {
 public:
     Attempts();
@@ -60,8 +62,14 @@ public:
     std::uint64_t next_id() const { return next_id_; }
     std::vector<AliveRecord> list() const;
 
-    // New since the last call, in order.
+    // New since they were last taken, in order. A start is worth a message of its own only once it
+    // has lasted for kStartedDelayNs: most short tasks are told by their ending alone.
     std::vector<StartedRecord>& started() { return started_; }
+    std::uint64_t started_due_ns() const { return started_due_ns_; }  // ~0: nothing waits
+    void started_told() {
+        started_.clear();
+        started_due_ns_ = ~std::uint64_t{0};
+    }
     std::deque<EndedRecord>& ended() { return ended_; }
     bool is_alive(std::uint64_t id) const { return by_id_.contains(id); }
     const CgroupSubtree& subtree() const { return subtree_; }
@@ -136,6 +144,7 @@ private:
     std::vector<StartedRecord> started_;
     std::deque<EndedRecord> ended_;
     std::uint64_t next_deadline_ns_ = ~std::uint64_t{0};
+    std::uint64_t started_due_ns_ = ~std::uint64_t{0};
     std::uint64_t next_trim_ns_ = ~std::uint64_t{0};
     std::uint64_t next_id_ = 1;
     std::uint64_t next_sequence_ = 1;

@@ -37,8 +37,8 @@ bool fail_at(const ChildPlan& plan, ChildStage stage, long error, const char* su
 bool enter_cgroups(const ChildPlan& plan) {
     for (int i = 0; i < plan.entry_count; ++i) {
         const auto& entry = plan.entries[i];
-        const long fd = raw_syscall(SYS_openat, entry.dir_fd, raw(entry.path),
-                                    O_WRONLY | O_CLOEXEC);
+        const long fd =
+            raw_syscall(SYS_openat, entry.dir_fd, raw(entry.path), O_WRONLY | O_CLOEXEC);
         if (fd < 0) return fail_at(plan, ChildStage::kCgroup, fd, entry.path);
         const long wrote = raw_syscall(SYS_write, fd, raw("0"), 1);
         raw_syscall(SYS_close, fd);
@@ -83,8 +83,8 @@ long open_job_directory(const ChildPlan& plan, const char* path, const char*& re
     name[i] = '\0';
     rest = path + i + 1;
     const long made = raw_syscall(SYS_mkdirat, AT_FDCWD, raw(name), 0700);
-    const long fd = raw_syscall(SYS_openat, AT_FDCWD, raw(name),
-                                O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const long fd =
+        raw_syscall(SYS_openat, AT_FDCWD, raw(name), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && made == 0) {
         raw_syscall(SYS_fchownat, fd, raw(""), plan.uid, plan.gid, AT_EMPTY_PATH);
     }
@@ -120,8 +120,8 @@ long make_parents(long dir_fd, const char* path) {
 // make the user overwrite a file of theirs. So is a fifo without a reader (ENXIO), which would
 // block for ever.
 long open_output(long dir_fd, const char* path, std::uint64_t resolve) {
-    constexpr std::uint64_t kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW |
-                                     O_NONBLOCK;
+    constexpr std::uint64_t kFlags =
+        O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
     long fd = open_checked(dir_fd, path, kFlags, resolve);
     if (fd == -ENOENT) {
         const long made = make_parents(dir_fd, path);
@@ -184,10 +184,9 @@ bool open_files(const ChildPlan& plan, const JobDirectory& output, const JobDire
     }
     raw_syscall(SYS_close, out);
     const char* input = plan.input != nullptr ? plan.input : "/dev/null";
-    const long in = plan.input_fd >= 0
-                        ? plan.input_fd
-                        : raw_syscall(SYS_openat, AT_FDCWD, raw(input),
-                                      O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    const long in = plan.input_fd >= 0 ? plan.input_fd
+                                       : raw_syscall(SYS_openat, AT_FDCWD, raw(input),
+                                                     O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (!put_at(plan, ChildStage::kInput, in, 0, input)) return false;
     return true;
 }
@@ -276,8 +275,7 @@ int run_child(void* argument) {
     JobDirectory output;
     JobDirectory error;
     if (!find_job_directory(plan, ChildStage::kOutput, plan.output, output)) return kStartFailed;
-    if (!plan.error_is_output &&
-        !find_job_directory(plan, ChildStage::kError, plan.error, error)) {
+    if (!plan.error_is_output && !find_job_directory(plan, ChildStage::kError, plan.error, error)) {
         return kStartFailed;
     }
     if (!drop_rights(plan)) return kStartFailed;

@@ -44,7 +44,7 @@ struct ChildReport {
     ChildStage stage = ChildStage::kNothing;
     std::int32_t error = 0;  // errno
     ExecHint hint = ExecHint::kNone;
-    char subject[116]{};     // the path or command it was about, cut at the end
+    char subject[116]{};  // the path or command it was about, cut at the end
 };
 
 struct ChildRlimit {
@@ -60,11 +60,11 @@ struct ChildPlan {
 
     const char* const* argv = nullptr;  // null-terminated
     const char* const* envp = nullptr;
-    const char* path = nullptr;         // the task's PATH, to look argv[0] up
-    const char* directory = nullptr;    // absolute
-    const char* input = nullptr;        // file; ignored when input_fd >= 0
-    const char* output = nullptr;       // null: /dev/null
-    const char* error = nullptr;        // null: /dev/null
+    const char* path = nullptr;       // the task's PATH, to look argv[0] up
+    const char* directory = nullptr;  // absolute
+    const char* input = nullptr;      // file; ignored when input_fd >= 0
+    const char* output = nullptr;     // null: /dev/null
+    const char* error = nullptr;      // null: /dev/null
     bool error_is_output = false;
     int input_fd = -1;
 

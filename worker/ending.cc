@@ -34,59 +34,87 @@ std::string fit(const std::string& before, std::string subject, const std::strin
 std::string describe_exec_failure(const ChildReport& report) {
     const std::string name = report.subject;
     switch (report.hint) {
-        case ExecHint::kExistsHere: return fit("no program '", name, "' in PATH; ./ has one");
+        case ExecHint::kExistsHere:
+            return fit("no program '", name, "' in PATH; ./ has one");
         case ExecHint::kInterpreterMissing:
             return fit("", name, ": the interpreter in its #! line is missing");
-        case ExecHint::kNotExecutable: return fit("", name, " is not executable: chmod +x it");
-        case ExecHint::kDirectory: return fit("", name, " is a directory, not a program");
-        case ExecHint::kNone: break;
+        case ExecHint::kNotExecutable:
+            return fit("", name, " is not executable: chmod +x it");
+        case ExecHint::kDirectory:
+            return fit("", name, " is a directory, not a program");
+        case ExecHint::kNone:
+            break;
     }
     switch (report.error) {
         case ENOENT:
             return name.find('/') == std::string::npos ? fit("no program '", name, "' in PATH")
                                                        : fit("no program ", name, "");
-        case ENOEXEC: return fit("", name, " is no program: a script needs a #! line");
-        case E2BIG: return "arguments and environment are too long for exec";
-        default: return fit("execute ", name, ": " + error_text(report.error));
+        case ENOEXEC:
+            return fit("", name, " is no program: a script needs a #! line");
+        case E2BIG:
+            return "arguments and environment are too long for exec";
+        default:
+            return fit("execute ", name, ": " + error_text(report.error));
     }
 }
 
 const char* stage_text(ChildStage stage) {
     switch (stage) {
-        case ChildStage::kNothing: return "start";
-        case ChildStage::kCgroup: return "cgroup ";
-        case ChildStage::kSession: return "session ";
-        case ChildStage::kLimit: return "set ";
-        case ChildStage::kAffinity: return "set ";
-        case ChildStage::kUser: return "become ";
-        case ChildStage::kOutput: return "output ";
-        case ChildStage::kError: return "error file ";
-        case ChildStage::kInput: return "input ";
-        case ChildStage::kDirectory: return "directory ";
-        case ChildStage::kPrivilege: return "set ";
-        case ChildStage::kExec: return "execute ";
+        case ChildStage::kNothing:
+            return "start";
+        case ChildStage::kCgroup:
+            return "cgroup ";
+        case ChildStage::kSession:
+            return "session ";
+        case ChildStage::kLimit:
+            return "set ";
+        case ChildStage::kAffinity:
+            return "set ";
+        case ChildStage::kUser:
+            return "become ";
+        case ChildStage::kOutput:
+            return "output ";
+        case ChildStage::kError:
+            return "error file ";
+        case ChildStage::kInput:
+            return "input ";
+        case ChildStage::kDirectory:
+            return "directory ";
+        case ChildStage::kPrivilege:
+            return "set ";
+        case ChildStage::kExec:
+            return "execute ";
     }
     return "start ";
 }
 
 std::string file_error(const ChildReport& report) {
     switch (report.error) {
-        case ELOOP: return ": is a symlink, refused";
-        case ENXIO: return ": a fifo without a reader";
-        case EISDIR: return ": is a directory";
-        case EACCES: return ": permission denied";
-        case ENOENT: return ": does not exist";
-        case ENOTDIR: return ": a parent is no directory";
-        default: return ": " + error_text(report.error);
+        case ELOOP:
+            return ": is a symlink, refused";
+        case ENXIO:
+            return ": a fifo without a reader";
+        case EISDIR:
+            return ": is a directory";
+        case EACCES:
+            return ": permission denied";
+        case ENOENT:
+            return ": does not exist";
+        case ENOTDIR:
+            return ": a parent is no directory";
+        default:
+            return ": " + error_text(report.error);
     }
 }
 
 std::string milliseconds(std::uint64_t ns) {
     char text[48];
     if (ns % 1'000'000'000 == 0) {
-        std::snprintf(text, sizeof text, "%llu s", static_cast<unsigned long long>(ns / 1'000'000'000));
+        std::snprintf(text, sizeof text, "%llu s",
+                      static_cast<unsigned long long>(ns / 1'000'000'000));
     } else {
-        std::snprintf(text, sizeof text, "%llu ms", static_cast<unsigned long long>(ns / 1'000'000));
+        std::snprintf(text, sizeof text, "%llu ms",
+                      static_cast<unsigned long long>(ns / 1'000'000));
     }
     return text;
 }
@@ -166,7 +194,7 @@ void describe_ending(const EndingFacts& facts, EndedRecord& out) {
     if (facts.report.stage != ChildStage::kNothing) {
         out.outcome = Outcome::kFailed;
         const bool executing = facts.report.stage == ChildStage::kExec;
-        out.exit_code = !executing                      ? kExitNotStarted
+        out.exit_code = !executing                     ? kExitNotStarted
                         : facts.report.error == ENOENT ? kExitNotFound
                                                        : kExitNotExecutable;
         set_detail(out, describe_start_failure(facts.report));

@@ -27,8 +27,8 @@
 namespace reeve::worker {
 namespace {
 
-constexpr std::uint64_t kMarginNs = kSecond;           // beyond the lease
-constexpr std::uint64_t kEndingMaxNs = 10 * kSecond;   // then we leave even with something stuck
+constexpr std::uint64_t kMarginNs = kSecond;          // beyond the lease
+constexpr std::uint64_t kEndingMaxNs = 10 * kSecond;  // then we leave even with something stuck
 constexpr std::size_t kEndedPerFlush = 4096;
 
 class Launcher {
@@ -45,7 +45,8 @@ private:
     void on_signal();
     void on_connection();
     void greet();
-    void read_agent();
+    void read_agent();        // all that waits, or its end
+    bool read_one_message();  // false: nothing waits, or it is lost
     bool handle(const RecordView& record, int* fds, int fd_count);
     void start_by_fd(int record_fd, int input_fd);
     void configure(const ConfigureRecord& record);
@@ -72,13 +73,14 @@ private:
     std::unique_ptr<Attempts> attempts_;
 };
 
-// -1: held by another. The file may have been removed by its last holder while we waited to open it.
+// -1: held by another. The file may have been removed by its last holder while we waited to open
+// it.
 int take_lock(const std::string& path) {
     for (int attempt = 0; attempt < 8; ++attempt) {
         const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0) return -1;
-        struct stat locked{};
-        struct stat named{};
+        struct stat locked {};
+        struct stat named {};
         const bool held = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
         if (held && ::fstat(fd, &locked) == 0 && ::stat(path.c_str(), &named) == 0 &&
             locked.st_ino == named.st_ino) {
@@ -103,8 +105,8 @@ bool Launcher::listen_at_path() {
     listen_fd_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     ::unlink(socket_path_.c_str());
     const auto old_mask = ::umask(0177);
-    const bool bound = ::bind(listen_fd_, reinterpret_cast<const sockaddr*>(&address),
-                              sizeof address) == 0;
+    const bool bound =
+        ::bind(listen_fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
     ::umask(old_mask);
     if (!bound || ::listen(listen_fd_, 8) != 0) {
         log::error("cannot listen for a later agent",
@@ -148,6 +150,7 @@ bool Launcher::set_up() {
 
 int Launcher::timeout_ms(std::uint64_t now_ns) const {
     auto next = attempts_->next_deadline_ns();
+    if (agent_fd_ >= 0 && !want_write_) next = std::min(next, attempts_->started_due_ns());
     if (lost_agent_ns_ != 0) next = std::min(next, lost_agent_ns_ + lease_ns_ + kMarginNs);
     if (next == ~std::uint64_t{0}) return -1;
     if (next <= now_ns) return 0;
@@ -165,7 +168,7 @@ int Launcher::run() {
         for (int i = 0; i < count; ++i) {
             const int fd = events[i].data.fd;
             if (fd == signal_fd_) on_signal();
-            if (fd == agent_fd_) read_agent();
+            if (fd == agent_fd_) (void)read_one_message();  // the rest is told by the next wait
             if (fd == listen_fd_) on_connection();
         }
         const auto now = boot_ns();
@@ -182,9 +185,9 @@ int Launcher::run() {
 }
 
 void Launcher::on_signal() {
-    signalfd_siginfo info[8];
-    while (::read(signal_fd_, info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-    }
+    // What it says is not looked at: reap() asks the kernel itself, until nothing is left.
+    signalfd_siginfo info[16];
+    [[maybe_unused]] const auto got = ::read(signal_fd_, info, sizeof info);
     attempts_->reap();
 }
 
@@ -209,7 +212,7 @@ void Launcher::greet() {
         message.add(RecordKind::kAlive, record);
     }
     (void)send_message(agent_fd_, message.text(), true);
-    attempts_->started().clear();
+    attempts_->started_told();
     told_ = 0;
 }
 
@@ -248,28 +251,32 @@ void Launcher::lose_agent() {
 }
 
 void Launcher::read_agent() {
-    while (agent_fd_ >= 0 && !shut_down_) {
-        int fds[kMessageFdsMax];
-        int fd_count = 0;
-        const long got = receive_message(agent_fd_, buffer_.data(), buffer_.size(), false, fds,
-                                         &fd_count);
-        if (got == -EAGAIN) return;
-        if (got <= 0) {
-            lose_agent();
-            return;
-        }
-        MessageReader reader({buffer_.data(), static_cast<std::size_t>(got)});
-        RecordView record;
-        bool fine = true;
-        while (fine && reader.next(record)) fine = handle(record, fds, fd_count);
-        for (int i = 0; i < fd_count; ++i) {
-            if (fds[i] >= 0) ::close(fds[i]);
-        }
-        if (!fine || reader.damaged()) {
-            log::error("damaged message from the agent; closing it", {});
-            lose_agent();
-        }
+    while (read_one_message()) {
     }
+}
+
+bool Launcher::read_one_message() {
+    if (agent_fd_ < 0 || shut_down_) return false;
+    int fds[kMessageFdsMax];
+    int fd_count = 0;
+    const long got =
+        receive_message(agent_fd_, buffer_.data(), buffer_.size(), false, fds, &fd_count);
+    if (got == -EAGAIN) return false;
+    if (got <= 0) {
+        lose_agent();
+        return false;
+    }
+    MessageReader reader({buffer_.data(), static_cast<std::size_t>(got)});
+    RecordView record;
+    bool fine = true;
+    while (fine && reader.next(record)) fine = handle(record, fds, fd_count);
+    for (int i = 0; i < fd_count; ++i) {
+        if (fds[i] >= 0) ::close(fds[i]);
+    }
+    if (fine && !reader.damaged()) return true;
+    log::error("damaged message from the agent; closing it", {});
+    lose_agent();
+    return false;
 }
 
 bool Launcher::handle(const RecordView& record, int* fds, int fd_count) {
@@ -325,14 +332,17 @@ bool Launcher::handle(const RecordView& record, int* fds, int fd_count) {
             acknowledge(done.sequence);
             return true;
         }
-        case RecordKind::kShutdown: shut_down_ = true; return true;
-        default: return false;
+        case RecordKind::kShutdown:
+            shut_down_ = true;
+            return true;
+        default:
+            return false;
     }
 }
 
 void Launcher::start_by_fd(int record_fd, int input_fd) {
     std::vector<std::uint64_t> bytes;
-    struct stat info{};
+    struct stat info {};
     const bool fine = record_fd >= 0 && ::fstat(record_fd, &info) == 0 && info.st_size > 0 &&
                       static_cast<std::size_t>(info.st_size) <= kStartRecordMax;
     if (fine) {
@@ -407,6 +417,12 @@ bool Launcher::add_ended(MessageWriter& message) {
 
 void Launcher::flush() {
     if (agent_fd_ < 0) return;
+    const bool endings = told_ < attempts_->ended().size();
+    const bool starts = attempts_->started_due_ns() <= boot_ns();
+    if (!endings && !starts) {
+        if (std::exchange(want_write_, false)) watch(agent_fd_, EPOLLIN);
+        return;
+    }
     MessageWriter message;
     auto& started = attempts_->started();
     // One that has ended meanwhile is told by its ended record alone.
@@ -415,14 +431,10 @@ void Launcher::flush() {
     while (told < started.size() && message.room_for(sizeof(StartedRecord))) {
         message.add(RecordKind::kStarted, started[told++]);
     }
-    if (message.empty() && told_ >= attempts_->ended().size()) {
-        if (want_write_) watch(agent_fd_, EPOLLIN);
-        want_write_ = false;
-        return;
-    }
     REEVE_FAILPOINT("launcher.before_report");
     if (!add_ended(message)) return;
     started.erase(started.begin(), started.begin() + static_cast<std::ptrdiff_t>(told));
+    if (started.empty()) attempts_->started_told();
 }
 
 void Launcher::end_everything() {

@@ -10,7 +10,9 @@
 namespace reeve::worker {
 namespace {
 
-std::size_t padded(std::size_t bytes) { return (bytes + 7) / 8 * 8; }
+std::size_t padded(std::size_t bytes) {
+    return (bytes + 7) / 8 * 8;
+}
 
 void append_raw(std::string& out, const void* data, std::size_t bytes) {
     out.append(static_cast<const char*>(data), bytes);
@@ -58,11 +60,13 @@ bool MessageReader::next(RecordView& out) {
 std::string encode_start(StartText& start) {
     auto& head = start.head;
     std::string strings;
-    const auto add = [&](const std::string& text) { strings.append(text.c_str(), text.size() + 1); };
+    const auto add = [&](const std::string& text) {
+        strings.append(text.c_str(), text.size() + 1);
+    };
     for (const auto& text : start.arguments) add(text);
     for (const auto& text : start.environment) add(text);
-    for (const auto* text : {&start.path, &start.directory, &start.input, &start.output,
-                             &start.error}) {
+    for (const auto* text :
+         {&start.path, &start.directory, &start.input, &start.output, &start.error}) {
         add(*text);
     }
     start.affinity.resize(padded(start.affinity.size()));
@@ -117,8 +121,7 @@ bool decode_start(std::string_view bytes, StartView& out) {
     return out.argv[0][0] != '\0';
 }
 
-int send_message(int socket_fd, std::string_view message, bool wait, const int* fds,
-                 int fd_count) {
+int send_message(int socket_fd, std::string_view message, bool wait, const int* fds, int fd_count) {
     iovec part{const_cast<char*>(message.data()), message.size()};
     msghdr header{};
     header.msg_iov = &part;

@@ -25,13 +25,13 @@
 namespace reeve::worker {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
-inline constexpr std::size_t kMessageMax = 64 * 1024;       // bytes of one message
-inline constexpr std::size_t kStartRecordMax = 4 << 20;     // with arguments and environment
-inline constexpr std::uint32_t kStringsMax = 65'536;        // argv or env entries
+inline constexpr std::size_t kMessageMax = 64 * 1024;    // bytes of one message
+inline constexpr std::size_t kStartRecordMax = 4 << 20;  // with arguments and environment
+inline constexpr std::uint32_t kStringsMax = 65'536;     // argv or env entries
 inline constexpr std::uint32_t kGroupsMax = 1024;
 inline constexpr std::uint32_t kRlimitsMax = 16;
 inline constexpr std::uint32_t kAffinityBytesMax = 1024;
-inline constexpr std::uint32_t kAttemptsMax = 16'384;       // alive at once on one worker
+inline constexpr std::uint32_t kAttemptsMax = 16'384;  // alive at once on one worker
 inline constexpr std::size_t kRelativeMax = 112;
 
 enum class RecordKind : std::uint32_t {
@@ -58,7 +58,7 @@ static_assert(sizeof(RecordHeader) == 8);
 
 // What an attempt is, in the agent's words; the launcher only repeats it.
 struct AttemptName {
-    std::uint64_t word = 0;     // the slot word it runs under
+    std::uint64_t word = 0;  // the slot word it runs under
     std::uint64_t job = 0;
     std::uint64_t element = 0;
     std::uint32_t slot = 0;
@@ -74,15 +74,15 @@ struct ConfigureRecord {
     std::uint64_t number = 0;
     std::uint64_t incarnation = 0;
     std::uint64_t lease_ns = 0;
-    char cgroup[kRelativeMax]{};    // relative name of the subtree; "": no cgroups
-    char instance[64]{};            // REEVE_INSTANCE, for the sweep without cgroups
-    char output_root[512]{};        // Cell::output
+    char cgroup[kRelativeMax]{};  // relative name of the subtree; "": no cgroups
+    char instance[64]{};          // REEVE_INSTANCE, for the sweep without cgroups
+    char output_root[512]{};      // Cell::output
 };
 
 struct StartRecord {
-    std::uint64_t id = 0;           // chosen by the agent, grows
+    std::uint64_t id = 0;  // chosen by the agent, grows
     AttemptName name;
-    std::uint64_t time_limit_ns = 0;   // 0: none
+    std::uint64_t time_limit_ns = 0;  // 0: none
     std::uint64_t grace_ns = 0;
     std::uint64_t output_limit_bytes = 0;
     CgroupLimits limits;
@@ -112,7 +112,7 @@ enum class StopReason : std::uint32_t {
     kCancel = 1,
     kRequeue = 2,
     kTimeLimit = 3,
-    kFenced = 4,    // not ours any more: no grace
+    kFenced = 4,  // not ours any more: no grace
     kShutdown = 5,
 };
 
@@ -145,12 +145,12 @@ struct WelcomeRecord {
     std::uint32_t version = kProtocolVersion;
     std::uint32_t launcher_pid = 0;
     std::uint64_t launcher_start_ticks = 0;
-    std::uint64_t number = 0;       // 0: not configured yet
+    std::uint64_t number = 0;  // 0: not configured yet
     std::uint64_t incarnation = 0;
     std::uint64_t next_id = 1;
-    std::uint32_t alive = 0;        // so many kAlive records follow
-    std::uint32_t ended = 0;        // so many kEnded records follow, not acknowledged yet
-    std::uint32_t busy = 0;         // 1: another agent lives; this connection is closed
+    std::uint32_t alive = 0;  // so many kAlive records follow
+    std::uint32_t ended = 0;  // so many kEnded records follow, not acknowledged yet
+    std::uint32_t busy = 0;   // 1: another agent lives; this connection is closed
     std::uint32_t reserved = 0;
     char cgroup[kRelativeMax]{};
 };
@@ -183,7 +183,7 @@ struct EndedRecord {
     Outcome outcome = Outcome::kNone;
     std::uint8_t core_dumped = 0;
     StopReason stopped_for = StopReason::kNone;
-    char detail[64]{};           // for people, NUL-terminated
+    char detail[64]{};  // for people, NUL-terminated
 };
 
 // Puts records one after the other into a message.

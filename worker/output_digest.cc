@@ -13,7 +13,7 @@ bool append_file(const std::string& path, std::uint32_t uid, std::string& out) {
     if (path.empty()) return true;
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) return false;
-    struct stat info{};
+    struct stat info {};
     bool fine = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == uid &&
                 static_cast<std::uint64_t>(info.st_size) + out.size() <= kDigestBytesMax;
     const auto start = out.size();

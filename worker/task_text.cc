@@ -28,7 +28,9 @@ void append_named(std::string& out, std::string_view name, const TaskInstance& t
     }
 }
 
-bool has_nul(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool has_nul(const std::string& text) {
+    return text.find('\0') != std::string::npos;
+}
 
 // Collects NAME=value pairs. add() keeps what is there, so what must not be overridden comes first.
 class Environment {
@@ -118,9 +120,8 @@ void fill_files(const v1::TaskSpec& spec, const TaskInstance& task, const Worker
     if (spec.output() == "none") {
         flags |= kStartNoOutput;
     } else {
-        start.output = spec.output().empty()
-                           ? named(worker.output_root + "/%j/%a.%x.out")
-                           : named(spec.output());
+        start.output = spec.output().empty() ? named(worker.output_root + "/%j/%a.%x.out")
+                                             : named(spec.output());
     }
     if (spec.error() == "none" || (spec.error().empty() && (flags & kStartNoOutput) != 0)) {
         flags |= kStartNoError;
@@ -138,15 +139,15 @@ Status fill_user(const v1::TaskSpec& spec, const WorkerContext& worker, const Us
     head.uid = spec.uid();
     head.gid = user.gid;
     if (worker.uid == 0) {
-        head.flags |= kStartSetGroups;
+        if (head.uid == 0) return {};
+        head.flags |= kStartSetGroups | kStartSwitchUser | kStartNoNewPrivileges;
         start.groups = user.groups;
-        if (head.uid != 0) head.flags |= kStartSwitchUser | kStartNoNewPrivileges;
         return {};
     }
     head.flags |= kStartNoNewPrivileges;
     if (head.uid == worker.uid) return {};
-    return fail(ErrorCode::kPermissionDenied, "cannot run as uid " + std::to_string(head.uid) +
-                                                  ": the worker is not root");
+    return fail(ErrorCode::kPermissionDenied,
+                "cannot run as uid " + std::to_string(head.uid) + ": the worker is not root");
 }
 
 Status check_text(const StartText& start) {
@@ -210,12 +211,25 @@ std::string fill_placeholders(const std::string& text, const TaskInstance& task,
         }
         const char mark = text[++i];
         switch (mark) {
-            case 'j': case 'A': out += std::to_string(task.task.job); break;
-            case 'a': out += std::to_string(task.task.element); break;
-            case 'x': out += std::to_string(task.attempt); break;
-            case 'u': out += user; break;
-            case 'N': out += worker.node_name; break;
-            case '%': out += '%'; break;
+            case 'j':
+            case 'A':
+                out += std::to_string(task.task.job);
+                break;
+            case 'a':
+                out += std::to_string(task.task.element);
+                break;
+            case 'x':
+                out += std::to_string(task.attempt);
+                break;
+            case 'u':
+                out += user;
+                break;
+            case 'N':
+                out += worker.node_name;
+                break;
+            case '%':
+                out += '%';
+                break;
             case '{': {
                 const auto end = text.find('}', i);
                 if (end == std::string::npos) {

@@ -38,11 +38,11 @@ private:
 
 // What does not change from task to task of one worker.
 struct WorkerContext {
-    std::string output_root;   // Cell::output
+    std::string output_root;  // Cell::output
     std::string state_dir;
-    std::string node_name;     // the worker's name
-    std::string instance;      // "<cell hash>.<worker number>.<incarnation>"
-    std::uint32_t uid = 0;     // ours
+    std::string node_name;  // the worker's name
+    std::string instance;   // "<cell hash>.<worker number>.<incarnation>"
+    std::uint32_t uid = 0;  // ours
     std::uint32_t gid = 0;
     std::uint64_t grace_ns = 0;
     std::uint32_t pids_max = 0;

@@ -14,16 +14,16 @@
 namespace reeve::worker {
 
 struct WorkerOptions {
-    std::string name = "worker-1";    // [a-z0-9._-], unique in the cell
-    std::uint32_t cpu_milli = 0;      // 0: what affinity, cpuset and cpu.max leave us
-    std::uint64_t memory_bytes = 0;   // 0: the machine's, or the cgroup's limit
+    std::string name = "worker-1";   // [a-z0-9._-], unique in the cell
+    std::uint32_t cpu_milli = 0;     // 0: what affinity, cpuset and cpu.max leave us
+    std::uint64_t memory_bytes = 0;  // 0: the machine's, or the cgroup's limit
     std::uint32_t gpus = 0;
-    std::vector<std::string> gpu_ids; // for CUDA_VISIBLE_DEVICES; empty: 0, 1, ...
+    std::vector<std::string> gpu_ids;  // for CUDA_VISIBLE_DEVICES; empty: 0, 1, ...
     std::uint32_t lease_ms = 3000;
-    std::uint32_t grace_ms = 5000;    // TERM to KILL for tasks that name none
-    std::uint32_t pids_max = 0;       // per task; 0: no limit
-    bool limit_cpu = false;           // cpu quota per task, where cgroups allow
-    bool require_cgroup = false;      // refuse to start without
+    std::uint32_t grace_ms = 5000;  // TERM to KILL for tasks that name none
+    std::uint32_t pids_max = 0;     // per task; 0: no limit
+    bool limit_cpu = false;         // cpu quota per task, where cgroups allow
+    bool require_cgroup = false;    // refuse to start without
     std::uint32_t price_micro_usd_h = 0;
 };
 

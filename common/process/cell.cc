@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kSocketPathMax = 107;   // sun_path without its NUL
-constexpr std::size_t kSocketNameMax = 40;    // longest name put into runtime_dir: "launcher-...sock"
+constexpr std::size_t kSocketPathMax = 107;  // sun_path without its NUL
+constexpr std::size_t kSocketNameMax = 40;  // longest name put into runtime_dir: "launcher-...sock"
 constexpr std::size_t kSmallFileMax = 4096;
 
 std::string environment(const char* name) {
@@ -27,7 +27,7 @@ std::string environment(const char* name) {
 }
 
 bool is_directory_of_ours(const std::string& path) {
-    struct stat info{};
+    struct stat info {};
     return ::lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == ::geteuid();
 }
 
@@ -54,8 +54,7 @@ Result<std::string> choose_directory(const std::string& option) {
     std::error_code error;
     auto path = fs::weakly_canonical(fs::absolute(dir, error), error);
     if (error) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "state directory " + dir + ": " + error.message());
+        return fail(ErrorCode::kInvalidArgument, "state directory " + dir + ": " + error.message());
     }
     dir = path.lexically_normal().string();
     while (dir.size() > 1 && dir.back() == '/') dir.pop_back();
@@ -83,8 +82,8 @@ Result<std::string> read_small_file(const std::string& path) {
 // Writes beside and renames, flushed, so that a reader finds the old or the new content only.
 Status replace_small_file(const std::string& path, const std::string& content) {
     const auto temporary = path + ".new";
-    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-                          0600);
+    const int fd =
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return fail_errno("open " + temporary, errno);
     const auto wrote = ::write(fd, content.data(), content.size());
     const int error = wrote < 0 ? errno : 0;
@@ -132,7 +131,7 @@ Status make_private_directory(const std::string& path) {
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
         return fail_errno("create directory " + path, errno);
     }
-    struct stat info{};
+    struct stat info {};
     if (::lstat(path.c_str(), &info) != 0) return fail_errno("look at " + path, errno);
     if (!S_ISDIR(info.st_mode)) {
         return fail(ErrorCode::kFailedPrecondition,
@@ -204,8 +203,9 @@ Result<std::string> read_segment_name(const Cell& cell) {
     const auto end = text->find('\n');
     if (end == std::string::npos || end < 2 || text->front() != '/') {
         return fail(ErrorCode::kDataLoss,
-                    cell.segment_file + ": does not hold a segment's name; remove it and start "
-                                        "the PLM");
+                    cell.segment_file +
+                        ": does not hold a segment's name; remove it and start "
+                        "the PLM");
     }
     return text->substr(0, end);
 }

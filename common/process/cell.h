@@ -1,8 +1,8 @@
 // A cell is its state directory; every path and name a role needs is derived from it here.
 //
-//   DIR/ledger.db history.db    PLM's record              DIR/audit/      tiles, checkpoint, log.vkey
-//   DIR/segment                 name of the live segment  DIR/out/        default task output
-//   DIR/lock                    held by the PLM (flock)   DIR/logs/       one file per role
+//   DIR/ledger.db history.db    PLM's record              DIR/audit/      tiles, checkpoint,
+//   log.vkey DIR/segment                 name of the live segment  DIR/out/        default task
+//   output DIR/lock                    held by the PLM (flock)   DIR/logs/       one file per role
 //   DIR/supervisor.lock         held by the supervisor    DIR/run/        <role>.pid files
 //
 // The socket lies in the user's runtime directory, for a unix socket's path holds 107 bytes only:
@@ -17,14 +17,14 @@
 namespace reeve {
 
 struct Cell {
-    std::string dir;            // absolute
-    std::string hash;           // 12 hex digits of XXH3(dir, uid): names sockets, segments, cgroups
-    std::string runtime_dir;    // holds plm.sock and the launchers' sockets
-    std::string socket;         // plm.sock
+    std::string dir;          // absolute
+    std::string hash;         // 12 hex digits of XXH3(dir, uid): names sockets, segments, cgroups
+    std::string runtime_dir;  // holds plm.sock and the launchers' sockets
+    std::string socket;       // plm.sock
     std::string ledger;
     std::string history;
     std::string audit;
-    std::string segment_file;   // contains the segment's name and a newline
+    std::string segment_file;  // contains the segment's name and a newline
     std::string output;
     std::string logs;
     std::string run;

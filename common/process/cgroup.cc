@@ -103,9 +103,8 @@ void kill_tree(int parent_fd, const char* name, const CgroupSupport& support) {
     const bool killed = v2 && write_text_at(fd, "cgroup.kill", "1") == 0;
     if (!killed) {
         set_frozen(fd, v2, true);
-        walk(parent_fd, name, 0, [](int, const char*, int dir_fd) {
-            signal_members(dir_fd, SIGKILL);
-        });
+        walk(parent_fd, name, 0,
+             [](int, const char*, int dir_fd) { signal_members(dir_fd, SIGKILL); });
         set_frozen(fd, v2, false);
     }
     ::close(fd);
@@ -113,7 +112,8 @@ void kill_tree(int parent_fd, const char* name, const CgroupSupport& support) {
 
 bool tree_populated(int parent_fd, const char* name, bool v2) {
     if (v2) {
-        const auto events = read_whole_at(parent_fd, (std::string(name) + "/cgroup.events").c_str());
+        const auto events =
+            read_whole_at(parent_fd, (std::string(name) + "/cgroup.events").c_str());
         return events && number_of(*events, "populated") != 0;
     }
     bool populated = false;
@@ -125,9 +125,8 @@ bool tree_populated(int parent_fd, const char* name, bool v2) {
 }
 
 void remove_tree(int parent_fd, const char* name) {
-    walk(parent_fd, name, 0, [](int dir, const char* child, int) {
-        ::unlinkat(dir, child, AT_REMOVEDIR);
-    });
+    walk(parent_fd, name, 0,
+         [](int dir, const char* child, int) { ::unlinkat(dir, child, AT_REMOVEDIR); });
 }
 
 void close_fd(int& fd) {
@@ -139,8 +138,8 @@ int write_number(int dir_fd, const char* name, const char* file, std::uint64_t v
     char path[160];
     char text[32];
     std::snprintf(path, sizeof path, "%s/%s", name, file);
-    const int size = std::snprintf(text, sizeof text, "%llu",
-                                   static_cast<unsigned long long>(value));
+    const int size =
+        std::snprintf(text, sizeof text, "%llu", static_cast<unsigned long long>(value));
     return write_text_at(dir_fd, path, std::string_view(text, static_cast<std::size_t>(size)));
 }
 
@@ -163,8 +162,8 @@ Result<CgroupSubtree> CgroupSubtree::make(const CgroupSupport& support,
     // A neighbour that ends may remove our common parent between two steps: once more then.
     Status made;
     for (int attempt = 0; attempt < 8; ++attempt) {
-        made = make_directories(support.tracker + "/" + support.prefix, relative,
-                                support.v2_core());
+        made =
+            make_directories(support.tracker + "/" + support.prefix, relative, support.v2_core());
         if (made || made.error().code != ErrorCode::kNotFound) break;
     }
     REEVE_TRY(made);
@@ -183,7 +182,9 @@ CgroupSubtree::~CgroupSubtree() {
     close_fd(pids_fd_);
 }
 
-CgroupSubtree::CgroupSubtree(CgroupSubtree&& other) noexcept { *this = std::move(other); }
+CgroupSubtree::CgroupSubtree(CgroupSubtree&& other) noexcept {
+    *this = std::move(other);
+}
 
 CgroupSubtree& CgroupSubtree::operator=(CgroupSubtree&& other) noexcept {
     std::swap(support_, other.support_);
@@ -206,9 +207,12 @@ Status CgroupSubtree::open_v1(const std::string& mount, int& fd) {
 
 int CgroupSubtree::v1_fd(V1Dir dir) const {
     switch (dir) {
-        case kMemoryDir: return memory_fd_;
-        case kCpuDir: return cpu_fd_;
-        case kPidsDir: return pids_fd_;
+        case kMemoryDir:
+            return memory_fd_;
+        case kCpuDir:
+            return cpu_fd_;
+        case kPidsDir:
+            return pids_fd_;
     }
     return -1;
 }
@@ -255,8 +259,8 @@ bool CgroupSubtree::apply_limits(AttemptCgroup& out, const CgroupLimits& limits,
         if (v2) {
             char path[160];
             std::snprintf(path, sizeof path, "%s/cpu.max", out.name);
-            failed = write_text_at(fd, path, std::to_string(quota) + " " +
-                                                 std::to_string(kCpuPeriodUs));
+            failed =
+                write_text_at(fd, path, std::to_string(quota) + " " + std::to_string(kCpuPeriodUs));
         } else {
             failed = write_number(fd, out.name, "cpu.cfs_quota_us", quota);
         }

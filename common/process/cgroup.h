@@ -97,7 +97,7 @@ public:
     // What the child must write to; `tracker_too` when it was not cloned into the cgroup.
     int entries(const AttemptCgroup& attempt, bool tracker_too,
                 CgroupEntry (&out)[kCgroupEntriesMax]) const;
-    void kill(const AttemptCgroup& attempt) const;   // one round; repeat until removed
+    void kill(const AttemptCgroup& attempt) const;  // one round; repeat until removed
     bool freeze(const AttemptCgroup& attempt, bool frozen) const;
     bool populated(const AttemptCgroup& attempt) const;
     CgroupUse use(const AttemptCgroup& attempt) const;
@@ -119,8 +119,8 @@ private:
     int pids_fd_ = -1;
 };
 
-// By relative name, for whoever cleans up after a dead worker. A subtree that is not there is empty.
-// Names of the directories directly below "reeve.<cell>"; empty when there are none.
+// By relative name, for whoever cleans up after a dead worker. A subtree that is not there is
+// empty. Names of the directories directly below "reeve.<cell>"; empty when there are none.
 std::vector<std::string> list_cgroups(const CgroupSupport& support, const std::string& relative);
 bool cgroup_populated(const CgroupSupport& support, const std::string& relative);
 void kill_cgroup(const CgroupSupport& support, const std::string& relative);  // one round

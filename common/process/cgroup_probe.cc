@@ -73,8 +73,8 @@ std::string own_v2_path() {
 
 // Errno of making and removing a directory there; 0 when it works.
 int try_directory(const std::string& base) {
-    const auto path = base + "/reeve.probe." + std::to_string(::getpid()) + "." +
-                      std::to_string(boot_ns());
+    const auto path =
+        base + "/reeve.probe." + std::to_string(::getpid()) + "." + std::to_string(boot_ns());
     if (::mkdir(path.c_str(), 0755) != 0) return errno;
     // A cgroup directory has cgroup.procs; anything else is not one.
     const bool real = ::access((path + "/cgroup.procs").c_str(), F_OK) == 0;
@@ -151,10 +151,14 @@ void fill_v2(const Mounts& mounts, CgroupSupport& support) {
 
 const char* to_string(CgroupBackend backend) {
     switch (backend) {
-        case CgroupBackend::kV2: return "v2";
-        case CgroupBackend::kHybrid: return "hybrid";
-        case CgroupBackend::kV1: return "v1";
-        case CgroupBackend::kNone: return "none";
+        case CgroupBackend::kV2:
+            return "v2";
+        case CgroupBackend::kHybrid:
+            return "hybrid";
+        case CgroupBackend::kV1:
+            return "v1";
+        case CgroupBackend::kNone:
+            return "none";
     }
     return "unknown";
 }

@@ -80,8 +80,8 @@ std::uint32_t order_by_core(std::vector<int>& cpus) {
     std::uint32_t cores = 0;
     const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
     for (int i = 0; i < count; ++i) {
-        const auto* core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE,
-                                                 static_cast<unsigned>(i));
+        const auto* core =
+            hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, static_cast<unsigned>(i));
         bool any = false;
         for (const int cpu : cpus) {
             if (hwloc_bitmap_isset(core->cpuset, static_cast<unsigned>(cpu)) == 0) continue;
@@ -117,9 +117,9 @@ std::uint64_t probe_memory_bytes() {
     const auto page = ::sysconf(_SC_PAGE_SIZE);
     auto bytes = static_cast<std::uint64_t>(pages > 0 ? pages : 0) *
                  static_cast<std::uint64_t>(page > 0 ? page : 4096);
-    const auto text = first_of({"/sys/fs/cgroup" + own_path("") + "/memory.max",
-                                "/sys/fs/cgroup/memory" + own_path("memory") +
-                                    "/memory.limit_in_bytes"});
+    const auto text =
+        first_of({"/sys/fs/cgroup" + own_path("") + "/memory.max",
+                  "/sys/fs/cgroup/memory" + own_path("memory") + "/memory.limit_in_bytes"});
     if (!text.empty() && !text.starts_with("max")) {
         const auto limit = std::strtoull(text.c_str(), nullptr, 10);
         if (limit != 0) bytes = std::min<std::uint64_t>(bytes, limit);

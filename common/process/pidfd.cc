@@ -50,8 +50,8 @@ PidFd& PidFd::operator=(PidFd&& other) noexcept {
 
 bool PidFd::wait(int timeout_ms) const {
     if (fd_ < 0) return true;
-    const auto deadline = boot_ns() + static_cast<std::uint64_t>(timeout_ms < 0 ? 0 : timeout_ms) *
-                                          kMillisecond;
+    const auto deadline =
+        boot_ns() + static_cast<std::uint64_t>(timeout_ms < 0 ? 0 : timeout_ms) * kMillisecond;
     while (true) {
         pollfd entry{fd_, POLLIN, 0};
         int left = timeout_ms;

@@ -25,7 +25,7 @@ public:
     PidFd& operator=(const PidFd&) = delete;
 
     bool valid() const { return fd_ >= 0; }
-    int fd() const { return fd_; }      // for epoll: readable when the process ended
+    int fd() const { return fd_; }  // for epoll: readable when the process ended
     pid_t pid() const { return pid_; }
 
     bool ended() const { return wait(0); }

@@ -132,8 +132,8 @@ Status kill_by_environment(std::string_view assignment, std::uint64_t deadline_n
         for (const auto pid : pids) ::kill(pid, SIGKILL);
         if (boot_ns() >= deadline_ns) {
             return fail(ErrorCode::kDeadlineExceeded,
-                        std::to_string(pids.size()) + " processes with " +
-                            std::string(assignment) + " are still there");
+                        std::to_string(pids.size()) + " processes with " + std::string(assignment) +
+                            " are still there");
         }
         timespec pause{0, 1'000'000};
         ::nanosleep(&pause, nullptr);

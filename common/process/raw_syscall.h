@@ -29,6 +29,8 @@ inline long raw_syscall(long number, long a = 0, long b = 0, long c = 0, long d 
 }
 #endif
 
-inline long raw(const void* pointer) { return reinterpret_cast<long>(pointer); }
+inline long raw(const void* pointer) {
+    return reinterpret_cast<long>(pointer);
+}
 
 }  // namespace reeve

@@ -21,18 +21,18 @@ using ChildFunction = int (*)(void* argument);  // its result is the child's exi
 struct SpawnRequest {
     ChildFunction function = nullptr;
     void* argument = nullptr;
-    int cgroup_fd = -1;      // -1: none
-    void* stack = nullptr;   // lowest address; null: copied
+    int cgroup_fd = -1;     // -1: none
+    void* stack = nullptr;  // lowest address; null: copied
     std::size_t stack_bytes = 0;
     // Shared only: set to 1 before, cleared by the kernel once the child left our memory.
     std::uint32_t* in_use = nullptr;
-    int* pidfd = nullptr;    // receives one when not null
+    int* pidfd = nullptr;  // receives one when not null
 };
 
 struct SpawnResult {
     pid_t pid = -1;
-    int error = 0;             // errno when pid < 0
-    bool in_cgroup = false;    // false: the child has to enter by itself
+    int error = 0;           // errno when pid < 0
+    bool in_cgroup = false;  // false: the child has to enter by itself
 };
 
 SpawnResult spawn_child(const SpawnRequest& request);

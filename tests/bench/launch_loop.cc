@@ -40,8 +40,8 @@ int run_child(void* argument) {
     using reeve::raw;
     using reeve::raw_syscall;
     const long in = raw_syscall(SYS_openat, AT_FDCWD, raw("/dev/null"), O_RDONLY);
-    const long out = raw_syscall(SYS_openat, AT_FDCWD, raw(child->path),
-                                 O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const long out =
+        raw_syscall(SYS_openat, AT_FDCWD, raw(child->path), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (in < 0 || out < 0) return 125;
     raw_syscall(SYS_dup3, in, 0, 0);
     raw_syscall(SYS_dup3, out, 1, 0);
@@ -96,8 +96,8 @@ int main(int argc, char** argv) {
     loop.directory = directory;
     const auto support = reeve::probe_cgroups();
     if (support.usable()) {
-        auto made = reeve::CgroupSubtree::make(
-            support, "reeve.bench/w" + std::to_string(::getpid()));
+        auto made =
+            reeve::CgroupSubtree::make(support, "reeve.bench/w" + std::to_string(::getpid()));
         if (made) loop.subtree = std::move(*made);
     }
     std::vector<Child> children(static_cast<std::size_t>(parallel));
@@ -124,9 +124,10 @@ int main(int argc, char** argv) {
     loop.subtree.remove_subtree();
     const std::string remove = std::string("rm -rf ") + directory;
     if (std::system(remove.c_str()) != 0) return 1;
-    std::printf("{\"name\":\"launch_loop_%s\",\"unit\":\"tasks/s\",\"value\":%.1f,\"tasks\":%ld,"
-                "\"parallel\":%ld,\"cgroup\":\"%s\"}\n",
-                loop.shared ? "shared" : "fork", static_cast<double>(tasks) / seconds, tasks,
-                parallel, reeve::to_string(support.backend));
+    std::printf(
+        "{\"name\":\"launch_loop_%s\",\"unit\":\"tasks/s\",\"value\":%.1f,\"tasks\":%ld,"
+        "\"parallel\":%ld,\"cgroup\":\"%s\"}\n",
+        loop.shared ? "shared" : "fork", static_cast<double>(tasks) / seconds, tasks, parallel,
+        reeve::to_string(support.backend));
     return 0;
 }

@@ -32,7 +32,9 @@ std::vector<shm::Event> moves_of(const std::vector<shm::Event>& events, std::uin
     return out;
 }
 
-SlotState to_state(const shm::Event& event) { return SlotWord{event.new_word}.state(); }
+SlotState to_state(const shm::Event& event) {
+    return SlotWord{event.new_word}.state();
+}
 
 }  // namespace
 
@@ -48,7 +50,8 @@ TEST_CASE("Worker: joins with all its fields, then runs what is dispatched", "[w
     CHECK(self.lease_ns.load() == 2 * kSecond);
     CHECK(process_exists(head.launcher_pid()));
 
-    const auto slot = head.dispatch(head.shell("echo run $REEVE_JOB_ID $REEVE_TASK_ID $REEVE_ATTEMPT; exit 3"));
+    const auto slot =
+        head.dispatch(head.shell("echo run $REEVE_JOB_ID $REEVE_TASK_ID $REEVE_ATTEMPT; exit 3"));
     REQUIRE(head.wait_state(slot, SlotState::kEnded));
     const auto& task = head.task(slot);
     CHECK(head.outcome(slot) == Outcome::kFailed);
@@ -100,12 +103,11 @@ TEST_CASE("Worker: the digest of what a task printed is in its slot", "[worker]"
     CHECK(head.task(failed).has_digest.load() == 0);
 }
 
-TEST_CASE("Worker: what a worker left that died with everybody is ended by the next",
-          "[worker]") {
+TEST_CASE("Worker: what a worker left that died with everybody is ended by the next", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
-    const auto slot = head.dispatch(head.shell(
-        "setsid env -i sh -c 'echo $$ > d; exec sleep 1000' & sleep 1000"));
+    const auto slot = head.dispatch(
+        head.shell("setsid env -i sh -c 'echo $$ > d; exec sleep 1000' & sleep 1000"));
     REQUIRE(head.wait_state(slot, SlotState::kRunning));
     const auto file = std::filesystem::path(head.cell().dir).parent_path() / "d";
     REQUIRE(eventually([&] { return read_file(file).size() > 1; }));
@@ -135,8 +137,8 @@ TEST_CASE("Worker: hints that are not true are ignored", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
     auto ring = shm::dispatch_ring(head.segment(), 0);
-    CHECK(ring.try_push({12345, 3, 0}));                 // a free slot
-    CHECK(ring.try_push({~0ULL, 0xFFFFFFF0U, 0}));       // no slot at all
+    CHECK(ring.try_push({12345, 3, 0}));            // a free slot
+    CHECK(ring.try_push({~0ULL, 0xFFFFFFF0U, 0}));  // no slot at all
     const auto slot = head.dispatch(head.shell("exit 0"));
     CHECK(ring.try_push({head.word(slot).raw, slot, 0}));  // twice
     CHECK(head.wait_state(slot, SlotState::kEnded));
@@ -232,8 +234,10 @@ TEST_CASE("Worker: a full event ring stops starts, never endings", "[worker]") {
     std::vector<std::uint32_t> slots;
     for (int i = 0; i < 12; ++i) slots.push_back(head.dispatch(head.shell("exit 0")));
     // Nobody reads: some start and end, the rest wait.
-    REQUIRE(eventually([&] { return head.segment().header().sweep_requested.load() > 0 ||
-                                    head.word(slots[2]).state() == SlotState::kEnded; }));
+    REQUIRE(eventually([&] {
+        return head.segment().header().sweep_requested.load() > 0 ||
+               head.word(slots[2]).state() == SlotState::kEnded;
+    }));
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     CHECK(head.word(slots[11]).state() == SlotState::kAssigned);
     int running = 0;
@@ -273,14 +277,16 @@ TEST_CASE("Worker: the agent dies, its tasks do not", "[worker]") {
     CHECK(head.segment().header().fenced_reports.load() == 0);
 }
 
-TEST_CASE("Worker: killed at its worst moments, each task still runs once and is told", "[worker]") {
-    const std::string point = GENERATE("worker.before_start", "worker.after_start",
-                                       "worker.before_launcher", "worker.before_end",
-                                       "worker.after_end");
+TEST_CASE("Worker: killed at its worst moments, each task still runs once and is told",
+          "[worker]") {
+    const std::string point =
+        GENERATE("worker.before_start", "worker.after_start", "worker.before_launcher",
+                 "worker.before_end", "worker.after_end");
     HeadRig head;
     head.start_worker_and_join(point + ":kill:2");
     std::vector<std::uint32_t> slots;
-    for (int i = 0; i < 4; ++i) slots.push_back(head.dispatch(head.shell("echo x >> marks$REEVE_JOB_ID")));
+    for (int i = 0; i < 4; ++i)
+        slots.push_back(head.dispatch(head.shell("echo x >> marks$REEVE_JOB_ID")));
     INFO(point);
     REQUIRE(head.wait_exit() == -SIGKILL);
     head.start_worker_and_join();
@@ -406,11 +412,13 @@ TEST_CASE("Worker: five hundred tasks through the rings", "[worker]") {
         (void)head.hints();
     }
     for (const auto slot : slots) {
-        REQUIRE(eventually([&] {
-            (void)head.events();
-            (void)head.hints();
-            return head.word(slot).state() == SlotState::kEnded;
-        }, 30'000));
+        REQUIRE(eventually(
+            [&] {
+                (void)head.events();
+                (void)head.hints();
+                return head.word(slot).state() == SlotState::kEnded;
+            },
+            30'000));
         CHECK(head.outcome(slot) == Outcome::kSucceeded);
     }
     CHECK(head.segment().header().fenced_reports.load() == 0);

@@ -112,7 +112,9 @@ int HeadRig::wait_exit(int timeout_ms) {
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-void HeadRig::signal_agent(int number) { ::kill(agent_pid_, number); }
+void HeadRig::signal_agent(int number) {
+    ::kill(agent_pid_, number);
+}
 
 v1::TaskSpec HeadRig::shell(const std::string& script) const {
     v1::TaskSpec spec;
@@ -204,7 +206,8 @@ void HeadRig::rebuild(std::uint32_t slot) {
     one.holder_number.store(number);
     one.holder_incarnation.store(incarnation);
     one.started_wall_ns.store(1);
-    one.word.store(SlotWord::make(9, old_word.attempt(), shm::kOwnerOrphan, SlotState::kRunning).raw);
+    one.word.store(
+        SlotWord::make(9, old_word.attempt(), shm::kOwnerOrphan, SlotState::kRunning).raw);
     old_.back()->header().phase.store(shm::Phase::kRetired);
     shm::wake(old_.back()->worker(0).agent.wake);
 }

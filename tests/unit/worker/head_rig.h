@@ -24,7 +24,7 @@ public:
     void start_worker(const std::string& failpoint = "");
     void start_worker_and_join(const std::string& failpoint = "");
     void await_alive();
-    void kill_agent();                   // SIGKILL, reaped
+    void kill_agent();                       // SIGKILL, reaped
     int wait_exit(int timeout_ms = 20'000);  // exit status, -signal; fails the test on timeout
     void signal_agent(int number);
 
@@ -37,7 +37,9 @@ public:
     bool wait_state(std::uint32_t slot, shm::SlotState state, int timeout_ms = 10'000);
     shm::SlotWord word(std::uint32_t slot) const { return shm::load_word(task(slot)); }
     shm::TaskSlot& task(std::uint32_t slot) const { return segment_->task(slot); }
-    Outcome outcome(std::uint32_t slot) const { return static_cast<Outcome>(task(slot).outcome.load()); }
+    Outcome outcome(std::uint32_t slot) const {
+        return static_cast<Outcome>(task(slot).outcome.load());
+    }
     std::string output(std::uint32_t slot) const;  // of the default output file
 
     // Takes what is in the event ring; without `durable` the ring's head stays.

@@ -24,7 +24,9 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-int number_in(const std::string& text) { return std::atoi(text.c_str()); }
+int number_in(const std::string& text) {
+    return std::atoi(text.c_str());
+}
 
 // Waits until the task wrote pids into files; returns them.
 std::vector<int> pids_in(const LauncherRig& rig, const std::vector<std::string>& names) {
@@ -37,12 +39,14 @@ std::vector<int> pids_in(const LauncherRig& rig, const std::vector<std::string>&
 }
 
 bool all_gone(const std::vector<int>& pids, int timeout_ms = 3000) {
-    return eventually([&] {
-        for (const int pid : pids) {
-            if (process_exists(pid)) return false;
-        }
-        return true;
-    }, timeout_ms);
+    return eventually(
+        [&] {
+            for (const int pid : pids) {
+                if (process_exists(pid)) return false;
+            }
+            return true;
+        },
+        timeout_ms);
 }
 
 int open_files(int pid) {
@@ -120,7 +124,8 @@ TEST_CASE("Launcher: TERM first, KILL after the grace, for the whole tree", "[wo
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 500});
     SECTION("a polite task ends by itself and is cancelled all the same") {
-        const auto id = rig.shell("trap 'echo bye; exit 0' TERM; echo up > up; while :; do sleep 0.05; done");
+        const auto id =
+            rig.shell("trap 'echo bye; exit 0' TERM; echo up > up; while :; do sleep 0.05; done");
         REQUIRE(eventually([&] { return rig.output("up") == "up\n"; }));
         rig.stop(id, StopReason::kCancel);
         const auto ended = rig.wait_ended(id);
@@ -129,7 +134,8 @@ TEST_CASE("Launcher: TERM first, KILL after the grace, for the whole tree", "[wo
         CHECK(rig.output() == "bye\n");
     }
     SECTION("one that ignores TERM is killed after its grace") {
-        auto start = rig.text({"/bin/sh", "-c", "trap '' TERM; echo up > up; while :; do sleep 0.05; done"});
+        auto start =
+            rig.text({"/bin/sh", "-c", "trap '' TERM; echo up > up; while :; do sleep 0.05; done"});
         start.head.grace_ns = 300 * kMillisecond;
         const auto id = rig.start(std::move(start));
         REQUIRE(eventually([&] { return rig.output("up") == "up\n"; }));
@@ -158,7 +164,8 @@ TEST_CASE("Launcher: TERM first, KILL after the grace, for the whole tree", "[wo
 TEST_CASE("Launcher: a task's daemons go, its neighbour's stay", "[worker]") {
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 500});
-    const auto neighbour = rig.shell("setsid sh -c 'echo $$ > n1; exec sleep 1000' & echo $$ > n0; wait; sleep 1000");
+    const auto neighbour =
+        rig.shell("setsid sh -c 'echo $$ > n1; exec sleep 1000' & echo $$ > n0; wait; sleep 1000");
     const auto theirs = pids_in(rig, {"n0", "n1"});
     const auto id = rig.shell(std::string(kDaemons) + "exit 0");
     CHECK(rig.wait_ended(id).outcome == Outcome::kSucceeded);
@@ -189,7 +196,8 @@ TEST_CASE("Launcher: a fork bomb ends with its task", "[worker]") {
 
 TEST_CASE("Launcher: memory limit, kill, cancel and time limit are told apart", "[worker]") {
     LauncherRig rig;
-    const std::string hog = "exec python3 -c 'x = bytearray(400 << 20); import time; time.sleep(100)'";
+    const std::string hog =
+        "exec python3 -c 'x = bytearray(400 << 20); import time; time.sleep(100)'";
     const auto limited = [&](const std::string& script, std::uint64_t mib) {
         auto start = rig.text({"/bin/sh", "-c", script});
         start.head.limits.memory_bytes = mib << 20;
@@ -203,7 +211,9 @@ TEST_CASE("Launcher: memory limit, kill, cancel and time limit are told apart", 
         CHECK_THAT(ended.detail, Contains("memory limit of 64.0 MiB"));
         // A child that is killed for memory makes its parent fail: still out of memory.
         CHECK(rig.run(limited("sh -c '" + std::string("exec python3 -c \"bytearray(400 << 20)\"") +
-                              "' || exit 9", 64)).outcome == Outcome::kOutOfMemory);
+                                  "' || exit 9",
+                              64))
+                  .outcome == Outcome::kOutOfMemory);
         // One that copes is a success.
         CHECK(rig.run(limited("sh -c 'exec python3 -c \"bytearray(400 << 20)\"'; exit 0", 64))
                   .outcome == Outcome::kSucceeded);
@@ -243,10 +253,12 @@ TEST_CASE("Launcher: an ending that came first wins over a later stop", "[worker
     CHECK(rig.run_shell("exit 0").outcome == Outcome::kSucceeded);
 }
 
-TEST_CASE("Launcher: a frozen task makes no progress, keeps its time, and can be ended", "[worker]") {
+TEST_CASE("Launcher: a frozen task makes no progress, keeps its time, and can be ended",
+          "[worker]") {
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 500});
-    auto start = rig.text({"/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done"});
+    auto start = rig.text(
+        {"/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done"});
     start.head.time_limit_ns = 1500 * kMillisecond;
     const auto id = rig.start(std::move(start));
     REQUIRE(eventually([&] { return number_in(rig.output("count")) > 3; }));
@@ -326,11 +338,12 @@ TEST_CASE("Launcher: the same attempt twice gets a directory of its own", "[work
 
 TEST_CASE("Launcher: output beyond its limit is punched out, offsets stay", "[worker]") {
     LauncherRig rig;
-    auto start = rig.text({"/bin/sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo END; sleep 100"});
+    auto start =
+        rig.text({"/bin/sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; echo END; sleep 100"});
     start.head.output_limit_bytes = 1 << 20;
     const auto id = rig.start(std::move(start));
     const auto path = rig.dir() + "/out";
-    struct stat info{};
+    struct stat info {};
     CHECK(eventually([&] {
         return ::stat(path.c_str(), &info) == 0 && info.st_size == 20'000'004 &&
                info.st_blocks * 512 < (2 << 20);

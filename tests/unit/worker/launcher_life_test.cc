@@ -19,7 +19,9 @@ using namespace reeve::worker::test;
 
 namespace {
 
-int number_in(const std::string& text) { return std::atoi(text.c_str()); }
+int number_in(const std::string& text) {
+    return std::atoi(text.c_str());
+}
 
 }  // namespace
 
@@ -81,7 +83,7 @@ TEST_CASE("Launcher: a second agent is sent away while the first lives", "[worke
 
 TEST_CASE("Launcher: its socket is for us alone", "[worker]") {
     LauncherRig rig;
-    struct stat info{};
+    struct stat info {};
     REQUIRE(::stat(rig.socket_path().c_str(), &info) == 0);
     CHECK((info.st_mode & 0777) == 0600);
 }
@@ -89,7 +91,8 @@ TEST_CASE("Launcher: its socket is for us alone", "[worker]") {
 TEST_CASE("Launcher: without an agent for a lease and a margin it ends everything", "[worker]") {
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 300});
-    const auto id = rig.shell("setsid sh -c 'trap \"\" TERM; echo $$ > d; exec sleep 1000' & sleep 1000");
+    const auto id =
+        rig.shell("setsid sh -c 'trap \"\" TERM; echo $$ > d; exec sleep 1000' & sleep 1000");
     const int main_pid = rig.pid_of(id);
     REQUIRE(eventually([&] { return number_in(rig.output("d")) > 1; }));
     const int daemon_pid = number_in(rig.output("d"));
@@ -105,7 +108,8 @@ TEST_CASE("Launcher: without an agent for a lease and a margin it ends everythin
 
 TEST_CASE("Launcher: killed, its children die with it and the cgroup can be ended", "[worker]") {
     LauncherRig rig;
-    const auto id = rig.shell("setsid sh -c 'trap \"\" TERM; echo $$ > d; exec sleep 1000' & sleep 1000");
+    const auto id =
+        rig.shell("setsid sh -c 'trap \"\" TERM; echo $$ > d; exec sleep 1000' & sleep 1000");
     const int main_pid = rig.pid_of(id);
     REQUIRE(eventually([&] { return number_in(rig.output("d")) > 1; }));
     const int daemon_pid = number_in(rig.output("d"));
@@ -116,8 +120,9 @@ TEST_CASE("Launcher: killed, its children die with it and the cgroup can be ende
         CHECK(end_cgroup(rig.support(), rig.cgroup(), boot_ns() + 3 * kSecond));
         CHECK_FALSE(cgroup_populated(rig.support(), rig.cgroup()));
     } else {
-        CHECK(kill_by_environment("REEVE_INSTANCE=test." + std::to_string(rig.launcher_pid()) + ".1",
-                                  boot_ns() + 3 * kSecond));
+        CHECK(
+            kill_by_environment("REEVE_INSTANCE=test." + std::to_string(rig.launcher_pid()) + ".1",
+                                boot_ns() + 3 * kSecond));
     }
     CHECK(eventually([&] { return !process_exists(daemon_pid); }, 3000));
 }
@@ -172,8 +177,8 @@ TEST_CASE("Launcher: damaged messages cost the connection, not the launcher", "[
     LauncherRig rig({true, 5000});
     const auto id = rig.shell("sleep 0.5; exit 2");
     (void)rig.pid_of(id);
-    for (const std::string& bytes : {std::string(3, 'x'), std::string(64, '\xff'),
-                                     std::string("\x03\0\0\0\x40\0\0\0", 8)}) {
+    for (const std::string& bytes :
+         {std::string(3, 'x'), std::string(64, '\xff'), std::string("\x03\0\0\0\x40\0\0\0", 8)}) {
         rig.drop_connection();
         auto fd = connect_launcher(rig.socket_path());
         REQUIRE(fd);

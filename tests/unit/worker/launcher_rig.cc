@@ -52,7 +52,9 @@ std::string read_file(const std::string& path) {
     return text.str();
 }
 
-bool process_exists(int pid) { return process_alive(pid, 0); }
+bool process_exists(int pid) {
+    return process_alive(pid, 0);
+}
 
 LauncherRig::LauncherRig(Options options) {
     dir_ = make_directory();

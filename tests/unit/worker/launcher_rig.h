@@ -35,7 +35,9 @@ public:
     // A start with sensible fields: cwd = dir(), output = dir()/out, PATH set, our own user.
     StartText text(std::vector<std::string> argv) const;
     std::uint64_t start(StartText text, const std::string& input = "");
-    std::uint64_t shell(const std::string& script) { return start(text({"/bin/sh", "-c", script})); }
+    std::uint64_t shell(const std::string& script) {
+        return start(text({"/bin/sh", "-c", script}));
+    }
     void stop(std::uint64_t id, StopReason reason, bool no_grace = false);
     void freeze(std::uint64_t id, bool frozen);
     void acknowledge(std::uint64_t sequence);
@@ -52,7 +54,9 @@ public:
     WelcomeRecord connect_again();
 
     const std::string& dir() const { return dir_; }
-    std::string output(const std::string& name = "out") const { return read_file(dir_ + "/" + name); }
+    std::string output(const std::string& name = "out") const {
+        return read_file(dir_ + "/" + name);
+    }
     int launcher_pid() const { return launcher_pid_; }
     const WelcomeRecord& welcome() const { return welcome_; }
     const std::vector<AliveRecord>& alive() const { return alive_; }

@@ -142,7 +142,7 @@ TEST_CASE("Launcher: output paths", "[worker]") {
     SECTION("missing parents are made, for the user alone") {
         CHECK(with_output(path_in(rig, "a/b/c.out")).outcome == Outcome::kSucceeded);
         CHECK(rig.output("a/b/c.out") == "text\n");
-        struct stat info{};
+        struct stat info {};
         REQUIRE(::stat(path_in(rig, "a/b/c.out").c_str(), &info) == 0);
         CHECK((info.st_mode & 0777) == 0600);
         REQUIRE(::stat(path_in(rig, "a").c_str(), &info) == 0);
@@ -236,7 +236,8 @@ TEST_CASE("Launcher: a task sees three files, its own environment and a strict u
     CHECK(rig.run_shell("umask").outcome == Outcome::kSucceeded);
     CHECK(rig.output() == "0077\n");
     // Own session, no signal blocked or ignored.
-    CHECK(rig.run_shell("grep -E '^Sig(Blk|Ign)' /proc/self/status").outcome == Outcome::kSucceeded);
+    CHECK(rig.run_shell("grep -E '^Sig(Blk|Ign)' /proc/self/status").outcome ==
+          Outcome::kSucceeded);
     CHECK(rig.output() == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
     const auto ended = rig.run_shell("cut -d' ' -f5,6 /proc/$$/stat; echo $$");
     CHECK(rig.output() == std::to_string(ended.pid) + " " + std::to_string(ended.pid) + "\n" +
@@ -246,7 +247,8 @@ TEST_CASE("Launcher: a task sees three files, its own environment and a strict u
 
 TEST_CASE("Launcher: resource limits and affinity are set", "[worker]") {
     LauncherRig rig;
-    auto start = rig.text({"/bin/sh", "-c", "ulimit -n; ulimit -c; grep Cpus_allowed_list /proc/self/status"});
+    auto start = rig.text(
+        {"/bin/sh", "-c", "ulimit -n; ulimit -c; grep Cpus_allowed_list /proc/self/status"});
     start.rlimits.push_back({RLIMIT_NOFILE, 0, 77, 77});
     start.rlimits.push_back({RLIMIT_CORE, 0, 0, 0});
     start.affinity = {1, 0, 0, 0, 0, 0, 0, 0};
@@ -275,7 +277,8 @@ TEST_CASE("Launcher: as root, another user's task has that user's rights only", 
     };
     REQUIRE(::mkdir(path_in(rig, "open").c_str(), 0777) == 0);
     REQUIRE(::chmod(path_in(rig, "open").c_str(), 0777) == 0);
-    auto ended = rig.run(as_nobody({"/bin/sh", "-c", "id -u; id -g; id -G; grep NoNewPrivs /proc/self/status"}));
+    auto ended = rig.run(
+        as_nobody({"/bin/sh", "-c", "id -u; id -g; id -G; grep NoNewPrivs /proc/self/status"}));
     CHECK(ended.outcome == Outcome::kSucceeded);
     CHECK(rig.output("open/out") == "65534\n65534\n65534\nNoNewPrivs:\t1\n");
     ended = rig.run(as_nobody({"/bin/cat", "/etc/shadow"}));
@@ -288,7 +291,8 @@ TEST_CASE("Launcher: as root, another user's task has that user's rights only", 
     CHECK(ended.exit_code == 125);
     CHECK_THAT(ended.detail, Contains("permission denied"));
     // It cannot signal its launcher, and dies with it all the same (PDEATHSIG set after setuid).
-    ended = rig.run(as_nobody({"/bin/sh", "-c", "kill -9 $PPID 2>/dev/null && echo killed || echo refused"}));
+    ended = rig.run(
+        as_nobody({"/bin/sh", "-c", "kill -9 $PPID 2>/dev/null && echo killed || echo refused"}));
     CHECK(rig.output("open/out") == "refused\n");
 }
 

@@ -36,7 +36,9 @@ v1::TaskSpec simple() {
     return spec;
 }
 
-TaskInstance instance() { return {{12, 3}, 2, 0, {}}; }
+TaskInstance instance() {
+    return {{12, 3}, 2, 0, {}};
+}
 
 std::string variable(const StartText& start, const std::string& name) {
     for (const auto& one : start.environment) {
@@ -122,9 +124,8 @@ TEST_CASE("TaskText: environment", "[worker]") {
     CHECK(variable(start, "PATH") == "/last");
     CHECK(start.path == "/last");
     CHECK(variable(start, "REEVE_JOB_ID") == "12");  // a task cannot pretend to be another
-    CHECK(std::count_if(start.environment.begin(), start.environment.end(), [](const auto& one) {
-              return one.starts_with("PATH=");
-          }) == 1);
+    CHECK(std::count_if(start.environment.begin(), start.environment.end(),
+                        [](const auto& one) { return one.starts_with("PATH="); }) == 1);
 }
 
 TEST_CASE("TaskText: GPUs are granted by id, and hidden from those without", "[worker]") {

@@ -17,7 +17,9 @@ std::string fresh_name() {
     return "reeve.test" + std::to_string(::getpid()) + "/w" + std::to_string(boot_ns());
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+    return ::access(path.c_str(), F_OK) == 0;
+}
 
 // A child that enters the attempt's directories and sleeps.
 pid_t sleeper(const CgroupSubtree& subtree, const AttemptCgroup& attempt) {

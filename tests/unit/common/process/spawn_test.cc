@@ -57,7 +57,8 @@ TEST_CASE("Spawn: copied children do not touch our memory, shared ones do", "[pr
     CHECK(WEXITSTATUS(status_of(result.pid)) == 7);
     CHECK(work.touched == 0);
     if (!spawn_can_share()) return;
-    void* stack = ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* stack =
+        ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     std::uint32_t in_use = 0;
     request.stack = stack;
     request.stack_bytes = kStack;
@@ -72,7 +73,8 @@ TEST_CASE("Spawn: copied children do not touch our memory, shared ones do", "[pr
 
 TEST_CASE("Spawn: a shared child leaves our memory when it executes", "[process]") {
     if (!spawn_can_share()) return;
-    void* stack = ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* stack =
+        ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     std::uint32_t in_use = 0;
     SpawnRequest request;
     request.function = child_exec;
@@ -93,8 +95,8 @@ TEST_CASE("Spawn: a shared child leaves our memory when it executes", "[process]
 TEST_CASE("Spawn: the child is in its cgroup from the first instruction", "[process]") {
     const auto support = probe_cgroups();
     if (!support.v2_core()) return;
-    auto subtree = CgroupSubtree::make(support, "reeve.test" + std::to_string(::getpid()) + "/s" +
-                                                    std::to_string(boot_ns()));
+    auto subtree = CgroupSubtree::make(
+        support, "reeve.test" + std::to_string(::getpid()) + "/s" + std::to_string(boot_ns()));
     REQUIRE(subtree);
     AttemptCgroup attempt;
     int fd = -1;
@@ -120,8 +122,8 @@ TEST_CASE("Spawn: the child is in its cgroup from the first instruction", "[proc
 TEST_CASE("Spawn: a cgroup that was killed once kills what is cloned into it", "[process]") {
     const auto support = probe_cgroups();
     if (!support.v2_core() || !support.kill_file) return;
-    auto subtree = CgroupSubtree::make(support, "reeve.test" + std::to_string(::getpid()) + "/k" +
-                                                    std::to_string(boot_ns()));
+    auto subtree = CgroupSubtree::make(
+        support, "reeve.test" + std::to_string(::getpid()) + "/k" + std::to_string(boot_ns()));
     REQUIRE(subtree);
     AttemptCgroup attempt;
     int fd = -1;
