@@ -3,7 +3,7 @@ import os
 import unittest
 
 from reeve_env import (FAILED, NOT_FOUND, OK, REFUSED, TIMEOUT, USAGE, OwnCellCase, SharedCellCase,
-                       alive, seconds, until, write)
+                       read, until, write)
 
 
 class Cancel(SharedCellCase):
@@ -131,7 +131,7 @@ class Cancel(SharedCellCase):
         write(gate, "")
         env.cli("retry", job)
         env.wait(job)
-        self.assertEqual([len(open(env.file("ran.%d" % i)).read()) // 2 for i in (1, 2, 3, 4)],
+        self.assertEqual([len(read(env.file("ran.%d" % i))) // 2 for i in (1, 2, 3, 4)],
                          [1, 1, 2, 1])
         self.one_line(env.cli("retry", job, code=REFUSED), str(job))
 

@@ -18,7 +18,10 @@ class Explain(OwnCellCase):
 
     def codes(self, job):
         told = self.env.cli("explain", "--json", job).json()["jobs"][0]
-        return {r["code"]: r["jobs"] for r in told["reasons"]}, told
+        codes = {}
+        for reason in told["reasons"]:
+            codes.setdefault(reason["code"], []).extend(reason["jobs"])
+        return codes, told
 
     def test_blockers(self):
         """Row 15: what is missing on each worker and which ids hold it; cancelling one starts."""
@@ -36,7 +39,7 @@ class Explain(OwnCellCase):
                          {env.task(j)["worker_name"]: j for j in (one, two)})
         text = env.cli("explain", blocked).out
         self.assertRegex(text, r"asks for 2 cpus, 512.*no worker has free")
-        self.assertRegex(text, r"any of %d ending makes room" % one)
+        self.assertRegex(text, r"\b%d ending makes room" % one)
         env.cli("cancel", two)
         env.wait(blocked)
         self.assertEqual(env.task(one)["state"], "running")
@@ -66,7 +69,7 @@ class Explain(OwnCellCase):
         until(lambda: env.job(parent)["tasks"]["succeeded"] == 1, "one of four")
         child = env.submit("--after", parent, "--after", "afterany:%d" % held, "--", "true")
         codes, told = self.codes(child)
-        self.assertEqual(codes["dependency"], [parent])
+        self.assertEqual(sorted(codes["dependency"]), [held, parent])
         texts = " ".join(r["text"] for r in told["reasons"])
         self.assertIn("1 of 4", texts)
         self.assertIn(str(held), texts)
@@ -149,7 +152,7 @@ class Stopped(OwnCellCase):
             os.kill(pid, signal.SIGSTOP)
         try:
             self.look_at_all()
-            self.assertEqual(env.status()["state"], "up")
+            self.assertIn(env.status()["state"], ("up", "degraded"))
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
@@ -231,13 +234,12 @@ class Damage(OwnCellCase):
         jobs = [env.submit("-c", "1", "-p", p, "--array", "1-150", "--output", "none", "--", "true")
                 for p in (0, 5, -5)]
         dump = env.cli("shm", "dump", "--json", "--section", "header").json()
-        place = next((s for s in dump["header"].get("sections", [])
-                      if "node" in s.get("name", "") or "heap" in s.get("name", "")), None)
-        if place is None:
-            self.skipTest("the dump does not say where the heaps lie; tests/stress does this test")
+        places = dump["header"]["offsets"]
         with open("/dev/shm" + env.status()["segment"], "r+b") as file:
-            file.seek(place["offset"])
-            file.write(os.urandom(min(place["bytes"], 4 << 20)))
+            for start, end in (("heap_slot_nodes", "heap_group_nodes"),
+                               ("heap_group_nodes", "dirty"), ("worker_heap", "jobs")):
+                file.seek(places[start])
+                file.write(os.urandom(places[end] - places[start]))
         env.cli("cancel", full)
         env.wait(*jobs)
         self.assertEqual([env.job(j)["tasks"]["succeeded"] for j in jobs], [150] * 3)

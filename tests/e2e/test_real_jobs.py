@@ -103,11 +103,13 @@ class RealJobs(OwnCellCase):
         dice = random.Random(11)
 
         def disturb(jobs):
+            def progress():
+                listed = env.cli("ls", "-a", "--json", jobs).json()["jobs"]
+                live = any(j["ended"] is None for j in listed)
+                return sum(j["tasks"]["succeeded"] for j in listed), live
             for victim in ("worker-1", "plm", "scheduler", "register", "worker-2", "plm"):
-                before = sum(j["tasks"]["succeeded"] for j in
-                             env.cli("ls", "-a", "--json", jobs).json()["jobs"])
-                until(lambda: sum(j["tasks"]["succeeded"] for j in env.cli(
-                    "ls", "-a", "--json", jobs).json()["jobs"]) > before, "progress")
+                before = progress()[0]
+                until(lambda: progress() > (before, True) or not progress()[1], "progress")
                 time.sleep(dice.random() * 0.05)   # a random moment, not a wait
                 if victim.startswith("worker"):
                     env.kill_worker(victim)

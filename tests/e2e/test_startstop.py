@@ -13,20 +13,40 @@ from reeve_env import OK, REFUSED, UNREACHABLE, OwnCellCase, read, until, write
 
 class TornLedger(OwnCellCase):
     def test_torn_tail(self):
-        """Row 103: a torn last record (a power cut) is dropped with a warning; all else is kept."""
+        """Row 103: a write cut short by a power cut is dropped; all that was acknowledged stays."""
         env = self.env
         jobs = [env.submit("--hold", "--name", "j%d" % i, "--", "true") for i in range(5)]
+        for tail in (b"\0" * 24, os.urandom(24), os.urandom(4096 + 24), b"\0" * 60000):
+            env.kill_all()
+            with open(os.path.join(env.state, "ledger.db-wal"), "ab") as file:
+                file.write(tail)
+            env.up()
+            self.assertEqual(env.job_ids(), jobs)
+            self.assertEqual([env.job(j)["name"] for j in jobs],
+                             ["j%d" % i for i in range(len(jobs))])
+            jobs.append(env.submit("--hold", "--name", "j%d" % len(jobs), "--", "true"))
+
+    def test_cut_below_what_is_signed(self):
+        """A ledger cut below its signed audit log is refused with the cure, and not changed."""
+        env = self.env
+        for i in range(5):
+            env.submit("--hold", "--", "true")
+        until(lambda: env.cli("audit", "head", "--json", code=None).code == OK, "a checkpoint")
+        before = env.cli("audit", "head", "--json").json()["size"]
+        until(lambda: env.cli("audit", "head", "--json").json()["size"] >= before, "all signed")
         env.kill_all()
-        wal = os.path.join(env.state, "ledger.db-wal")
-        size = os.path.getsize(wal)
-        self.assertGreater(size, 1000)
-        with open(wal, "r+b") as file:
-            file.truncate(size - 1)
-        env.up()
+        path = os.path.join(env.state, "ledger.db-wal")
+        whole = read(path, "rb")
+        os.truncate(path, len(whole) - 1)
+        env.expected_errors.append("cannot start|cannot be kept running")
+        done = env.cli("up", *env.up_words, code=None)
+        if done.code != OK:
+            self.assertRegex(done.err, "audit.*(restore|move)")
+            write(path, whole)
+            env.up()
         ids = env.job_ids()
+        self.assertEqual(ids, list(range(1, len(ids) + 1)))
         self.assertGreaterEqual(len(ids), 4)
-        self.assertEqual(ids, jobs[:len(ids)])
-        self.assertEqual([env.job(j)["name"] for j in ids], ["j%d" % i for i in range(len(ids))])
 
     def test_damaged_in_the_middle(self):
         """Row 103 B: damage in the middle is refused with the file's name; nothing is skipped."""
