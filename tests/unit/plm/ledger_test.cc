@@ -121,7 +121,7 @@ TEST_CASE("Ledger: a batch that does not continue the leaves is refused", "[ledg
 }
 
 TEST_CASE("Ledger: SIGKILL loses nothing that was acknowledged", "[ledger]") {
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < 4; ++round) {
         const TempDirectory dir;
         const std::string path = dir.file("ledger.db");
         int told[2];
@@ -131,14 +131,14 @@ TEST_CASE("Ledger: SIGKILL loses nothing that was acknowledged", "[ledger]") {
             auto ledger = Ledger::open(path, by_hand());
             for (std::uint64_t i = 1; ledger; ++i) {
                 if (!(*ledger)->commit(frames_of(i, 3000), (i - 1) * 2, 2)) _exit(1);
-                if (i % 40 == 0) (void)(*ledger)->maintain();
+                if (i % 20 == 0) (void)(*ledger)->maintain();
                 (void)!write(told[1], &i, sizeof i);
             }
             _exit(1);
         }
         close(told[1]);
         std::uint64_t acknowledged = 0;
-        const std::uint64_t enough = 90 + static_cast<std::uint64_t>(round) * 37;
+        const std::uint64_t enough = 30 + static_cast<std::uint64_t>(round) * 17;
         while (acknowledged < enough) {
             REQUIRE(read(told[0], &acknowledged, sizeof acknowledged) == sizeof acknowledged);
         }
