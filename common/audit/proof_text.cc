@@ -121,7 +121,9 @@ Result<Evidence> parse_evidence(std::string_view text) {
     Evidence evidence;
     while (text.starts_with("entry ")) {
         if (evidence.entries.size() == Evidence::kEntriesMax) return bad("more than 1024 entries");
-        REEVE_TRY_ASSIGN(auto entry, read_entry(*next_line(text)));
+        const auto line = next_line(text);
+        if (!line) return bad("ends in an entry line");
+        REEVE_TRY_ASSIGN(auto entry, read_entry(*line));
         REEVE_TRY_ASSIGN(entry.hashes, read_hashes(text, "entry "));
         evidence.entries.push_back(std::move(entry));
     }

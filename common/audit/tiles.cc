@@ -39,6 +39,20 @@ std::size_t bundle_prefix(std::string_view bytes, unsigned width) {
     return at;
 }
 
+std::vector<std::vector<merkle::Hash>> rows_of(std::string_view tile) {
+    std::vector<std::vector<merkle::Hash>> rows(kTileHeight);
+    for (std::size_t at = 0; at < tile.size(); at += merkle::kHashSize) {
+        rows[0].push_back(merkle::to_hash(tile.substr(at, merkle::kHashSize)));
+    }
+    for (unsigned row = 1; row < kTileHeight; ++row) {
+        const auto& below = rows[row - 1];
+        for (std::size_t i = 0; i + 1 < below.size(); i += 2) {
+            rows[row].push_back(merkle::node_hash(below[i], below[i + 1]));
+        }
+    }
+    return rows;
+}
+
 }  // namespace
 
 std::string TileName::path() const {
@@ -157,47 +171,42 @@ Result<std::string> TileReader::bundle(std::uint64_t index) const {
     return whole;
 }
 
+Result<const TileReader::Cached*> TileReader::load(Key key) {
+    if (const auto found = cache_.find(key); found != cache_.end()) return &found->second;
+    Cached loaded;
+    if (key.first == kEntryLevel) {
+        REEVE_TRY_ASSIGN(loaded.bundle, bundle(key.second));
+    } else {
+        REEVE_TRY_ASSIGN(auto bytes, hash_tile(key.first, key.second));
+        loaded.rows = rows_of(bytes);
+    }
+    if (cache_order_.size() == kCachedTilesMax) {
+        cache_.erase(cache_order_.front());
+        cache_order_.pop_front();
+    }
+    cache_order_.push_back(key);
+    return &cache_.emplace(key, std::move(loaded)).first->second;
+}
+
 Result<std::string> TileReader::entry(std::uint64_t index) {
     REEVE_ASSERT(index < size_);
     const std::uint64_t number = index / kTileWidth;
-    const std::pair<unsigned, std::uint64_t> key{kEntryLevel, number};
-    auto cached = cache_.find(key);
-    if (cached == cache_.end()) {
-        REEVE_TRY_ASSIGN(auto bytes, bundle(number));
-        if (cache_order_.size() == kCachedTilesMax) {
-            cache_.erase(cache_order_.front());
-            cache_order_.pop_front();
-        }
-        cache_order_.push_back(key);
-        cached = cache_.emplace(key, std::move(bytes)).first;
-    }
-    auto entries = split_bundle(cached->second, tile_width(size_, kEntryLevel, number));
+    REEVE_TRY_ASSIGN(const Cached* cached, load({kEntryLevel, number}));
+    const unsigned width = tile_width(size_, kEntryLevel, number);
+    auto entries = split_bundle(cached->bundle, width);
     if (!entries) {
-        const TileName name{kEntryLevel, number, tile_width(size_, kEntryLevel, number)};
-        return fail(std::move(entries).error().with(name.path()));
+        return fail(std::move(entries).error().with(TileName{kEntryLevel, number, width}.path()));
     }
     return std::string((*entries)[index % kTileWidth]);
 }
 
 Result<merkle::Hash> TileReader::subtree(unsigned height, std::uint64_t index) {
     const unsigned level = height / kTileHeight;
-    const unsigned inside = height % kTileHeight;
-    const std::uint64_t first = index << inside;
-    const std::size_t count = std::size_t{1} << inside;
-    REEVE_ASSERT(first + count <= hashes_at(size_, level));
-    const std::pair<unsigned, std::uint64_t> key{level, first / kTileWidth};
-    auto cached = cache_.find(key);
-    if (cached == cache_.end()) {
-        REEVE_TRY_ASSIGN(auto bytes, hash_tile(level, key.second));
-        if (cache_order_.size() == kCachedTilesMax) {
-            cache_.erase(cache_order_.front());
-            cache_order_.pop_front();
-        }
-        cache_order_.push_back(key);
-        cached = cache_.emplace(key, std::move(bytes)).first;
-    }
-    const auto* hashes = reinterpret_cast<const std::uint8_t*>(cached->second.data());
-    return merkle::fold(hashes + first % kTileWidth * merkle::kHashSize, count);
+    const unsigned row = height % kTileHeight;
+    const std::uint64_t first = index << row;
+    REEVE_ASSERT(first + (std::uint64_t{1} << row) <= hashes_at(size_, level));
+    REEVE_TRY_ASSIGN(const Cached* cached, load({level, first / kTileWidth}));
+    return cached->rows[row][static_cast<std::size_t>(first % kTileWidth) >> row];
 }
 
 merkle::SubtreeHash TileReader::subtree_hash() {

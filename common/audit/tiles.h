@@ -75,10 +75,20 @@ public:
     Result<merkle::CompactRange> compact_range(std::uint64_t size);
 
 private:
+    // A hash tile with the inner nodes of its complete subtrees: row r has width >> r of them.
+    using Rows = std::vector<std::vector<merkle::Hash>>;
+    struct Cached {
+        std::string bundle;
+        Rows rows;
+    };
+    using Key = std::pair<unsigned, std::uint64_t>;  // level (or kEntryLevel), index
+
+    Result<const Cached*> load(Key key);
+
     std::string directory_;
     std::uint64_t size_;
-    std::map<std::pair<unsigned, std::uint64_t>, std::string> cache_;
-    std::list<std::pair<unsigned, std::uint64_t>> cache_order_;
+    std::map<Key, Cached> cache_;
+    std::list<Key> cache_order_;
 };
 
 }  // namespace reeve::audit
