@@ -34,6 +34,13 @@ std::string detail_of(const shm::TaskSlot& slot) {
     return std::string(slot.detail, strnlen(slot.detail, sizeof slot.detail));
 }
 
+// Who held the task at `attempt`, if the event tells: later ones have overwritten the slot's fields.
+WorkerId holder_in(const Event& event, std::uint16_t attempt) {
+    if (event.kind == EventKind::kNothing || SlotWord{event.new_word}.attempt() != attempt) return {};
+    const WorkerId peer{event.peer_number, event.peer_incarnation};
+    return peer.none() ? WorkerId{event.worker_number, event.worker_incarnation} : peer;
+}
+
 bool may_retry(Outcome outcome) {
     return outcome == Outcome::kFailed || outcome == Outcome::kTimedOut ||
            outcome == Outcome::kOutOfMemory;
@@ -236,12 +243,20 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target,
 void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord word,
                             const Event& event) {
     const auto& shared = segment_->task(slot);
-    WorkerId worker{event.worker_number, event.worker_incarnation};
     const bool direct = event.kind == EventKind::kMoved &&
                         SlotWord{event.new_word}.state() == SlotState::kAssigned;
-    if (!direct) {
+    WorkerId worker = holder_in(event, word.attempt());
+    if (worker.none()) {
         // The scheduler wrote the holder before its CAS.
         worker = WorkerId{shared.holder_number.load(), shared.holder_incarnation.load()};
+    }
+    if (!model_.workers().contains(worker.incarnation)) {
+        Event joined;  // its own event is still under way, and will be a repetition
+        joined.kind = EventKind::kWorkerJoined;
+        joined.worker_number = worker.number;
+        joined.worker_incarnation = worker.incarnation;
+        joined.worker_slot = word.owned_by_worker() ? word.worker_slot() : shm::kNone32;
+        worker_event(joined);
     }
     const auto ordinal = slots_->binding(slot).ordinal;
     const auto when = direct ? event.wall_ns : shared.assigned_wall_ns.load();

@@ -130,6 +130,7 @@ v1::TaskSpec HeadRig::shell(const std::string& script) const {
 std::uint32_t HeadRig::dispatch(const v1::TaskSpec& spec, std::uint32_t flags, bool with_hint) {
     const auto slot = next_slot_++;
     auto& one = task(slot);
+    segment_->chunk_owner(slot / shm::kChunkSlots).store(0);
     const auto bytes = spec.SerializeAsString();
     std::memcpy(segment_->arena() + arena_used_, bytes.data(), bytes.size());
     one.payload_offset = arena_used_;
