@@ -20,7 +20,7 @@
 using namespace reeve;
 using namespace reeve::worker;
 using namespace reeve::worker::test;
-using Catch::Matchers::Contains;
+using Catch::Matchers::EndsWith;
 
 namespace {
 
@@ -88,8 +88,8 @@ TEST_CASE("Launcher: every deadly signal is told by number and name", "[worker]"
         INFO("signal " << number);
         CHECK(ended.outcome == Outcome::kFailed);
         CHECK(ended.exit_code == -number);
-        CHECK_THAT(ended.detail, Contains("signal " + std::to_string(number)));
-        CHECK_THAT(ended.detail, Contains(signal_name(number)));
+        CHECK_THAT(ended.detail, contains("signal " + std::to_string(number)));
+        CHECK_THAT(ended.detail, contains(signal_name(number)));
     }
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("Launcher: the core bit is told", "[worker]") {
     facts.wait_status = SIGSEGV | 0x80;
     describe_ending(facts, out);
     CHECK(out.core_dumped == 1);
-    CHECK_THAT(out.detail, Contains("SIGSEGV") && Contains("core dumped"));
+    CHECK_THAT(out.detail, contains("SIGSEGV") && contains("core dumped"));
     facts.wait_status = SIGSEGV;
     describe_ending(facts, out);
     CHECK(out.core_dumped == 0);
@@ -112,9 +112,9 @@ TEST_CASE("Launcher: a time limit of 500 ms ends a task after 500 ms", "[worker]
     start.head.time_limit_ns = 500 * kMillisecond;
     const auto ended = rig.run(std::move(start));
     CHECK(ended.outcome == Outcome::kTimedOut);
-    CHECK_THAT(ended.detail, Contains("time limit of 500 ms"));
+    CHECK_THAT(ended.detail, contains("time limit of 500 ms"));
     CHECK(milliseconds_of(ended) >= 499);
-    CHECK(milliseconds_of(ended) < 700);  // 600 on an idle machine
+    CHECK(milliseconds_of(ended) < 2000);  // 500 to 520 on an idle machine
     start = rig.text({"/bin/sleep", "0.1"});
     start.head.time_limit_ns = 20 * kSecond;
     CHECK(rig.run(std::move(start)).outcome == Outcome::kSucceeded);
@@ -131,7 +131,7 @@ TEST_CASE("Launcher: TERM first, KILL after the grace, for the whole tree", "[wo
         const auto ended = rig.wait_ended(id);
         CHECK(ended.outcome == Outcome::kCancelled);
         CHECK(ended.exit_code == 0);
-        CHECK(rig.output() == "bye\n");
+        CHECK_THAT(rig.output(), EndsWith("bye\n"));  // sh may say "Terminated" of its sleep
     }
     SECTION("one that ignores TERM is killed after its grace") {
         auto start =
@@ -208,7 +208,7 @@ TEST_CASE("Launcher: memory limit, kill, cancel and time limit are told apart", 
         const auto ended = rig.run(limited(hog, 64));
         CHECK(ended.outcome == Outcome::kOutOfMemory);
         CHECK(ended.exit_code == -SIGKILL);
-        CHECK_THAT(ended.detail, Contains("memory limit of 64.0 MiB"));
+        CHECK_THAT(ended.detail, contains("memory limit of 64.0 MiB"));
         // A child that is killed for memory makes its parent fail: still out of memory.
         CHECK(rig.run(limited("sh -c '" + std::string("exec python3 -c \"bytearray(400 << 20)\"") +
                                   "' || exit 9",
@@ -229,7 +229,7 @@ TEST_CASE("Launcher: memory limit, kill, cancel and time limit are told apart", 
     const auto killed = rig.wait_ended(id);
     CHECK(killed.outcome == Outcome::kFailed);
     CHECK(killed.exit_code == -SIGKILL);
-    CHECK_THAT(killed.detail, Contains("SIGKILL"));
+    CHECK_THAT(killed.detail, contains("SIGKILL"));
     auto both = limited("sleep 100", 64);
     both.head.time_limit_ns = 200 * kMillisecond;
     const auto first = rig.start(std::move(both));

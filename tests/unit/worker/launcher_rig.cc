@@ -238,6 +238,7 @@ WelcomeRecord LauncherRig::connect_again() {
 }
 
 int LauncherRig::cgroup_children() const {
+    if (cgroup_.empty()) return 0;
     int count = 0;
     const auto path = support_.tracker + "/" + support_.prefix + cgroup_;
     DIR* dir = ::opendir(path.c_str());

@@ -13,9 +13,19 @@
 
 #include "common/process/cgroup.h"
 #include "worker/launcher.h"
+#include "tests/support/catch.h"
 #include "worker/launcher_protocol.h"
 
 namespace reeve::worker::test {
+
+// Catch2 3 calls it ContainsSubstring.
+inline auto contains(const std::string& text) {
+#if __has_include(<catch2/catch_all.hpp>)
+    return Catch::Matchers::ContainsSubstring(text);
+#else
+    return Catch::Matchers::Contains(text);
+#endif
+}
 
 // Polls until true or the deadline passed.
 bool eventually(const std::function<bool()>& condition, int timeout_ms = 10'000);

@@ -16,7 +16,6 @@
 using namespace reeve;
 using namespace reeve::worker;
 using namespace reeve::worker::test;
-using Catch::Matchers::Contains;
 
 namespace {
 
@@ -51,7 +50,7 @@ TEST_CASE("Launcher: a program that is not there is named, with a hint", "[worke
     auto ended = rig.run(rig.text({"no-such-program-xyz", "arg"}));
     CHECK(ended.outcome == Outcome::kFailed);
     CHECK(ended.exit_code == 127);
-    CHECK_THAT(ended.detail, Contains("no-such-program-xyz") && Contains("PATH"));
+    CHECK_THAT(ended.detail, contains("no-such-program-xyz") && contains("PATH"));
     // Its output file is there, and empty.
     CHECK(std::filesystem::exists(path_in(rig, "out")));
     CHECK(rig.output().empty());
@@ -59,13 +58,13 @@ TEST_CASE("Launcher: a program that is not there is named, with a hint", "[worke
     write_program(path_in(rig, "tool"), "#!/bin/sh\nexit 0\n", 0755);
     ended = rig.run(rig.text({"tool"}));
     CHECK(ended.exit_code == 127);
-    CHECK_THAT(ended.detail, Contains("'tool'") && Contains("./ has one"));
+    CHECK_THAT(ended.detail, contains("'tool'") && contains("./ has one"));
     CHECK(rig.run(rig.text({"./tool"})).outcome == Outcome::kSucceeded);
     CHECK(rig.run(rig.text({path_in(rig, "tool")})).outcome == Outcome::kSucceeded);
 
     ended = rig.run(rig.text({"/no/such/place/tool"}));
     CHECK(ended.exit_code == 127);
-    CHECK_THAT(ended.detail, Contains("/no/such/place/tool"));
+    CHECK_THAT(ended.detail, contains("/no/such/place/tool"));
 }
 
 TEST_CASE("Launcher: what cannot be executed is said in words", "[worker]") {
@@ -73,28 +72,28 @@ TEST_CASE("Launcher: what cannot be executed is said in words", "[worker]") {
     write_program(path_in(rig, "plain"), "#!/bin/sh\nexit 0\n", 0644);
     auto ended = rig.run(rig.text({"./plain"}));
     CHECK(ended.exit_code == 126);
-    CHECK_THAT(ended.detail, Contains("chmod +x"));
+    CHECK_THAT(ended.detail, contains("chmod +x"));
 
     write_program(path_in(rig, "orphan"), "#!/no/such/interpreter\n", 0755);
     ended = rig.run(rig.text({"./orphan"}));
     CHECK(ended.exit_code == 127);
-    CHECK_THAT(ended.detail, Contains("#!"));
+    CHECK_THAT(ended.detail, contains("#!"));
 
     write_program(path_in(rig, "noformat"), "just text\n", 0755);
     ended = rig.run(rig.text({"./noformat"}));
     CHECK(ended.exit_code == 126);
-    CHECK_THAT(ended.detail, Contains("#!"));
+    CHECK_THAT(ended.detail, contains("#!"));
 
     ended = rig.run(rig.text({"./"}));
     CHECK(ended.exit_code == 126);
-    CHECK_THAT(ended.detail, Contains("directory"));
+    CHECK_THAT(ended.detail, contains("directory"));
 
     write_program(path_in(rig, "busy"), "#!/bin/sh\n", 0755);
     const int writer = ::open(path_in(rig, "busy").c_str(), O_WRONLY | O_CLOEXEC);
     ended = rig.run(rig.text({"./busy"}));
     ::close(writer);
     CHECK(ended.exit_code == 126);
-    CHECK_THAT(ended.detail, Contains("busy"));
+    CHECK_THAT(ended.detail, contains("busy"));
 
     REQUIRE(::symlink("loop", path_in(rig, "loop").c_str()) == 0);
     ended = rig.run(rig.text({"./loop"}));
@@ -104,7 +103,7 @@ TEST_CASE("Launcher: what cannot be executed is said in words", "[worker]") {
     argv.emplace_back(300'000, 'x');  // longer than one argument may be
     ended = rig.run(rig.text(argv));
     CHECK(ended.exit_code == 126);
-    CHECK_THAT(ended.detail, Contains("too long"));
+    CHECK_THAT(ended.detail, contains("too long"));
 
     ended = rig.run(rig.text({std::string(400, 'n')}));
     CHECK(ended.outcome == Outcome::kFailed);
@@ -154,14 +153,14 @@ TEST_CASE("Launcher: output paths", "[worker]") {
         const auto ended = with_output(path_in(rig, "link"));
         CHECK(ended.outcome == Outcome::kFailed);
         CHECK(ended.exit_code == 125);
-        CHECK_THAT(ended.detail, Contains("symlink"));
+        CHECK_THAT(ended.detail, contains("symlink"));
         CHECK(rig.output("precious") == "keep");
     }
     SECTION("a directory, a parent that is a file, a fifo nobody reads") {
-        CHECK_THAT(with_output(rig.dir()).detail, Contains("directory"));
-        CHECK_THAT(with_output("/dev/null/foo").detail, Contains("parent"));
+        CHECK_THAT(with_output(rig.dir()).detail, contains("directory"));
+        CHECK_THAT(with_output("/dev/null/foo").detail, contains("parent"));
         REQUIRE(::mkfifo(path_in(rig, "fifo").c_str(), 0600) == 0);
-        CHECK_THAT(with_output(path_in(rig, "fifo")).detail, Contains("fifo"));
+        CHECK_THAT(with_output(path_in(rig, "fifo")).detail, contains("fifo"));
     }
     SECTION("devices") {
         CHECK(with_output("/dev/null").outcome == Outcome::kSucceeded);
@@ -188,7 +187,7 @@ TEST_CASE("Launcher: a missing working directory fails that task only", "[worker
     start.directory = "/no/such/directory";
     const auto ended = rig.run(std::move(start));
     CHECK(ended.exit_code == 125);
-    CHECK_THAT(ended.detail, Contains("/no/such/directory"));
+    CHECK_THAT(ended.detail, contains("/no/such/directory"));
     CHECK(rig.run_shell("pwd").outcome == Outcome::kSucceeded);
     CHECK(rig.output() == rig.dir() + "\n");
 }
@@ -208,7 +207,7 @@ TEST_CASE("Launcher: stdin is empty, a file, or given bytes", "[worker]") {
     start.input = "/no/such/input";
     const auto ended = rig.run(std::move(start));
     CHECK(ended.exit_code == 125);
-    CHECK_THAT(ended.detail, Contains("input") && Contains("/no/such/input"));
+    CHECK_THAT(ended.detail, contains("input") && contains("/no/such/input"));
 
     std::string big(2'000'000, 'x');
     big += "tail";
@@ -231,8 +230,8 @@ TEST_CASE("Launcher: a task sees three files, its own environment and a strict u
     CHECK(rig.run(rig.text({"/bin/ls", "/proc/self/fd"})).outcome == Outcome::kSucceeded);
     CHECK(rig.output() == "0\n1\n2\n3\n");  // 3 is ls reading the directory
     CHECK(rig.run(rig.text({"/usr/bin/env"})).outcome == Outcome::kSucceeded);
-    CHECK_THAT(rig.output(), !Contains("hunter2") && !Contains("LD_LIBRARY_PATH"));
-    CHECK_THAT(rig.output(), Contains("REEVE_TASK_ID="));
+    CHECK_THAT(rig.output(), !contains("hunter2") && !contains("LD_LIBRARY_PATH"));
+    CHECK_THAT(rig.output(), contains("REEVE_TASK_ID="));
     CHECK(rig.run_shell("umask").outcome == Outcome::kSucceeded);
     CHECK(rig.output() == "0077\n");
     // Own session, no signal blocked or ignored.
@@ -289,7 +288,7 @@ TEST_CASE("Launcher: as root, another user's task has that user's rights only", 
     REQUIRE(::mkdir(path_in(rig, "forbidden").c_str(), 0700) == 0);
     ended = rig.run(std::move(start));
     CHECK(ended.exit_code == 125);
-    CHECK_THAT(ended.detail, Contains("permission denied"));
+    CHECK_THAT(ended.detail, contains("permission denied"));
     // It cannot signal its launcher, and dies with it all the same (PDEATHSIG set after setuid).
     ended = rig.run(
         as_nobody({"/bin/sh", "-c", "kill -9 $PPID 2>/dev/null && echo killed || echo refused"}));
@@ -302,10 +301,10 @@ TEST_CASE("Launcher: a damaged or impossible start is refused, the launcher live
     start.rlimits.push_back({9999, 0, 1, 1});
     auto ended = rig.run(std::move(start));
     CHECK(ended.exit_code == 125);
-    CHECK_THAT(ended.detail, Contains("limit"));
+    CHECK_THAT(ended.detail, contains("limit"));
     start = rig.text({""});
     ended = rig.run(std::move(start));
     CHECK(ended.outcome == Outcome::kFailed);
-    CHECK_THAT(ended.detail, Contains("damaged"));
+    CHECK_THAT(ended.detail, contains("damaged"));
     CHECK(rig.run_shell("exit 0").outcome == Outcome::kSucceeded);
 }
