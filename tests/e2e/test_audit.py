@@ -6,7 +6,6 @@ other test of this folder verifies its cell's log at the end (ReeveEnv.close).
 import json
 import os
 import shutil
-import signal
 import time
 import unittest
 

@@ -2,7 +2,7 @@
 import os
 import unittest
 
-from reeve_env import (FAILED, NOT_FOUND, OK, REFUSED, TIMEOUT, USAGE, OwnCellCase, SharedCellCase,
+from reeve_env import (FAILED, NOT_FOUND, OK, REFUSED, TIMEOUT, OwnCellCase, SharedCellCase,
                        read, until, write)
 
 
@@ -81,7 +81,8 @@ class Cancel(SharedCellCase):
         env = self.env
         gate = env.file("array-gate")
         job = env.submit("--array", "1-10%2", "--", "sh", "-c",
-                         "[ $REEVE_TASK_ID -le 4 ] || while [ ! -e %s ]; do sleep 0.02; done" % gate)
+                         "[ $REEVE_TASK_ID -le 4 ] || while [ ! -e %s ]; do sleep 0.02; done"
+                         % gate)
         until(lambda: env.job(job)["tasks"]["succeeded"] == 4, "four of them")
         env.cli("cancel", "%d.9" % job)
         self.assertEqual(env.job(job)["tasks"]["cancelled"], 1)
@@ -126,7 +127,8 @@ class Cancel(SharedCellCase):
         env = self.env
         gate = env.file("retry-gate")
         job = env.submit("--array", "1-4", "--", "sh", "-c",
-                         "echo x >> ran.$REEVE_TASK_ID; [ $REEVE_TASK_ID != 3 ] || [ -e %s ]" % gate)
+                         "echo x >> ran.$REEVE_TASK_ID; [ $REEVE_TASK_ID != 3 ] || [ -e %s ]"
+                         % gate)
         env.wait(job, code=FAILED)
         write(gate, "")
         env.cli("retry", job)

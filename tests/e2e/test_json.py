@@ -9,7 +9,7 @@ import os
 import re
 import unittest
 
-from reeve_env import FAILED, OK, REFUSED, OwnCellCase, read, until
+from reeve_env import FAILED, OK, REFUSED, OwnCellCase, read
 
 SHAPES = json.loads(read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemas.json")))
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -9,8 +9,7 @@ import subprocess
 import time
 import unittest
 
-from reeve_env import (BINARY, FAILED, OK, UNREACHABLE, OwnCellCase, SharedCellCase, alive, until,
-                       write)
+from reeve_env import (BINARY, FAILED, UNREACHABLE, OwnCellCase, SharedCellCase, until, write)
 
 
 class Explain(OwnCellCase):

@@ -5,7 +5,7 @@ import random
 import subprocess
 import unittest
 
-from reeve_env import (FAILED, NIGHTLY, OK, USAGE, OwnCellCase, SharedCellCase, read, until, write)
+from reeve_env import (FAILED, NIGHTLY, OwnCellCase, SharedCellCase, read, until, write)
 
 
 class Files(SharedCellCase):

@@ -4,7 +4,7 @@ import signal
 import time
 import unittest
 
-from reeve_env import (DEADLINE, FAILED, USAGE, SharedCellCase, OwnCellCase, alive, read, seconds,
+from reeve_env import (FAILED, USAGE, SharedCellCase, OwnCellCase, alive, read, seconds,
                        until, write)
 
 # A task that leaves a tree of processes behind itself: a child in the same session, and a
@@ -12,7 +12,7 @@ from reeve_env import (DEADLINE, FAILED, USAGE, SharedCellCase, OwnCellCase, ali
 TREE = """#!/bin/sh
 cd "$1"
 sh -c 'echo $$ > child.tmp; mv child.tmp child; exec sleep 300' &
-setsid sh -c '(sh -c "echo \\$\\$ > grandchild.tmp; mv grandchild.tmp grandchild; exec sleep 301" &)'
+setsid sh -c '(sh -c "echo \\$\\$ > pid.tmp; mv pid.tmp grandchild; exec sleep 301" &)'
 echo $$ > task.tmp; mv task.tmp task
 %s
 """
@@ -66,7 +66,8 @@ class Starting(SharedCellCase):
         path = env.script("bin/hello", "#!/bin/sh\necho hello from $0\n")
         relative = env.submit("--", "bin/hello")
         absolute = env.submit("--", path)
-        by_path = env.submit("--", "hello", env={"PATH": env.file("bin") + ":" + os.environ["PATH"]})
+        paths = env.file("bin") + ":" + os.environ["PATH"]
+        by_path = env.submit("--", "hello", env={"PATH": paths})
         env.wait(relative, absolute, by_path)
         self.assertEqual(env.output(relative), "hello from bin/hello\n")
         self.assertEqual(env.output(absolute), "hello from %s\n" % path)
@@ -108,7 +109,7 @@ class Ending(SharedCellCase):
             self.assertRegex(task["detail"], "signal %d" % number)
             if number not in (signal.SIGIO, signal.SIGABRT):
                 self.assertIn(name, task["detail"])
-        ignored = env.submit("--", "sh", "-c", "kill -CHLD $$; kill -URG $$; kill -WINCH $$; exit 0")
+        ignored = env.submit("--", "sh", "-c", "kill -CHLD $$; kill -URG $$; kill -WINCH $$")
         env.wait(ignored)
 
     def test_core_dump_bit(self):
@@ -212,7 +213,8 @@ class Trees(OwnCellCase):
 
     def test_children_die_with_a_task_that_ends(self):
         """A task that ends leaves no child and no daemon behind."""
-        job, pids = self.tree(tail="exit 0")
+        job, pids = self.tree(
+            tail="until [ -e child -a -e grandchild ]; do sleep 0.01; done; exit 0")
         self.env.wait(job)
         self.assert_gone(pids)
 

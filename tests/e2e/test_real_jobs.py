@@ -13,7 +13,7 @@ import sys
 import time
 import unittest
 
-from reeve_env import FAILED, NIGHTLY, OK, ROOT, OwnCellCase, SharedCellCase, read, seconds, until
+from reeve_env import FAILED, NIGHTLY, OK, ROOT, OwnCellCase, SharedCellCase, read, until
 
 sys.path.insert(0, os.path.join(ROOT, "scripts", "demo"))
 import make_jobs  # noqa: E402

@@ -86,8 +86,8 @@ class Restart(OwnCellCase):
         """Row 105: a graph survives: parents before and after the restart."""
         env = self.env
         gate = env.file("gate")
-        jobs = [{"job_id": "slow", "command": ["sh", "-c", "while [ ! -e %s ]; do sleep 0.02; done; "
-                                               "echo slow >> order" % gate]},
+        jobs = [{"job_id": "slow", "command": ["sh", "-c", "while [ ! -e %s ]; do sleep 0.02; "
+                                               "done; echo slow >> order" % gate]},
                 {"job_id": "quick", "command": ["sh", "-c", "echo quick >> order"]},
                 {"job_id": "last", "command": ["sh", "-c", "echo last >> order"],
                  "after": ["slow", "quick"]},

@@ -4,7 +4,7 @@ import signal
 import time
 import unittest
 
-from reeve_env import FAILED, OK, OwnCellCase, alive, read, seconds, until, write
+from reeve_env import FAILED, OwnCellCase, alive, read, seconds, until, write
 
 
 class Loss(OwnCellCase):
