@@ -59,7 +59,8 @@ bool RigidCore::before(Ref a, Ref b) const {
 void RigidCore::submit(std::int64_t now, Ref ref, const RigidJob& job) {
     REEVE_ASSERT(job.size > 0 && job.size <= machine_ && job.estimate > 0);
     if (ref >= entries_.size()) entries_.resize(std::size_t{ref} + 1);
-    entries_[ref] = Entry{job, -1, 0, 0, false};
+    entries_[ref] = Entry{};
+    entries_[ref].job = job;
     if (policy_ == RigidPolicy::kReeve) own_submitted(now, ref);
     const auto place = std::lower_bound(queue_.begin(), queue_.end(), ref,
                                         [this](Ref a, Ref b) { return before(a, b); });
@@ -85,10 +86,7 @@ void RigidCore::end(std::int64_t now, Ref ref) {
     REEVE_ASSERT(found != running_.end());
     running_.erase(found);
     free_ += entry.job.size;
-    if (policy_ == RigidPolicy::kReeve) {
-        predictor_.learn({entry.job.user, entry.job.size, entry.job.estimate, entry.job.program},
-                         now - entry.start);
-    }
+    if (policy_ == RigidPolicy::kReeve) own_ended(now, ref);
 }
 
 void RigidCore::start(std::int64_t now, Ref ref, std::vector<Ref>& started) {
@@ -102,6 +100,7 @@ void RigidCore::start(std::int64_t now, Ref ref, std::vector<Ref>& started) {
         running_.begin(), running_.end(), expected,
         [](std::int64_t time, const Running& running) { return time < running.expected_end; });
     running_.insert(place, Running{expected, ref});
+    if (policy_ == RigidPolicy::kReeve) own_started(now, ref);
     started.push_back(ref);
 }
 

@@ -56,9 +56,12 @@ private:
     struct Entry {
         RigidJob job;
         std::int64_t start = -1;
-        double predicted = 0;
-        double rank = 0;  // kReeve: larger first
+        double predicted = 0;          // kReeve: seconds, within the limit
+        double weight = 0;             // kReeve: rank per second waited
+        double rank = 0;               // kReeve: larger first
+        std::int64_t likely_end = 0;   // kReeve: while running
         bool leaving = false;
+        bool reserved = false;         // kReeve: holds a reservation in this pass
     };
     struct Running {
         std::int64_t expected_end;
@@ -76,10 +79,14 @@ private:
     // kReeve, in rigid_own.cc.
     void own_submitted(std::int64_t now, Ref ref);
     void pass_own(std::int64_t now, std::vector<Ref>& started);
+    void own_started(std::int64_t now, Ref ref);
+    void own_ended(std::int64_t now, Ref ref);
     void rank_queue(std::int64_t now);
-    double rank_of(std::int64_t now, const Entry& entry) const;
-    std::optional<Ref> overdue(std::int64_t now);
-    void likely_releases(std::int64_t now);
+    void note_likely(Ref ref);
+    void count_likely(std::int64_t now);
+    double expected_wait(std::int64_t now, const Entry& entry) const;
+    std::optional<Ref> overdue(std::int64_t now, double limit) const;
+    void reserve_for(Ref ref);
 
     std::int64_t machine_;
     RigidPolicy policy_;
@@ -92,8 +99,10 @@ private:
     std::uint64_t backfilled_ = 0;
 
     RunTimePredictor predictor_;
-    std::vector<std::pair<std::int64_t, std::int64_t>> likely_;  // (time, free by then)
+    std::vector<Ref> likely_;                // what runs, by likely end
+    std::vector<std::int64_t> likely_free_;  // free once likely_[i] has ended
     std::int64_t ranked_at_ = -1;
+    double queued_work_ = 0;    // predicted processor-seconds
     double longest_drain_ = 0;  // the longest backlog seen, seconds
 };
 

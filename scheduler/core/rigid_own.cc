@@ -1,10 +1,13 @@
 // RigidCore's own policy, "reeve". The formula and its reasons are in docs/policy.md.
 //
-// Order: expected slowdown grows fastest for short work, so rank = (wait + kPatience) /
-// predicted^kShortness, with a preference for narrow jobs that turns into one for wide jobs where
-// width is what fragments the machine. Nothing is reserved for the head: whoever fits starts. The
-// one job that will otherwise wait longer than the worst backlog seen gets a reservation, made early
-// enough that the machine can drain for it.
+// Order: slowdown grows fastest for short work, so a job's rank is (wait + kPatience) / predicted
+// run time, times a factor that prefers narrow jobs among small ones and wide jobs where width is
+// what fragments the machine. The head of the queue holds no reservation as such: whoever fits
+// starts, which keeps the machine full. Two rules bound the wait. The oldest job that would otherwise
+// wait nearly as long as the worst backlog seen starts next or holds a reservation that nobody
+// delays; and the best-ranked jobs that do not fit get one when they have waited 0.6 of that.
+// A job's wait is counted to the moment the machine is likely to have drained for it, so a wide one
+// is looked after in time.
 #include <algorithm>
 #include <cmath>
 
@@ -14,116 +17,163 @@
 namespace reeve::sched {
 namespace {
 
-constexpr double kPatience = 600;         // seconds every job is taken to have waited already
-constexpr double kShortness = 0.75;       // 1: slowdown order; 0: first come first served
-constexpr double kNarrowness = 0.5;       // rank falls with size^this ...
-constexpr double kWidth = 8;              // ... and grows with (1 + kWidth * size / machine)^2
-constexpr double kOverdueShare = 0.8;     // of the longest backlog: the wait nobody shall exceed
-constexpr double kOverdueLeast = 86'400;  // seconds; before that nobody is overdue
-constexpr std::int64_t kRankInterval = 60;
+constexpr double kPatience = 5'000;         // seconds every job is taken to have waited already
+constexpr double kNarrowness = 0.5;         // rank falls with (size / machine)^this ...
+constexpr double kWidth = 8;                // ... and grows with (1 + kWidth * size / machine)^2
+constexpr double kOverdueShare = 0.85;      // of the longest backlog: the wait nobody shall exceed
+constexpr double kOverdueLeast = 86'400;    // seconds; before that nobody is overdue
+constexpr double kDueShare = 0.6;           // of that wait: when a job that leads gets a reservation
+constexpr int kDueReservations = 2;
+constexpr std::int64_t kRankInterval = 60;  // seconds between re-rankings
+
+RunKey key_of(const RigidJob& job) {
+    return RunKey{job.user, job.size, job.estimate, job.program};
+}
 
 }  // namespace
 
-double RigidCore::rank_of(std::int64_t now, const Entry& entry) const {
-    const double share = static_cast<double>(entry.job.size) / static_cast<double>(machine_);
-    const double wait = static_cast<double>(now - entry.job.submit);
-    const double wide = 1 + kWidth * share;
-    return (wait + kPatience) / std::pow(entry.predicted, kShortness) /
-           std::pow(share, kNarrowness) * wide * wide;
-}
-
-// The job is predicted, ranked, and the backlog in front of it measured: the work that runs and
+// The job is predicted and weighed, and the backlog in front of it measured: the work that runs and
 // waits, over the machine. Its maximum is what first come first served would make somebody wait.
 void RigidCore::own_submitted(std::int64_t now, Ref ref) {
     Entry& entry = entries_[ref];
-    entry.predicted = predictor_.predict(
-        {entry.job.user, entry.job.size, entry.job.estimate, entry.job.program});
-    double work = 0;
+    entry.predicted = predictor_.predict(key_of(entry.job));
+    const double share = static_cast<double>(entry.job.size) / static_cast<double>(machine_);
+    const double wide = 1 + kWidth * share;
+    entry.weight = wide * wide / entry.predicted / std::pow(share, kNarrowness);
+    entry.rank = (static_cast<double>(now - entry.job.submit) + kPatience) * entry.weight;
+    double work = queued_work_;
     for (const Running& running : running_) {
         const Entry& other = entries_[running.ref];
         const double left = other.predicted - static_cast<double>(now - other.start);
         work += std::max(0.0, left) * static_cast<double>(other.job.size);
     }
-    for (const Ref other : queue_) {
-        work += entries_[other].predicted * static_cast<double>(entries_[other].job.size);
-    }
     longest_drain_ = std::max(longest_drain_, work / static_cast<double>(machine_));
-    entry.rank = rank_of(now, entry);
+    queued_work_ += entry.predicted * static_cast<double>(entry.job.size);
 }
 
+void RigidCore::own_started(std::int64_t now, Ref ref) {
+    Entry& entry = entries_[ref];
+    queued_work_ -= entry.predicted * static_cast<double>(entry.job.size);
+    entry.likely_end = now + static_cast<std::int64_t>(entry.predicted);
+    note_likely(ref);
+}
+
+void RigidCore::note_likely(Ref ref) {
+    const auto sooner = [this](std::int64_t time, Ref other) {
+        return time < entries_[other].likely_end;
+    };
+    likely_.insert(
+        std::upper_bound(likely_.begin(), likely_.end(), entries_[ref].likely_end, sooner), ref);
+}
+
+void RigidCore::own_ended(std::int64_t now, Ref ref) {
+    const Entry& entry = entries_[ref];
+    const auto found = std::find(likely_.begin(), likely_.end(), ref);
+    REEVE_ASSERT(found != likely_.end());
+    likely_.erase(found);
+    predictor_.learn(key_of(entry.job), now - entry.start);
+}
+
+// Ranks grow at different speeds, so the queue is put in order again now and then. It is nearly in
+// order already: an insertion sort.
 void RigidCore::rank_queue(std::int64_t now) {
     if (ranked_at_ >= 0 && now - ranked_at_ < kRankInterval) return;
     ranked_at_ = now;
-    for (const Ref ref : queue_) entries_[ref].rank = rank_of(now, entries_[ref]);
-    std::sort(queue_.begin(), queue_.end(), [this](Ref a, Ref b) { return before(a, b); });
+    for (const Ref ref : queue_) {
+        Entry& entry = entries_[ref];
+        entry.rank = (static_cast<double>(now - entry.job.submit) + kPatience) * entry.weight;
+    }
+    for (std::size_t i = 1; i < queue_.size(); ++i) {
+        const Ref ref = queue_[i];
+        std::size_t at = i;
+        for (; at > 0 && before(ref, queue_[at - 1]); --at) queue_[at] = queue_[at - 1];
+        queue_[at] = ref;
+    }
 }
 
-// When how much will be free, by predicted ends; a job that outlives its prediction is expected to
-// run half as long again, up to its limit.
-void RigidCore::likely_releases(std::int64_t now) {
-    likely_.clear();
-    for (const Running& running : running_) {
-        const Entry& entry = entries_[running.ref];
-        std::int64_t end = entry.start + static_cast<std::int64_t>(entry.predicted);
-        if (end <= now) {
-            const std::int64_t elapsed = now - entry.start;
-            end = entry.start + std::min(entry.job.estimate, elapsed + elapsed / 2 + 60);
-        }
-        likely_.emplace_back(end, entry.job.size);
+// How much will be free by when, by predicted ends. A job that outlives its prediction is expected
+// to run half as long again, up to its limit.
+void RigidCore::count_likely(std::int64_t now) {
+    while (!likely_.empty() && entries_[likely_.front()].likely_end <= now) {
+        const Ref ref = likely_.front();
+        likely_.erase(likely_.begin());
+        Entry& entry = entries_[ref];
+        const std::int64_t elapsed = now - entry.start;
+        entry.likely_end = std::max(
+            now + 1, entry.start + std::min(entry.job.estimate, elapsed + elapsed / 2 + 60));
+        note_likely(ref);
     }
-    std::sort(likely_.begin(), likely_.end());
+    likely_free_.clear();
     std::int64_t free = free_;
-    for (auto& [time, size] : likely_) {
-        free += size;
-        size = free;
+    for (const Ref ref : likely_) {
+        free += entries_[ref].job.size;
+        likely_free_.push_back(free);
     }
 }
 
-// The oldest job that, started when the machine has drained for it, would have waited too long.
-std::optional<RigidCore::Ref> RigidCore::overdue(std::int64_t now) {
-    likely_releases(now);
-    const double limit = std::max(kOverdueLeast, kOverdueShare * longest_drain_);
+// Seconds from submission until the machine has likely drained for this job, were it next.
+double RigidCore::expected_wait(std::int64_t now, const Entry& entry) const {
+    std::int64_t at = now;
+    if (entry.job.size > free_) {
+        const auto room = std::lower_bound(likely_free_.begin(), likely_free_.end(), entry.job.size);
+        if (room != likely_free_.end()) {
+            const auto index = static_cast<std::size_t>(room - likely_free_.begin());
+            at = entries_[likely_[index]].likely_end;
+        }
+    }
+    return static_cast<double>(at - entry.job.submit);
+}
+
+std::optional<RigidCore::Ref> RigidCore::overdue(std::int64_t now, double limit) const {
     std::optional<Ref> oldest;
     for (const Ref ref : queue_) {
         if (oldest && *oldest < ref) continue;
-        const RigidJob& job = entries_[ref].job;
-        std::int64_t at = now;
-        if (job.size > free_) {
-            const auto room = std::lower_bound(
-                likely_.begin(), likely_.end(), job.size,
-                [](const auto& release, std::int64_t size) { return release.second < size; });
-            if (room != likely_.end()) at = room->first;
-        }
-        if (static_cast<double>(at - job.submit) > limit) oldest = ref;
+        if (expected_wait(now, entries_[ref]) > limit) oldest = ref;
     }
     return oldest;
 }
 
+void RigidCore::reserve_for(Ref ref) {
+    const RigidJob& job = entries_[ref].job;
+    profile_.reserve(profile_.earliest(job.estimate, job.size), job.estimate, job.size);
+    entries_[ref].reserved = true;
+}
+
 void RigidCore::pass_own(std::int64_t now, std::vector<Ref>& started) {
     rank_queue(now);
+    count_likely(now);
     const std::size_t before_count = started.size();
-    const std::optional<Ref> guarded = overdue(now);
-    bool reserved = false;
-    if (guarded) {
-        const RigidJob& job = entries_[*guarded].job;
-        if (job.size <= free_) {
+    const double limit = std::max(kOverdueLeast, kOverdueShare * longest_drain_);
+    for (const Ref ref : queue_) entries_[ref].reserved = false;
+    int reservations = 0;
+    if (const std::optional<Ref> guarded = overdue(now, limit)) {
+        if (entries_[*guarded].job.size <= free_) {
             start(now, *guarded, started);
         } else {
             fill_profile(now);
-            profile_.reserve(profile_.earliest(job.estimate, job.size), job.estimate, job.size);
-            reserved = true;
+            reserve_for(*guarded);
+            ++reservations;
         }
     }
+    int due = 0;
     for (const Ref ref : queue_) {
         if (free_ == 0) break;
-        const RigidJob& job = entries_[ref].job;
-        if (job.size > free_ || entries_[ref].leaving) continue;
-        if (reserved) {
-            if (ref == *guarded || !profile_.fits_now(job.estimate, job.size)) continue;
-            profile_.reserve(now, job.estimate, job.size);
-            ++backfilled_;
+        const Entry& entry = entries_[ref];
+        const RigidJob& job = entry.job;
+        if (entry.leaving || entry.reserved) continue;
+        const bool fits = job.size <= free_ &&
+                          (reservations == 0 || profile_.fits_now(job.estimate, job.size));
+        if (fits) {
+            if (reservations > 0) {
+                profile_.reserve(now, job.estimate, job.size);
+                ++backfilled_;
+            }
+            start(now, ref, started);
+        } else if (due < kDueReservations && expected_wait(now, entry) >= kDueShare * limit) {
+            if (reservations++ == 0) fill_profile(now);
+            reserve_for(ref);
+            ++due;
         }
-        start(now, ref, started);
     }
     if (started.size() != before_count) remove_started();
 }
