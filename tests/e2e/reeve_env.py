@@ -124,7 +124,9 @@ class ReeveEnv:
 
     def environment(self, extra=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("REEVE_", "XDG_"))}
-        env.update(REEVE_STATE_DIR=self.state, NO_COLOR="1")
+        # A test started with another user's PATH must not find directories it may not search.
+        path = [d for d in env.get("PATH", "").split(":") if os.access(d, os.X_OK)]
+        env.update(REEVE_STATE_DIR=self.state, NO_COLOR="1", PATH=":".join(path))
         env.update(extra or {})
         return env
 

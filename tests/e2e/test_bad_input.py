@@ -6,7 +6,7 @@ import json
 import os
 import unittest
 
-from reeve_env import NOT_FOUND, OK, REFUSED, USAGE, SharedCellCase, write
+from reeve_env import FAILED, NOT_FOUND, OK, REFUSED, USAGE, SharedCellCase, write
 
 # words after `submit`, patterns the line must hold (the field first, then the cure)
 COMMAND_LINES = [
@@ -167,10 +167,13 @@ class BadInput(SharedCellCase):
 
 
 class Limits(SharedCellCase):
+    def setUp(self):
+        self.before = self.env.job_ids()
+
     def refused(self, done, *patterns):
         self.assertIn(done.code, (USAGE, REFUSED), repr(done))
         self.one_line(done, *patterns)
-        self.assertEqual(self.env.job_ids(), [])
+        self.assertEqual(self.env.job_ids(), self.before)
 
     def test_oversized(self):
         """Requests beyond the limits are refused with the limit; nothing is made."""
@@ -204,6 +207,16 @@ class Limits(SharedCellCase):
         """A dependency on a job that does not exist is refused with its number."""
         done = self.env.cli("submit", "--after", "999999", "--", "true", code=(USAGE, NOT_FOUND))
         self.one_line(done, "after", "999999")
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
+    def test_unwritable_output(self):
+        """An output this user may not write is refused with the path and the reason."""
+        done = self.env.cli("submit", "--output", "/usr/out.txt", "--", "true", code=USAGE)
+        self.one_line(done, "output", "/usr/out.txt", "ermission")
+        self.assertEqual(self.env.cli("submit", "--no-check", "--output", "/usr/out.txt", "--wait",
+                                      "--", "true", code=FAILED).code, FAILED)
+        self.assertRegex(self.env.task("@")["detail"], "/usr/out.txt: permission denied")
+
 
 class NoCell(SharedCellCase):
     def test_state_directories(self):

@@ -93,6 +93,36 @@ class TornLedger(OwnCellCase):
         env.wait(held)
 
 
+class WrongSegment(OwnCellCase):
+    def test_lookers_refuse_what_they_do_not_know(self):
+        """A segment of another version, or no segment at all: one line, and `up` rebuilds it."""
+        env = self.env
+        job = env.submit("--hold", "--", "true")
+        segment = "/dev/shm" + env.status()["segment"]
+        env.kill_all()
+        whole = read(segment, "rb")
+        for place, text, words in ((8, b"\xff\x7f\0\0", "version 32767"),
+                                   (12, b"\xff\x7f\0\0", "another build"),
+                                   (0, b"not ours", "damaged|magic")):
+            with self.subTest(words):
+                with open(segment, "r+b") as file:
+                    file.seek(place)
+                    file.write(text)
+                for command in (["shm", "dump"], ["node", "ls"], ["shm", "check"]):
+                    done = env.cli(*command, code=None)
+                    self.assertNotEqual(done.code, OK)
+                    self.one_line(done, words)
+                with open(segment, "r+b") as file:
+                    file.write(whole[:64])
+        with open(segment, "r+b") as file:
+            file.truncate(len(whole) // 2)
+        done = env.cli("shm", "dump", code=None)
+        self.assertNotEqual(done.code, OK)
+        self.one_line(done, "damaged|size")
+        env.up()
+        self.assertEqual(env.job(job)["state"], "held")
+
+
 class UpAndDown(OwnCellCase):
     autostart = False
 
