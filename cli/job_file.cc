@@ -1,6 +1,7 @@
 #include "cli/job_file.h"
 
 #include <algorithm>
+#include <cctype>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -82,8 +83,10 @@ Result<std::string> text_for(const OptionRule& rule, const std::string& path,
         case OptionKind::kText:
             fits = node.kind == Kind::kString;
             wanted = "a string";
-            // A bare number gets the rule's own words about units.
-            if (number) return node.text;
+            // Where a unit is due, a bare number gets the rule's own words about it.
+            if (number && std::isdigit(static_cast<unsigned char>(rule.example[0])) != 0) {
+                return node.text;
+            }
             break;
         case OptionKind::kNumber:
             fits = number || node.kind == Kind::kString;

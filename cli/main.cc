@@ -90,21 +90,31 @@ std::string guess_for(const CLI::App& command, const CLI::App& root, const std::
     return closest(word.substr(0, word.find('=')), {names.begin(), names.end()});
 }
 
-int tell_usage(const CLI::App& root, const CLI::ParseError& problem, const Line& line) {
+int tell_usage(const CLI::App& root, const CLI::ParseError& problem) {
     const auto& command = *chosen(root);
     std::string what = problem.what();
     while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
     std::string cure = "see " + path_of(root, command) + " --help";
-    const auto extra = command.remaining(true);
+    const auto extra = root.remaining(true);
     if (problem.get_name() == "ExtrasError" || !extra.empty()) {
-        const auto word = extra.empty() ? std::string() : extra.front();
+        auto word = extra.empty() ? std::string() : extra.front();
+        // What follows an unknown option is not its fault; the option itself is.
+        for (const auto& one : extra) {
+            if (one.starts_with("--") && one.size() > 2) {
+                word = one;
+                break;
+            }
+        }
+        if (word.empty()) {
+            const auto at = what.rfind(' ');
+            if (at != std::string::npos) word = what.substr(at + 1);
+        }
         if (!word.empty()) {
             what = "\"" + word + "\" was not expected";
             const auto guess = guess_for(command, root, word);
             if (!guess.empty()) cure = "did you mean " + guess + "? (" + cure + ")";
         }
     }
-    (void)line;
     if (!what.empty() && what[0] >= 'A' && what[0] <= 'Z' && what.substr(0, 2) != "A ") {
         what[0] = static_cast<char>(what[0] + 32);
     }
@@ -171,7 +181,7 @@ int run_line(int argc, char** argv) {
     } catch (const CLI::Success& asked) {
         return root.exit(asked);
     } catch (const CLI::ParseError& problem) {
-        return tell_usage(root, problem, line);
+        return tell_usage(root, problem);
     }
     if (root.get_subcommands().empty()) {
         return report(Error{ErrorCode::kInvalidArgument, "no command given; see reeve --help"});

@@ -234,6 +234,7 @@ void Attempts::start(std::string_view record, int input_fd) {
     by_pid_.emplace(attempt.pid, index);
     if (attempt.time_limit_ns != 0) set_deadline(attempt, boot_ns() + attempt.time_limit_ns);
     if (attempt.output_limit_bytes != 0) {
+        trim_output(attempt);  // it has exec'd: from here on we hold its stdout, also when it ends soon
         next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kTrimEveryNs);
         next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
     }
@@ -432,7 +433,11 @@ void Attempts::retry_emptying() {
 
 void Attempts::finish(std::uint32_t index) {
     auto& attempt = table_[index];
-    if (attempt.output_fd >= 0) ::close(attempt.output_fd);
+    if (attempt.output_fd >= 0) {
+        trim_output(attempt);
+        ::close(attempt.output_fd);
+        attempt.output_fd = -1;
+    }
     EndedRecord record;
     record.sequence = next_sequence_++;
     record.id = attempt.id;

@@ -264,11 +264,13 @@ void Core::maybe_snapshot() {
     for (std::size_t at = 0; at < bytes.size(); at += kSnapshotPartBytesMax) {
         parts.push_back(bytes.substr(at, kSnapshotPartBytesMax));
     }
-    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, [](Status written) {
-        if (!written) {
-            log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
-        }
-    });
+    const auto told = [](Status written) {
+        if (written) return;
+        log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
+    };
+    // The batches go only once their rows are safe in history.
+    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, told,
+                                    [this] { return history_->make_durable(30'000); });
 }
 
 }  // namespace reeve::plm

@@ -176,7 +176,7 @@ private:
     void update_job(Job& job, const v1::ActRequest& request);
     void resolve_dependencies();
     void check_dependencies(JobId id);
-    bool dependencies_met(Job& job, bool& failed) const;
+    bool dependencies_met(Job& job, JobId& broken) const;
 
     // core_views.cc: what clients see
     v1::JobStatus status_of(Job& job, bool with_spec, bool with_tasks) const;

@@ -23,8 +23,8 @@ constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
 // Held, waiting for dependencies or for its begin time: nothing of it may enter a slot.
 bool Core::startable(Job& job) const {
     if (job.ended) return false;
-    bool failed = false;
-    job.waiting = !dependencies_met(job, failed) || job.not_before_ns > wall_ns();
+    JobId broken = 0;
+    job.waiting = !dependencies_met(job, broken) || job.not_before_ns > wall_ns();
     return !job.held && !job.waiting;
 }
 

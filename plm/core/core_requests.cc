@@ -180,9 +180,10 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
                 "after: the dependencies form a cycle through \"" + label + "\"; nothing was queued");
 }
 
-bool Core::dependencies_met(Job& job, bool& failed) const {
+// True when all are met; `broken` is the first that can never be, or 0.
+bool Core::dependencies_met(Job& job, JobId& broken) const {
     bool met = true;
-    failed = false;
+    broken = 0;
     for (const auto& edge : job.after) {
         const bool ok = model_.ended_ok(edge.job);
         const bool not_ok = model_.ended_not_ok(edge.job);
@@ -190,10 +191,10 @@ bool Core::dependencies_met(Job& job, bool& failed) const {
             met = false;
         } else if ((edge.kind == DependencyKind::kAfterOk && not_ok) ||
                    (edge.kind == DependencyKind::kAfterNotOk && ok)) {
-            failed = true;
+            if (broken == 0) broken = edge.job;
         }
     }
-    return met && !failed;
+    return met && broken == 0;
 }
 
 // Jobs that waited for one that ended: they may start now, or can never.
@@ -212,10 +213,12 @@ void Core::resolve_dependencies() {
 void Core::check_dependencies(JobId id) {
     Job* job = model_.find(id);
     if (job == nullptr || job->ended) return;
-    bool failed = false;
-    (void)dependencies_met(*job, failed);
+    JobId broken = 0;
+    (void)dependencies_met(*job, broken);
     model_.mark(*job);
-    if (failed) cancel_job(*job, kCodeDependency, "a job it depends on did not end as required");
+    if (broken == 0) return;
+    cancel_job(*job, kCodeDependency, "job " + std::to_string(broken) + ", which it depends on, " +
+                                          (model_.ended_ok(broken) ? "succeeded" : "failed"));
 }
 
 void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
