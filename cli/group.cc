@@ -72,7 +72,7 @@ std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOption
     std::vector<char*> argv;
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    execv("/proc/self/exe", argv.data());
+    execv(own_executable().c_str(), argv.data());
     _exit(kExitInternal);
 }
 

@@ -29,6 +29,7 @@ constexpr int kPidFdType = 3;  // P_PIDFD, which older headers lack
 
 // What the child needs, made before the fork.
 struct ChildPlan {
+    std::string executable;
     std::vector<std::string> words;
     std::vector<char*> argv;
     std::vector<std::string> variables;
@@ -40,6 +41,7 @@ struct ChildPlan {
 ChildPlan make_plan(const Cell& cell, const std::string& name,
                     const std::vector<std::string>& arguments) {
     ChildPlan plan;
+    plan.executable = own_executable();
     plan.words = {"reeve", "--state-dir", cell.dir};
     plan.words.insert(plan.words.end(), arguments.begin(), arguments.end());
     for (char** variable = environ; *variable != nullptr; ++variable) {
@@ -76,7 +78,7 @@ ChildPlan make_plan(const Cell& cell, const std::string& name,
     if (chdir("/") != 0) _exit(7);
     if (!write_pid_file(plan.pid_path, getpid(), start_ticks(getpid()).value_or(0))) _exit(7);
     syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
-    execve("/proc/self/exe", plan.argv.data(), plan.environment.data());
+    execve(plan.executable.c_str(), plan.argv.data(), plan.environment.data());
     std::perror("execve");
     _exit(7);
 }
@@ -133,6 +135,12 @@ std::vector<std::string> pid_file_names(const Cell& cell) {
     }
     std::sort(names.begin(), names.end());
     return names;
+}
+
+std::string own_executable() {
+    std::error_code error;
+    const auto path = fs::read_symlink("/proc/self/exe", error);
+    return !error && fs::exists(path, error) ? path.string() : "/proc/self/exe";
 }
 
 std::string last_log_line(const Cell& cell, const std::string& name) {

@@ -38,6 +38,10 @@ bool write_pid_file(const std::string& path, pid_t pid, std::uint64_t start_tick
 // Names of all pid files: "plm", "worker-1", ...
 std::vector<std::string> pid_file_names(const Cell& cell);
 
+// What to execute to get another process of ours: our own file's path, so that it keeps its name in
+// `ps`; after an upgrade replaced the file, the running one.
+std::string own_executable();
+
 // The last line of a role's log, for the message that says why it did not start.
 std::string last_log_line(const Cell& cell, const std::string& name);
 

@@ -29,13 +29,19 @@ bool all_ended(const JobStates& jobs, const std::vector<Selected>& selected) {
     });
 }
 
-// Jobs that ended before anybody asked, from the history file; the PLM may have forgotten them.
-void add_ended_from_history(const Context& context, const std::vector<Selected>& selected,
-                            JobStates& jobs) {
+// The history file's words for jobs that ended: all of them where nobody else can be asked, else
+// those the PLM only remembers by their verdict (it tells no times then).
+void fill_from_history(const Context& context, const std::vector<Selected>& selected,
+                       JobStates& jobs) {
+    const auto thin = [&](const Selected& one) {
+        const auto found = jobs.find(one.job);
+        return found == jobs.end() || found->second.submit_ns() == 0;
+    };
+    if (std::none_of(selected.begin(), selected.end(), thin)) return;
     auto history = History::open(context.cell);
     if (!history) return;
     for (const auto& one : selected) {
-        if (jobs.find(one.job) != jobs.end()) continue;
+        if (!thin(one)) continue;
         auto status = (*history)->job(one.job);
         if (status && status->state() == "ended") jobs[one.job] = std::move(*status);
     }
@@ -54,14 +60,14 @@ public:
     Result<JobStates> run(const std::function<bool(const JobStates&)>& changed) {
         auto contact_ns = boot_ns();
         while (true) {
-            add_ended_from_history(context_, selected_, jobs_);
-            if (!changed(jobs_)) return stopped();
-            if (all_ended(jobs_, selected_)) return std::move(jobs_);
             const auto before = messages_;
             const auto status = stream(changed);
             if (messages_ != before) contact_ns = boot_ns();
             if (stop_) return stopped();
-            if (all_ended(jobs_, selected_)) return std::move(jobs_);
+            if (all_ended(jobs_, selected_)) {
+                fill_from_history(context_, selected_, jobs_);
+                return std::move(jobs_);
+            }
             if (end_ns_ != 0 && boot_ns() >= end_ns_) return timed_out();
             if (!status && status.error().code != ErrorCode::kUnavailable) {
                 return fail(status.error());
@@ -224,6 +230,13 @@ void tell(const Context& context, const JobStates& jobs) {
     write_out(line + "\n");
 }
 
+int verdict(const Context& context, const JobStates& jobs) {
+    tell(context, jobs);
+    const bool good = std::all_of(jobs.begin(), jobs.end(),
+                                  [](const auto& entry) { return succeeded(entry.second); });
+    return finish(good ? kExitOk : kExitFailed);
+}
+
 // Elements of a job are waited for by looking: a slot tells who lives, the history file who ended.
 struct ElementsSeen {
     bool open = false;
@@ -321,10 +334,7 @@ int wait_and_tell(const Context& context, rpc::Client& client,
     });
     bar.clear();
     if (!jobs) return report(jobs.error());
-    tell(context, *jobs);
-    const bool good = std::all_of(jobs->begin(), jobs->end(),
-                                  [](const auto& entry) { return succeeded(entry.second); });
-    return finish(good ? kExitOk : kExitFailed);
+    return verdict(context, *jobs);
 }
 
 int wait_command(const Context& context, const WaitCommand& command) {
@@ -349,16 +359,14 @@ int wait_command(const Context& context, const WaitCommand& command) {
         if (!good) return report(good.error());
         return *good ? kExitOk : kExitFailed;
     }
-    JobStates ended;
-    add_ended_from_history(context, *selected, ended);
-    if (all_ended(ended, *selected)) {
-        tell(context, ended);
-        const bool good = std::all_of(ended.begin(), ended.end(),
-                                      [](const auto& entry) { return succeeded(entry.second); });
-        return finish(good ? kExitOk : kExitFailed);
-    }
     auto client = rpc::Client::connect(context.cell);
-    if (!client) return report(client.error());
+    if (!client) {
+        // With the cell down, what has ended has ended.
+        JobStates ended;
+        fill_from_history(context, *selected, ended);
+        if (!all_ended(ended, *selected)) return report(client.error());
+        return verdict(context, ended);
+    }
     return wait_and_tell(context, **client, *selected, options);
 }
 
