@@ -4,6 +4,7 @@
 #include <chrono>
 #include <set>
 
+#include "cli/render.h"
 #include "common/rpc/client.h"
 
 namespace reeve::cli {
@@ -63,12 +64,29 @@ std::optional<v1::JobStatus> Gatherer::ask_plm(std::uint64_t job, bool with_spec
     return reply->jobs(0);
 }
 
+std::vector<std::pair<std::string, std::vector<std::uint64_t>>> elements_by_state(
+    const std::vector<v1::TaskResult>& tasks) {
+    std::vector<std::pair<std::string, std::vector<std::uint64_t>>> groups;
+    for (const auto& task : tasks) {
+        const auto state = task_state(task);
+        auto found = std::find_if(groups.begin(), groups.end(),
+                                  [&](const auto& group) { return group.first == state; });
+        if (found == groups.end()) found = groups.insert(groups.end(), {state, {}});
+        found->second.push_back(task.element());
+    }
+    return groups;
+}
+
 Result<v1::JobStatus> Gatherer::status(std::uint64_t job) {
     if (segment_) {
         if (auto found = segment_job(*segment_, job)) {
-            // Why it was cancelled is only in the history.
-            if (found->state() == "ended" && history_) {
-                if (const auto ended = history_->job(job)) found->set_reason(ended->reason());
+            // The whole name, and why it was cancelled, are only in the history.
+            const bool cut = found->name().size() + 1 >= shm::kNameBytes;
+            if ((cut || found->state() == "ended") && history_) {
+                if (const auto known = history_->job(job)) {
+                    found->set_reason(known->reason());
+                    found->set_name(known->name());
+                }
             }
             return std::move(*found);
         }
@@ -105,7 +123,8 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
         out.tasks.push_back(std::move(result));
     }
     if (history_) {
-        auto attempts = history_->attempts(selected, wanted.tasks_max + 1);
+        auto attempts =
+            history_->attempts(selected, std::max(wanted.tasks_max + 1, kElementsLookedAt));
         if (!attempts) return fail(attempts.error());
         for (auto& attempt : *attempts) {
             const auto& result = attempt.result;
@@ -120,6 +139,7 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
     }
     std::stable_sort(out.tasks.begin(), out.tasks.end(), by_element);
     if (!wanted.all_attempts) keep_last_attempts(out.tasks);
+    out.states = elements_by_state(out.tasks);
     if (out.tasks.size() > wanted.tasks_max) {
         out.tasks_cut = out.tasks.size() - wanted.tasks_max;
         out.tasks.resize(wanted.tasks_max);

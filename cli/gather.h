@@ -14,12 +14,19 @@
 
 namespace reeve::cli {
 
+inline constexpr std::uint64_t kElementsLookedAt = 200'000;
+
 struct JobDetail {
     v1::JobStatus status;
     bool has_spec = false;               // status.spec is whole, not only what JobEntry tells
     std::vector<v1::TaskResult> tasks;   // live ones from their slots, ended ones from history
     std::uint64_t tasks_cut = 0;         // how many more there are
+    // Which elements are in which state, of those cut off, too (up to kElementsLookedAt).
+    std::vector<std::pair<std::string, std::vector<std::uint64_t>>> states;
 };
+
+std::vector<std::pair<std::string, std::vector<std::uint64_t>>> elements_by_state(
+    const std::vector<v1::TaskResult>& tasks);
 
 // One look at a cell; the parts that are missing say why.
 class Gatherer {

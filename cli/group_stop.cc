@@ -97,14 +97,59 @@ void remove_segments(const Cell& cell) {
     fs::remove(cell.segment_file, error);
 }
 
+struct Stranger {
+    pid_t pid = 0;
+    std::uint64_t start_ticks = 0;
+    bool alive() const { return pid > 1 && process_alive(pid, start_ticks); }
+};
+
+// Workers somebody started by hand belong to the cell, too: TERM to their agents.
+std::vector<Stranger> term_strangers(const Cell& cell, const std::vector<Role*>& workers) {
+    std::vector<Stranger> strangers;
+    SegmentWatch watch(cell);
+    const auto* segment = watch.current();
+    if (segment == nullptr) return strangers;
+    for (std::uint32_t i = 0; i < segment->config().workers; ++i) {
+        const auto& worker = segment->worker(i);
+        const Stranger agent{static_cast<pid_t>(worker.agent.pid.load()),
+                             worker.agent.start_ticks.load()};
+        const bool managed = std::any_of(workers.begin(), workers.end(), [&](const Role* role) {
+            return role->pid() == agent.pid;
+        });
+        if (worker.state.load() == shm::WorkerState::kFree || managed || !agent.alive()) continue;
+        kill(agent.pid, SIGTERM);
+        kill(agent.pid, SIGCONT);
+        strangers.push_back(agent);
+        strangers.push_back({static_cast<pid_t>(worker.launcher_pid.load()),
+                             worker.launcher_start_ticks.load()});
+    }
+    return strangers;
+}
+
+// Waits for them, then kills. False when it had to.
+bool end_strangers(const std::vector<Stranger>& strangers, std::uint64_t patience_ns) {
+    const auto living = [&] {
+        return std::any_of(strangers.begin(), strangers.end(),
+                           [](const Stranger& one) { return one.alive(); });
+    };
+    const auto deadline = boot_ns() + patience_ns;
+    while (living() && boot_ns() < deadline) nap_ms(5);
+    if (!living()) return true;
+    for (const auto& one : strangers) {
+        if (one.alive()) kill(one.pid, SIGKILL);
+    }
+    return false;
+}
+
 void remove_files(const Cell& cell) {
     std::error_code error;
     for (const auto& name : pid_file_names(cell)) {
         if (name != "supervisor") fs::remove(pid_file_path(cell, name), error);
     }
-    // Only what is ours by name: sockets, then the directory if nothing else lies in it.
+    // Only what is ours by name: sockets and their locks, then the directory if nothing else lies in it.
     for (const auto& entry : fs::directory_iterator(cell.runtime_dir, error)) {
-        if (entry.is_socket(error)) fs::remove(entry.path(), error);
+        const bool lock = entry.path().string().ends_with(".sock.lock");
+        if (lock || entry.is_socket(error)) fs::remove(entry.path(), error);
     }
     rmdir(cell.runtime_dir.c_str());
     const auto parent = fs::path(cell.runtime_dir).parent_path();
@@ -120,7 +165,9 @@ bool stop_roles(const Cell& cell, std::vector<Role>& roles, const StopTimes& tim
     for (auto& role : roles) {
         if (role.running()) (role.is_worker() ? workers : head).push_back(&role);
     }
+    const auto strangers = term_strangers(cell, workers);
     bool clean = stop_some(workers, times.worker_ns);
+    clean = end_strangers(strangers, times.worker_ns) && clean;
     const bool register_runs = std::any_of(head.begin(), head.end(), [](const Role* role) {
         return role->subcommand() == "register";
     });

@@ -115,15 +115,7 @@ void print_tasks(const JobDetail& detail) {
 // Which elements are in which state, as ranges: `failed 3,7-9`.
 void print_ranges(const JobDetail& detail) {
     if (detail.status.elements() <= 1) return;
-    std::vector<std::pair<std::string, std::vector<std::uint64_t>>> groups;
-    for (const auto& task : detail.tasks) {
-        const auto state = task_state(task);
-        auto found = std::find_if(groups.begin(), groups.end(),
-                                  [&](const auto& group) { return group.first == state; });
-        if (found == groups.end()) found = groups.insert(groups.end(), {state, {}});
-        found->second.push_back(task.element());
-    }
-    for (const auto& [state, elements] : groups) {
+    for (const auto& [state, elements] : detail.states) {
         line(state.c_str(), shorten(format_ranges(elements), 60));
     }
 }

@@ -242,7 +242,10 @@ Status Model::apply_ended(const TaskEnded& record) {
     } else if (record.outcome == Outcome::kCancelled) {
         job->cancelled.add(record.ordinal);
     } else {
-        if (job->failed.empty()) job->exit_code = record.exit_code;
+        if (job->failed.empty()) {
+            job->exit_code = record.exit_code;
+            if (job->reason.empty()) job->reason = record.detail;
+        }
         job->failed.add(record.ordinal);
         job->failed_attempts[record.ordinal] = FailedAttempt{record.attempt, record.worker};
         const bool closed = record.outcome == Outcome::kLost || record.outcome == Outcome::kPoison;

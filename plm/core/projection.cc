@@ -19,6 +19,7 @@ void Projection::note(Model& model, const Record& record) {
             using T = std::decay_t<decltype(r)>;
             if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.insert(r.job);
             if constexpr (requires { r.job; }) jobs_.insert(r.job);
+            if constexpr (std::is_same_v<T, RunCancelled>) note_cancelled(model, r);
             if constexpr (std::is_same_v<T, TaskEnded>) {
                 Job* job = model.find(r.job);
                 if (job == nullptr) return;
@@ -46,6 +47,22 @@ void Projection::note(Model& model, const Record& record) {
             }
         },
         record);
+}
+
+// Elements cancelled one by one before they left their run get a row each; the rest of a run does not.
+void Projection::note_cancelled(Model& model, const RunCancelled& record) {
+    const Job* job = model.find(record.job);
+    if (job == nullptr || record.rest) return;
+    for (auto ordinal = record.first; ordinal <= record.last; ++ordinal) {
+        AttemptRow row;
+        row.job = record.job;
+        row.element = job->element_of(ordinal);
+        row.outcome = to_string(Outcome::kCancelled);
+        row.submit_ns = job->submit_ns;
+        row.ended_ns = record.wall_ns;
+        row.terminal = true;
+        rows_.attempts.push_back(std::move(row));
+    }
 }
 
 HistoryRows Projection::take(Model& model, std::uint64_t seq) {

@@ -21,6 +21,8 @@ public:
     bool empty() const { return jobs_.empty() && rows_.attempts.empty(); }
 
 private:
+    void note_cancelled(Model& model, const RunCancelled& record);
+
     HistoryRows rows_;
     std::set<JobId> jobs_;
     std::set<JobId> new_jobs_;
