@@ -30,10 +30,10 @@ void run_with_cell(Line& line, const Body& body);
 void add_form(CLI::App& command, Context& context);
 
 void add_submit_commands(CLI::App& root, Line& line);  // submit run
-void add_act_commands(CLI::App& root, Line& line);     // wait cancel hold release requeue retry update
-void add_look_commands(CLI::App& root, Line& line);    // ls show explain logs history top
-void add_node_commands(CLI::App& root, Line& line);    // node ..., shm ...
-void add_role_commands(CLI::App& root, Line& line);    // plm scheduler register worker
+void add_act_commands(CLI::App& root, Line& line);  // wait cancel hold release requeue retry update
+void add_look_commands(CLI::App& root, Line& line);  // ls show explain logs history top
+void add_node_commands(CLI::App& root, Line& line);  // node ..., shm ...
+void add_role_commands(CLI::App& root, Line& line);  // plm scheduler register worker
 
 int print_completion(const CLI::App& root, const std::string& shell);
 

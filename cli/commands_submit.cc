@@ -109,11 +109,12 @@ void add_submit_commands(CLI::App& root, Line& line) {
     submit->add_flag("--progress", options->progress, "wait with a progress bar");
     submit->add_option("--timeout", options->timeout, "of --wait")->type_name("TIME");
     submit->add_flag("--dry-run", options->dry_run, "check everything, queue nothing");
-    submit->footer("Examples:\n"
-                   "  reeve submit -c 2 --mem 8G -t 30m -- python train.py\n"
-                   "  reeve submit --array 1-1000%10 -- ./step\n"
-                   "  reeve submit jobs.json --wait");
-    add_command(root, line, "run", "submit one task and attach to it", 
+    submit->footer(
+        "Examples:\n"
+        "  reeve submit -c 2 --mem 8G -t 30m -- python train.py\n"
+        "  reeve submit --array 1-1000%10 -- ./step\n"
+        "  reeve submit jobs.json --wait");
+    add_command(root, line, "run", "submit one task and attach to it",
                 std::make_shared<SubmitOptions>(), run_command);
 }
 

@@ -1,4 +1,5 @@
-// Context is what every command is given: the cell, the form of the answer, and how errors are told.
+// Context is what every command is given: the cell, the form of the answer, and how errors are
+// told.
 //
 // Errors are one line on stderr, `reeve: <what was wrong>; <the cure>`, and a documented exit code
 // (docs/cli.md). What a command prints on stdout is in one of three forms: a table for people, JSON
@@ -16,8 +17,8 @@ namespace reeve::cli {
 // The exit codes of docs/cli.md; `run` uses its task's own code instead.
 enum ExitCode : int {
     kExitOk = 0,
-    kExitFailed = 1,       // what was asked about did not succeed
-    kExitUsage = 2,        // bad usage or input
+    kExitFailed = 1,  // what was asked about did not succeed
+    kExitUsage = 2,   // bad usage or input
     kExitNotFound = 3,
     kExitUnreachable = 4,  // no cell, or the PLM does not answer
     kExitRefused = 5,      // state, permission, limit

@@ -24,7 +24,8 @@ Resources minus(const Resources& a, const Resources& b) {
     return out;
 }
 
-// The holders on a worker that matter: they hold some of what is missing, the sufficient ones first.
+// The holders on a worker that matter: they hold some of what is missing, the sufficient ones
+// first.
 std::vector<Holder> holders_on(const Picture& picture, const WorkerAnswer& answer,
                                const Resources& request) {
     std::vector<Holder> out;
@@ -105,17 +106,17 @@ void add_own_reasons(const Picture& picture, const ExplainJob& job, std::vector<
     }
     const auto at_a_time = status.spec().max_running();
     if (at_a_time > 0 && status.running() >= at_a_time) {
-        reasons.push_back({"max-running",
-                           "runs " + std::to_string(at_a_time) +
-                               " tasks at a time, as its array asks",
-                           {status.job()}});
+        reasons.push_back(
+            {"max-running",
+             "runs " + std::to_string(at_a_time) + " tasks at a time, as its array asks",
+             {status.job()}});
     }
 }
 
 void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
     if (!picture.scheduler_present) {
-        reasons.push_back({"scheduler-down", "the scheduler does not run; start it with: reeve up",
-                           {}});
+        reasons.push_back(
+            {"scheduler-down", "the scheduler does not run; start it with: reeve up", {}});
     } else if (picture.scheduler_silent_ns > kSilentNs) {
         reasons.push_back({"scheduler-silent",
                            "the scheduler has done nothing for " +
@@ -139,8 +140,8 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
     std::vector<std::uint64_t> enough;
     for (const auto& worker : answer.workers) {
         named += worker.code != "wrong-node" ? 1U : 0U;
-        alive += worker.code == "fits" || worker.code == "busy" || worker.code == "too-small" ? 1U
-                                                                                             : 0U;
+        alive +=
+            worker.code == "fits" || worker.code == "busy" || worker.code == "too-small" ? 1U : 0U;
         fits += worker.code == "fits" ? 1U : 0U;
         busy += worker.code == "busy" ? 1U : 0U;
         for (const auto& holder : worker.holders) {
@@ -151,18 +152,19 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
     if (!job.node.empty() && named == 0) {
         reasons.push_back({"node", "may run only on " + job.node + ", which is not here", {}});
     } else if (alive == 0) {
-        reasons.push_back({"no-worker", "there is no worker that takes tasks; see reeve node ls",
-                           {}});
+        reasons.push_back(
+            {"no-worker", "there is no worker that takes tasks; see reeve node ls", {}});
     } else if (fits + busy == 0) {
         reasons.push_back({"impossible",
-                           "asks for " + wants + ", more than any worker has; submit it with less "
-                                                 "or add a worker",
+                           "asks for " + wants +
+                               ", more than any worker has; submit it with less "
+                               "or add a worker",
                            {}});
     } else if (fits == 0) {
         std::sort(enough.begin(), enough.end());
         enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
-        reasons.push_back({"resources", "asks for " + wants + ", which no worker has free now",
-                           enough});
+        reasons.push_back(
+            {"resources", "asks for " + wants + ", which no worker has free now", enough});
     } else if (answer.ahead > 0) {
         reasons.push_back({"ahead",
                            std::to_string(answer.ahead) +
@@ -177,8 +179,8 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
 std::string running_on(const Picture& picture, const ExplainJob& job) {
     std::string out;
     for (const auto& worker : picture.workers) {
-        const bool here = std::any_of(
-            picture.tasks.begin(), picture.tasks.end(), [&](const PictureTask& task) {
+        const bool here =
+            std::any_of(picture.tasks.begin(), picture.tasks.end(), [&](const PictureTask& task) {
                 return task.job == job.status.job() && task.worker_slot == worker.slot &&
                        holds_resources(task.state) && task.state != shm::SlotState::kEnded &&
                        (!job.element || task.element == *job.element);
@@ -248,8 +250,8 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     const auto waiting = job.status.queued() + job.status.backlog() + job.status.held();
     const auto where = running_on(picture, job);
     if (job.status.state() == "active" && (waiting == 0 || (job.element && !where.empty()))) {
-        out.reasons.push_back({"running", where.empty() ? "is being finished" : "runs on " + where,
-                               {}});
+        out.reasons.push_back(
+            {"running", where.empty() ? "is being finished" : "runs on " + where, {}});
         return out;
     }
     for (const auto& worker : picture.workers) {

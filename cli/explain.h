@@ -1,8 +1,8 @@
 // explain: why a job waits. Every reason, per worker what is missing, and which tasks hold it.
 //
-// The reasoning is pure: explain_job() takes a picture of the cell and the job; only its callers read
-// shared memory. So it works with the scheduler stopped, and the tests draw their own pictures.
-// The reason codes are part of the JSON schema reeve.explain.v1 and do not change.
+// The reasoning is pure: explain_job() takes a picture of the cell and the job; only its callers
+// read shared memory. So it works with the scheduler stopped, and the tests draw their own
+// pictures. The reason codes are part of the JSON schema reeve.explain.v1 and do not change.
 #pragma once
 
 #include <cstdint>
@@ -38,15 +38,15 @@ struct Picture {
     std::uint64_t scheduler_silent_ns = 0;  // since its last heartbeat; 0: alive
     bool scheduler_present = true;
     bool acknowledging = true;
-    std::uint64_t now_ns = 0;               // wall clock
+    std::uint64_t now_ns = 0;  // wall clock
 };
 Picture take_picture(const shm::Segment& segment);
 
 // What is known about one job beyond the picture.
 struct ExplainJob {
-    v1::JobStatus status;      // with spec where known
+    v1::JobStatus status;  // with spec where known
     Resources request;
-    std::string node;          // the only node it may run on
+    std::string node;  // the only node it may run on
     std::vector<std::pair<v1::Dependency, std::optional<v1::JobStatus>>> after;
     std::optional<std::uint64_t> element;  // one task of it
 };
@@ -57,9 +57,9 @@ struct Holder {
 };
 struct WorkerAnswer {
     const WorkerView* worker = nullptr;
-    std::string code;        // fits, busy, too-small, not-alive, draining, wrong-node
+    std::string code;  // fits, busy, too-small, not-alive, draining, wrong-node
     Resources free;
-    Resources missing;       // beyond what is free, where code is busy or too-small
+    Resources missing;  // beyond what is free, where code is busy or too-small
     std::vector<Holder> holders;
 };
 struct Reason {
@@ -72,8 +72,8 @@ struct Answer {
     std::string state;
     std::vector<Reason> reasons;  // the first one is what keeps it from starting now
     std::vector<WorkerAnswer> workers;
-    std::uint64_t ahead = 0;       // queued tasks before it, of any kind
-    std::uint64_t ahead_alike = 0; // of its class
+    std::uint64_t ahead = 0;        // queued tasks before it, of any kind
+    std::uint64_t ahead_alike = 0;  // of its class
 };
 Answer explain_job(const Picture& picture, const ExplainJob& job);
 

@@ -22,8 +22,7 @@ bool by_element(const v1::TaskResult& a, const v1::TaskResult& b) {
 void keep_last_attempts(std::vector<v1::TaskResult>& tasks) {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
-        const bool last =
-            i + 1 == tasks.size() || tasks[i + 1].element() != tasks[i].element();
+        const bool last = i + 1 == tasks.size() || tasks[i + 1].element() != tasks[i].element();
         if (!last) continue;
         if (kept != i) tasks[kept] = std::move(tasks[i]);
         ++kept;
@@ -96,8 +95,9 @@ Result<v1::JobStatus> Gatherer::status(std::uint64_t job) {
     if (old && old->state() == "ended") return std::move(*old);
     if (auto live = ask_plm(job, false)) return std::move(*live);
     if (old) return std::move(*old);
-    return fail(ErrorCode::kNotFound, "job " + std::to_string(job) +
-                                          " is not known here; see which exist with: reeve ls --all");
+    return fail(
+        ErrorCode::kNotFound,
+        "job " + std::to_string(job) + " is not known here; see which exist with: reeve ls --all");
 }
 
 std::optional<v1::JobSpec> Gatherer::spec(std::uint64_t job) {

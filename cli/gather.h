@@ -1,5 +1,5 @@
-// Everything known about jobs, from where it can be had: shared memory first, then the history file,
-// and the PLM only for what neither holds.
+// Everything known about jobs, from where it can be had: shared memory first, then the history
+// file, and the PLM only for what neither holds.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,9 @@ inline constexpr std::uint64_t kElementsLookedAt = 200'000;
 
 struct JobDetail {
     v1::JobStatus status;
-    bool has_spec = false;               // status.spec is whole, not only what JobEntry tells
-    std::vector<v1::TaskResult> tasks;   // live ones from their slots, ended ones from history
-    std::uint64_t tasks_cut = 0;         // how many more there are
+    bool has_spec = false;              // status.spec is whole, not only what JobEntry tells
+    std::vector<v1::TaskResult> tasks;  // live ones from their slots, ended ones from history
+    std::uint64_t tasks_cut = 0;        // how many more there are
     // Which elements are in which state, of those cut off, too (up to kElementsLookedAt).
     std::vector<std::pair<std::string, std::vector<std::uint64_t>>> states;
 };

@@ -36,8 +36,8 @@ bool stop_some(const std::vector<Role*>& roles, std::uint64_t patience_ns) {
         const auto now = boot_ns();
         const auto left_ms = now < deadline ? (deadline - now) / kMillisecond + 1 : 0;
         if (!role->wait(static_cast<int>(left_ms))) {
-            log::warn("a role does not stop and is killed", {{"name", role->name()},
-                                                             {"victim", role->pid()}});
+            log::warn("a role does not stop and is killed",
+                      {{"name", role->name()}, {"victim", role->pid()}});
             role->signal(SIGKILL);
             role->wait(10'000);
             clean = false;
@@ -120,8 +120,8 @@ std::vector<Stranger> term_strangers(const Cell& cell, const std::vector<Role*>&
         kill(agent.pid, SIGTERM);
         kill(agent.pid, SIGCONT);
         strangers.push_back(agent);
-        strangers.push_back({static_cast<pid_t>(worker.launcher_pid.load()),
-                             worker.launcher_start_ticks.load()});
+        strangers.push_back(
+            {static_cast<pid_t>(worker.launcher_pid.load()), worker.launcher_start_ticks.load()});
     }
     return strangers;
 }
@@ -146,7 +146,8 @@ void remove_files(const Cell& cell) {
     for (const auto& name : pid_file_names(cell)) {
         if (name != "supervisor") fs::remove(pid_file_path(cell, name), error);
     }
-    // Only what is ours by name: sockets and their locks, then the directory if nothing else lies in it.
+    // Only what is ours by name: sockets and their locks, then the directory if nothing else lies
+    // in it.
     for (const auto& entry : fs::directory_iterator(cell.runtime_dir, error)) {
         const bool lock = entry.path().string().ends_with(".sock.lock");
         if (lock || entry.is_socket(error)) fs::remove(entry.path(), error);

@@ -28,8 +28,9 @@ Result<std::uint64_t> since_ns(const std::string& text) {
     }
     const auto date = parse_begin_ms(text, now / kMillisecond);
     if (!date || text[0] == '+') {
-        return fail(ErrorCode::kInvalidArgument,
-                    "--since: \"" + text + "\" is neither a time like 2h nor a date like 2026-11-22");
+        return fail(
+            ErrorCode::kInvalidArgument,
+            "--since: \"" + text + "\" is neither a time like 2h nor a date like 2026-11-22");
     }
     return *date * kMillisecond;
 }
@@ -63,8 +64,14 @@ int list_jobs(const Context& context, const HistoryOptions& options, History& hi
         for (const auto& status : *jobs) write_out(std::to_string(status.job()) + "\n");
         return finish(kExitOk);
     }
-    Table table({{"JOB", true}, {"NAME", false}, {"STATE", false}, {"TASKS", true},
-                 {"FAILED", true}, {"SUBMITTED", false}, {"WAITED", true}, {"TOOK", true},
+    Table table({{"JOB", true},
+                 {"NAME", false},
+                 {"STATE", false},
+                 {"TASKS", true},
+                 {"FAILED", true},
+                 {"SUBMITTED", false},
+                 {"WAITED", true},
+                 {"TOOK", true},
                  {"REASON", false}},
                 8);
     table.colour_states_in(2);
@@ -90,8 +97,15 @@ int list_attempts(const Context& context, const HistoryOptions& options, History
     if (!selected) return report(selected.error());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.attempts.v1").key("attempts").begin_array();
-    Table table({{"TASK", true}, {"TRY", true}, {"OUTCOME", false}, {"WORKER", false}, {"STARTED", false}, {"TOOK", true}, {"CPU", true},
-                 {"MEMORY", true}, {"NOTE", false}},
+    Table table({{"TASK", true},
+                 {"TRY", true},
+                 {"OUTCOME", false},
+                 {"WORKER", false},
+                 {"STARTED", false},
+                 {"TOOK", true},
+                 {"CPU", true},
+                 {"MEMORY", true},
+                 {"NOTE", false}},
                 8);
     table.colour_states_in(2);
     int code = kExitOk;

@@ -24,7 +24,7 @@ tl::unexpected<Error> bad(std::string message) {
 
 constexpr const char* kDefaultVariable = "REEVE_VALUE";
 // What a task is given of the submitter's environment unless --env says otherwise.
-constexpr std::array<const char*, 8> kInherited{"PATH", "HOME", "USER", "LOGNAME",
+constexpr std::array<const char*, 8> kInherited{"PATH",  "HOME", "USER",   "LOGNAME",
                                                 "SHELL", "LANG", "LC_ALL", "TZ"};
 
 bool starts_expansion(std::string_view text, std::size_t at) {
@@ -195,9 +195,8 @@ void inherit_environment(v1::TaskSpec& task, const Surroundings& surroundings) {
     const auto given = task.env();
     task.clear_env();
     for (const char* name : kInherited) {
-        const bool overridden = std::any_of(given.begin(), given.end(), [name](const auto& entry) {
-            return entry.name() == name;
-        });
+        const bool overridden = std::any_of(
+            given.begin(), given.end(), [name](const auto& entry) { return entry.name() == name; });
         const char* value = surroundings.getenv(name);
         if (overridden || value == nullptr) continue;
         auto* entry = task.add_env();
@@ -215,8 +214,9 @@ Status complete_elements(v1::JobSpec& spec) {
         all->set_first(1);
         all->set_last(values);
     } else if (elements_of(spec) != values) {
-        return bad("the array has " + std::to_string(elements_of(spec)) + " elements but there are " +
-                   std::to_string(values) + " values; leave the array out or make them equal");
+        return bad("the array has " + std::to_string(elements_of(spec)) +
+                   " elements but there are " + std::to_string(values) +
+                   " values; leave the array out or make them equal");
     }
     return {};
 }
@@ -285,8 +285,9 @@ Status check_program(const v1::TaskSpec& task) {
         if (access(path.c_str(), F_OK) != 0) {
             return bad("command: " + path + " does not exist; correct the path" + kNoCheck);
         }
-        return bad("command: " + path + (is_directory(path) ? " is a directory; name a program"
-                                                            : " is not executable; chmod +x it") +
+        return bad("command: " + path +
+                   (is_directory(path) ? " is a directory; name a program"
+                                       : " is not executable; chmod +x it") +
                    kNoCheck);
     }
     std::string search = "/usr/local/bin:/usr/bin:/bin";

@@ -161,7 +161,8 @@ const std::vector<OptionRule>& rules() {
         {"resources.gpu", "--gpus", "N", Kind::kCount, "whole GPUs per task", set_gpus, "1"},
         {"time_limit", "-t,--time", "TIME", Kind::kText, "time limit per attempt, like 30m",
          set_time, "30m"},
-        {"grace", "--grace", "TIME", Kind::kText, "from TERM to KILL (default 5s)", set_grace, "5s"},
+        {"grace", "--grace", "TIME", Kind::kText, "from TERM to KILL (default 5s)", set_grace,
+         "5s"},
         {"priority", "-p,--priority", "N", Kind::kCount, "higher starts first (default 0)",
          set_priority, "10"},
         {"name", "--name", "NAME", Kind::kText, "what tables call it",
@@ -223,7 +224,8 @@ std::optional<v1::DependencyKind> dependency_kind(std::string_view word) {
 }
 
 Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view target) {
-    if (target.empty()) return bad("a job is missing after the colon; write for example afterok:12");
+    if (target.empty())
+        return bad("a job is missing after the colon; write for example afterok:12");
     auto* dependency = draft.spec.add_after();
     dependency->set_kind(kind);
     const bool digits = target.find_first_not_of("0123456789") == std::string_view::npos;
@@ -239,7 +241,9 @@ Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view
 
 }  // namespace
 
-std::span<const OptionRule> option_rules() { return rules(); }
+std::span<const OptionRule> option_rules() {
+    return rules();
+}
 
 Status add_dependencies(JobDraft& draft, const std::string& text) {
     std::string_view rest = text;

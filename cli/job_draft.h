@@ -3,8 +3,8 @@
 //
 // All three set the same options by the same rules (option_rules()), so a value that is refused in
 // one is refused in the others, with the same words; only the name of the place differs. complete()
-// adds what the submitter's surroundings give (cwd, environment, names) and check() looks whether the
-// program, the directories and the files exist.
+// adds what the submitter's surroundings give (cwd, environment, names) and check() looks whether
+// the program, the directories and the files exist.
 #pragma once
 
 #include <cstdint>
@@ -34,20 +34,20 @@ inline constexpr std::uint64_t kGraceMaxMs = 24ULL * 3'600'000;
 
 struct JobDraft {
     v1::JobSpec spec;
-    bool shell = false;       // argv is joined and given to /bin/sh -c
-    bool parameter = false;   // element_values come from --param (not --each-line)
+    bool shell = false;      // argv is joined and given to /bin/sh -c
+    bool parameter = false;  // element_values come from --param (not --each-line)
 };
 
 enum class OptionKind : std::uint8_t { kText, kNumber, kCount, kFlag, kTextOrCount };
 
 struct OptionRule {
-    const char* field;      // in a JSON job: "time_limit", "resources.memory"
-    const char* flags;      // on the command line: "-t,--time"; "" when there is none
-    const char* value;      // what help calls the value: "SIZE"
-    OptionKind kind;        // what JSON may hold
+    const char* field;  // in a JSON job: "time_limit", "resources.memory"
+    const char* flags;  // on the command line: "-t,--time"; "" when there is none
+    const char* value;  // what help calls the value: "SIZE"
+    OptionKind kind;    // what JSON may hold
     const char* help;
     std::function<Status(JobDraft&, const std::string&)> set;  // flags get "true" or "false"
-    const char* example;    // a value that is right, for "write for example ..."
+    const char* example;  // a value that is right, for "write for example ..."
 };
 std::span<const OptionRule> option_rules();
 

@@ -45,16 +45,17 @@ tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& nod
                                     std::string_view name, std::string_view prefix) {
     // Words people bring from elsewhere.
     static const std::unordered_map<std::string_view, std::string_view> meant{
-        {"cpus", "cpu"},           {"cores", "cpu"},      {"mem", "memory"},
+        {"cpus", "cpu"},           {"cores", "cpu"},       {"mem", "memory"},
         {"gpus", "gpu"},           {"time", "time_limit"}, {"timeout", "time_limit"},
-        {"id", "job_id"},          {"cmd", "command"},    {"depends_on", "after"},
-        {"dependencies", "after"}, {"stdout", "output"},  {"stderr", "error"},
-        {"environment", "env"},    {"workdir", "cwd"},    {"max_fails", "max_failures"},
+        {"id", "job_id"},          {"cmd", "command"},     {"depends_on", "after"},
+        {"dependencies", "after"}, {"stdout", "output"},   {"stderr", "error"},
+        {"environment", "env"},    {"workdir", "cwd"},     {"max_fails", "max_failures"},
     };
     const auto known = known_fields(prefix);
     std::string guess;
     if (const auto found = meant.find(name);
-        found != meant.end() && std::find(known.begin(), known.end(), found->second) != known.end()) {
+        found != meant.end() &&
+        std::find(known.begin(), known.end(), found->second) != known.end()) {
         guess = found->second;
     } else {
         guess = closest(name, known);
@@ -109,8 +110,9 @@ Result<std::string> text_for(const OptionRule& rule, const std::string& path,
             break;
     }
     if (!fits) {
-        return bad_at(path, node, std::string("expected ") + wanted + ", found " +
-                                      node.kind_name() + "; write for example " + example);
+        return bad_at(path, node,
+                      std::string("expected ") + wanted + ", found " + node.kind_name() +
+                          "; write for example " + example);
     }
     return node.text;
 }
@@ -124,10 +126,12 @@ Status take_command(JobDraft& draft, const std::string& path, const JsonNode& no
         return {};
     }
     if (node.kind != Kind::kArray) {
-        return bad_at(path, node, std::string("expected a string or a list of strings, found ") +
-                                      node.kind_name() + "; write for example [\"echo\", \"hi\"]");
+        return bad_at(path, node,
+                      std::string("expected a string or a list of strings, found ") +
+                          node.kind_name() + "; write for example [\"echo\", \"hi\"]");
     }
-    if (node.items.empty()) return bad_at(path, node, "the list is empty; write the program to run");
+    if (node.items.empty())
+        return bad_at(path, node, "the list is empty; write the program to run");
     for (std::size_t i = 0; i < node.items.size(); ++i) {
         const auto& item = node.items[i];
         if (item.kind != Kind::kString) {
@@ -142,13 +146,15 @@ Status take_command(JobDraft& draft, const std::string& path, const JsonNode& no
 
 Status take_environment(JobDraft& draft, const std::string& path, const JsonNode& node) {
     if (node.kind != Kind::kObject) {
-        return bad_at(path, node, std::string("expected an object of names and strings, found ") +
-                                      node.kind_name() + "; write for example {\"SEED\": \"1\"}");
+        return bad_at(path, node,
+                      std::string("expected an object of names and strings, found ") +
+                          node.kind_name() + "; write for example {\"SEED\": \"1\"}");
     }
     for (const auto& [name, value] : node.members) {
         if (value.kind != Kind::kString) {
-            return bad_at(join(path, name), value, std::string("expected a string, found ") +
-                                                       value.kind_name() + "; write it in quotes");
+            return bad_at(join(path, name), value,
+                          std::string("expected a string, found ") + value.kind_name() +
+                              "; write it in quotes");
         }
         if (name.empty() || name.find('=') != std::string::npos) {
             return bad_at(join(path, name), value, "a variable's name holds no = and is not empty");
@@ -171,8 +177,9 @@ Status take_after(JobDraft& draft, const std::string& path, const JsonNode& node
         const auto& item = *items[i];
         const auto place = node.kind == Kind::kArray ? path + "[" + std::to_string(i) + "]" : path;
         if (item.kind != Kind::kString && item.kind != Kind::kInteger) {
-            return bad_at(place, item, std::string("expected a job_id or \"afterok:ID\", found ") +
-                                           item.kind_name() + "; write it in quotes");
+            return bad_at(place, item,
+                          std::string("expected a job_id or \"afterok:ID\", found ") +
+                              item.kind_name() + "; write it in quotes");
         }
         if (auto added = add_dependencies(draft, item.text); !added) {
             return bad_at(place, item, added.error().message);
@@ -183,8 +190,9 @@ Status take_after(JobDraft& draft, const std::string& path, const JsonNode& node
 
 Status take_each(JobDraft& draft, const std::string& path, const JsonNode& node) {
     if (node.kind != Kind::kArray || node.items.empty()) {
-        return bad_at(path, node, "expected a list with at least one string; write for example "
-                                  "[\"a.txt\", \"b.txt\"]");
+        return bad_at(path, node,
+                      "expected a list with at least one string; write for example "
+                      "[\"a.txt\", \"b.txt\"]");
     }
     std::vector<std::string> values;
     for (std::size_t i = 0; i < node.items.size(); ++i) {
@@ -196,8 +204,8 @@ Status take_each(JobDraft& draft, const std::string& path, const JsonNode& node)
         values.push_back(item.text);
     }
     const auto& given = draft.spec.task().element_variable();
-    if (auto set = set_element_values(draft, given.empty() ? "REEVE_VALUE" : given,
-                                      std::move(values));
+    if (auto set =
+            set_element_values(draft, given.empty() ? "REEVE_VALUE" : given, std::move(values));
         !set) {
         return bad_at(path, node, set.error().message);
     }
@@ -221,8 +229,9 @@ Status take_option(JobDraft& draft, const std::string& path, std::string_view fi
 
 Status take_resources(JobDraft& draft, const std::string& path, const JsonNode& node) {
     if (node.kind != Kind::kObject) {
-        return bad_at(path, node, std::string("expected an object, found ") + node.kind_name() +
-                                      "; write for example {\"cpu\": 1, \"memory\": \"1G\"}");
+        return bad_at(path, node,
+                      std::string("expected an object, found ") + node.kind_name() +
+                          "; write for example {\"cpu\": 1, \"memory\": \"1G\"}");
     }
     for (const auto& [name, value] : node.members) {
         bool known = false;
@@ -243,9 +252,9 @@ Status take_special(JobDraft& draft, const std::string& path, std::string_view n
     if (name == "args" || name == "variable" || name == "stdin") {
         const bool list = name == "args";
         if (list ? node.kind != Kind::kArray : node.kind != Kind::kString) {
-            return bad_at(path, node, std::string("expected ") +
-                                          (list ? "a list of strings" : "a string") + ", found " +
-                                          node.kind_name());
+            return bad_at(path, node,
+                          std::string("expected ") + (list ? "a list of strings" : "a string") +
+                              ", found " + node.kind_name());
         }
         if (name == "stdin") draft.spec.mutable_task()->set_stdin_data(node.text);
         if (name == "variable") {
@@ -288,8 +297,9 @@ Status take_job(JobDraft& draft, const std::string& path, const JsonNode& job, b
     // "variable" names what "each" sets, whichever comes first.
     if (const auto* variable = job.find("variable"); variable != nullptr) {
         if (job.find("each") == nullptr && !is_default) {
-            return bad_at(join(path, "variable"), *variable, "there is no \"each\" to go with it; "
-                                                             "add one or remove it");
+            return bad_at(join(path, "variable"), *variable,
+                          "there is no \"each\" to go with it; "
+                          "add one or remove it");
         }
         bool known = false;
         REEVE_TRY(take_special(draft, join(path, "variable"), "variable", *variable, known));
@@ -307,7 +317,8 @@ Status take_job(JobDraft& draft, const std::string& path, const JsonNode& job, b
     }
     if (is_default) return {};
     if (draft.spec.task().argv().empty()) {
-        return bad_at(join(path, "command"), job, "missing; add \"command\": \"program arguments\"");
+        return bad_at(join(path, "command"), job,
+                      "missing; add \"command\": \"program arguments\"");
     }
     return settle_command(draft, path, job);
 }
@@ -337,14 +348,16 @@ Result<std::vector<JobDraft>> parse_job_file(std::string_view text) {
     if (root.kind == Kind::kObject && root.find("jobs") != nullptr) {
         list = root.find("jobs");
         if (list->kind != Kind::kArray) {
-            return bad_at("jobs", *list, std::string("expected a list of jobs, found ") +
-                                             list->kind_name() + "; write [ ... ]");
+            return bad_at("jobs", *list,
+                          std::string("expected a list of jobs, found ") + list->kind_name() +
+                              "; write [ ... ]");
         }
         for (const auto& [name, value] : root.members) {
             if (name == "jobs") continue;
             if (name != "defaults") {
-                return bad_at(name, value, "unknown field beside \"jobs\"; only \"defaults\" may "
-                                           "stand there");
+                return bad_at(name, value,
+                              "unknown field beside \"jobs\"; only \"defaults\" may "
+                              "stand there");
             }
             REEVE_TRY(take_job(defaults, "defaults", value, true));
         }

@@ -1,10 +1,11 @@
 // A job file: one job, a list of jobs, or {"defaults": {...}, "jobs": [...]}, as JSON.
 //
-//   {"job_id": "sum", "command": "sort -n in.txt", "resources": {"cpu": 2, "memory": "8G", "gpu": 0},
+//   {"job_id": "sum", "command": "sort -n in.txt", "resources": {"cpu": 2, "memory": "8G", "gpu":
+//   0},
 //    "priority": 10, "output": "out/%j.txt", "after": ["prepare", "afterany:12"]}
 //
-// Every field of the form is in docs/formats/json.md. A file is taken whole or not at all: the first
-// thing that is wrong is named as `jobs[2].resources.memory (line 14): ...` with its cure.
+// Every field of the form is in docs/formats/json.md. A file is taken whole or not at all: the
+// first thing that is wrong is named as `jobs[2].resources.memory (line 14): ...` with its cure.
 #pragma once
 
 #include <string_view>

@@ -86,7 +86,8 @@ public:
     }
     bool parse_error(std::size_t, const std::string& token,
                      const nlohmann::detail::exception& problem) override {
-        // "[json.exception.parse_error.101] parse error at line 3, column 5: syntax error while ..."
+        // "[json.exception.parse_error.101] parse error at line 3, column 5: syntax error while
+        // ..."
         std::string what = problem.what();
         if (const auto colon = what.find(": "); colon != std::string::npos) {
             what.erase(0, colon + 2);
@@ -140,8 +141,8 @@ private:
         return true;
     }
     bool refuse(const std::string& why) {
-        error = Error{ErrorCode::kInvalidArgument,
-                      "line " + std::to_string(place_.line) + ": " + why};
+        error =
+            Error{ErrorCode::kInvalidArgument, "line " + std::to_string(place_.line) + ": " + why};
         return false;
     }
 
@@ -160,13 +161,20 @@ const JsonNode* JsonNode::find(std::string_view name) const {
 
 const char* JsonNode::kind_name() const {
     switch (kind) {
-        case Kind::kNull: return "null";
-        case Kind::kBool: return "true or false";
-        case Kind::kInteger: return "a number";
-        case Kind::kReal: return "a number";
-        case Kind::kString: return "a string";
-        case Kind::kArray: return "a list";
-        case Kind::kObject: return "an object";
+        case Kind::kNull:
+            return "null";
+        case Kind::kBool:
+            return "true or false";
+        case Kind::kInteger:
+            return "a number";
+        case Kind::kReal:
+            return "a number";
+        case Kind::kString:
+            return "a string";
+        case Kind::kArray:
+            return "a list";
+        case Kind::kObject:
+            return "an object";
     }
     return "something else";
 }

@@ -1,8 +1,8 @@
 // JsonNode is a parsed JSON text in which every value knows the line it stands on.
 //
-// The grammar is nlohmann's (strict: no comments, no trailing commas, UTF-8 checked); on top of it a
-// name given twice in one object, nesting deeper than kDepthMax and texts larger than kJsonBytesMax
-// are refused. Numbers keep their text: "8" and "8.0" stay what the author wrote.
+// The grammar is nlohmann's (strict: no comments, no trailing commas, UTF-8 checked); on top of it
+// a name given twice in one object, nesting deeper than kDepthMax and texts larger than
+// kJsonBytesMax are refused. Numbers keep their text: "8" and "8.0" stay what the author wrote.
 #pragma once
 
 #include <cstdint>

@@ -5,7 +5,8 @@
 //   ...
 //   json.end_array().end_object();
 //
-// Strings that are no UTF-8 have their broken bytes replaced by U+FFFD, so the output always parses.
+// Strings that are no UTF-8 have their broken bytes replaced by U+FFFD, so the output always
+// parses.
 #pragma once
 
 #include <concepts>
@@ -40,8 +41,7 @@ public:
         return *this;
     }
     template <typename T>
-        requires(std::integral<T> && !std::same_as<T, bool>)
-    JsonWriter& value(T number) {
+    requires(std::integral<T> && !std::same_as<T, bool>) JsonWriter& value(T number) {
         comma();
         out_ += std::to_string(number);
         return *this;

@@ -56,7 +56,8 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
     auto path = output_path(context.cell, target.spec, task, stream);
     auto follower = std::make_unique<Follower>(path);
     while (true) {
-        if (const auto now = current_attempt(gatherer, task.job(), task.element(), hint)) task = *now;
+        if (const auto now = current_attempt(gatherer, task.job(), task.element(), hint))
+            task = *now;
         const bool ended = task.state() == "ended";
         // What was written before the end was seen is complete after one more look.
         if (task.attempt() > 0) {
@@ -76,8 +77,8 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
 int print_one(const Context& context, const Target& target, Stream stream) {
     const auto id = task_id(target.task, target.array);
     if (target.task.attempt() == 0) {
-        warn("task " + id + " has not started and has no output yet; follow it with: reeve logs -f " +
-             id);
+        warn("task " + id +
+             " has not started and has no output yet; follow it with: reeve logs -f " + id);
         return kExitNotFound;
     }
     const auto path = output_path(context.cell, target.spec, target.task, stream);
@@ -129,8 +130,8 @@ Result<std::vector<Target>> find_targets(const Context& context, const LogsOptio
             detail.tasks.push_back(waiting);
         }
         for (auto& task : choose_attempts(detail, options.attempt)) {
-            targets.push_back({detail.status.spec().task(), std::move(task),
-                               detail.status.elements() > 1});
+            targets.push_back(
+                {detail.status.spec().task(), std::move(task), detail.status.elements() > 1});
         }
     }
     if (targets.empty()) {
@@ -153,8 +154,7 @@ bool Follower::pump(int out_fd) {
     }
     std::string chunk(1 << 18, '\0');
     while (true) {
-        const auto got =
-            pread(fd_, chunk.data(), chunk.size(), static_cast<off_t>(offset_));
+        const auto got = pread(fd_, chunk.data(), chunk.size(), static_cast<off_t>(offset_));
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) return true;
         if (!write_all(out_fd, chunk.data(), static_cast<std::size_t>(got))) return false;

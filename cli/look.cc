@@ -16,11 +16,16 @@ constexpr int kCopyTriesMax = 16;
 
 const char* job_state_word(shm::JobState state) {
     switch (state) {
-        case shm::JobState::kFree: return "free";
-        case shm::JobState::kWaiting: return "waiting";
-        case shm::JobState::kHeld: return "held";
-        case shm::JobState::kActive: return "active";
-        case shm::JobState::kEnded: return "ended";
+        case shm::JobState::kFree:
+            return "free";
+        case shm::JobState::kWaiting:
+            return "waiting";
+        case shm::JobState::kHeld:
+            return "held";
+        case shm::JobState::kActive:
+            return "active";
+        case shm::JobState::kEnded:
+            return "ended";
     }
     return "unknown";
 }
@@ -60,16 +65,23 @@ v1::JobStatus to_status(const shm::JobRecord& record) {
 // What a person calls the slot's state; `init` slots are invisible.
 const char* state_word(shm::SlotState state) {
     switch (state) {
-        case shm::SlotState::kHeld: return "held";
+        case shm::SlotState::kHeld:
+            return "held";
         case shm::SlotState::kQueued:
-        case shm::SlotState::kClaimed: return "queued";
-        case shm::SlotState::kAssigned: return "assigned";
+        case shm::SlotState::kClaimed:
+            return "queued";
+        case shm::SlotState::kAssigned:
+            return "assigned";
         case shm::SlotState::kRunning:
-        case shm::SlotState::kEnding: return "running";
-        case shm::SlotState::kSuspended: return "suspended";
-        case shm::SlotState::kEnded: return "ended";
+        case shm::SlotState::kEnding:
+            return "running";
+        case shm::SlotState::kSuspended:
+            return "suspended";
+        case shm::SlotState::kEnded:
+            return "ended";
         case shm::SlotState::kFree:
-        case shm::SlotState::kInit: break;
+        case shm::SlotState::kInit:
+            break;
     }
     return "free";
 }
@@ -150,8 +162,8 @@ Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell) {
     auto segment = shm::Segment::open(*name, false);
     if (!segment && segment.error().code == ErrorCode::kNotFound) {
         return fail(ErrorCode::kUnavailable, "the shared memory of the cell in " + cell.dir +
-                                              " is gone; reeve up --state-dir " + cell.dir +
-                                              " rebuilds it from the ledger");
+                                                 " is gone; reeve up --state-dir " + cell.dir +
+                                                 " rebuilds it from the ledger");
     }
     return segment;
 }
@@ -163,7 +175,8 @@ std::vector<v1::JobStatus> segment_jobs(const shm::Segment& segment) {
         if (!record || record->state == shm::JobState::kFree || record->job == 0) continue;
         out.push_back(to_status(*record));
     }
-    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.job() < b.job(); });
+    std::sort(out.begin(), out.end(),
+              [](const auto& a, const auto& b) { return a.job() < b.job(); });
     return out;
 }
 
@@ -205,8 +218,7 @@ std::optional<TaskView> view_task(const shm::Segment& segment, std::uint32_t ind
     return std::nullopt;
 }
 
-void for_each_task(const shm::Segment& segment,
-                   const std::function<void(const TaskView&)>& visit) {
+void for_each_task(const shm::Segment& segment, const std::function<void(const TaskView&)>& visit) {
     for (std::uint32_t i = 0; i < segment.config().task_slots; ++i) {
         if (auto view = view_task(segment, i)) visit(*view);
     }

@@ -2,8 +2,8 @@
 //
 // Works with every daemon stopped or wedged. The segment's contents are untrusted: indices are
 // checked, texts are cut at their NUL or their end, and a slot that moves while it is copied is
-// copied again. Everything is handed on as the messages the PLM itself would send, so that tables and
-// JSON have one source.
+// copied again. Everything is handed on as the messages the PLM itself would send, so that tables
+// and JSON have one source.
 #pragma once
 
 #include <cstdint>
@@ -97,7 +97,7 @@ public:
         std::uint64_t limit = 100;
         std::uint64_t before = 0;  // ids below this; 0: from the newest
         std::string name_glob;
-        std::string outcome;       // succeeded failed cancelled ended waiting ...; "" for all
+        std::string outcome;  // succeeded failed cancelled ended waiting ...; "" for all
         std::uint64_t since_ns = 0;
         bool ended_only = false;
     };

@@ -16,7 +16,9 @@ namespace {
 
 constexpr std::size_t kTopTasks = 15;
 
-std::string ratio(const std::string& used, const std::string& all) { return used + "/" + all; }
+std::string ratio(const std::string& used, const std::string& all) {
+    return used + "/" + all;
+}
 
 std::string state_words(const WorkerView& worker) {
     const bool silent = worker.lease_ns > 0 && worker.heartbeat_age_ns > worker.lease_ns;
@@ -26,19 +28,26 @@ std::string state_words(const WorkerView& worker) {
 }
 
 Table worker_table(const std::vector<WorkerView>& workers) {
-    Table table({{"WORKER", true}, {"NAME", false}, {"STATE", false}, {"CPUS", true},
-                 {"MEMORY", true}, {"GPUS", true}, {"TASKS", true}, {"HEARTBEAT", true},
+    Table table({{"WORKER", true},
+                 {"NAME", false},
+                 {"STATE", false},
+                 {"CPUS", true},
+                 {"MEMORY", true},
+                 {"GPUS", true},
+                 {"TASKS", true},
+                 {"HEARTBEAT", true},
                  {"HOST", false}},
                 8);
     table.colour_states_in(2);
     for (const auto& worker : workers) {
-        table.add({std::to_string(worker.number), worker.name, state_words(worker),
-                   ratio(format_cpus(worker.used.cpu_milli), format_cpus(worker.capacity.cpu_milli)),
-                   ratio(format_bytes(worker.used.memory_bytes),
-                         format_bytes(worker.capacity.memory_bytes)),
-                   ratio(std::to_string(worker.used.gpus), std::to_string(worker.capacity.gpus)),
-                   std::to_string(worker.tasks), format_duration_ns(worker.heartbeat_age_ns),
-                   worker.host});
+        table.add(
+            {std::to_string(worker.number), worker.name, state_words(worker),
+             ratio(format_cpus(worker.used.cpu_milli), format_cpus(worker.capacity.cpu_milli)),
+             ratio(format_bytes(worker.used.memory_bytes),
+                   format_bytes(worker.capacity.memory_bytes)),
+             ratio(std::to_string(worker.used.gpus), std::to_string(worker.capacity.gpus)),
+             std::to_string(worker.tasks), format_duration_ns(worker.heartbeat_age_ns),
+             worker.host});
     }
     return table;
 }
@@ -70,8 +79,14 @@ Resources request_of(const shm::Segment& segment, const TaskView& view) {
 
 void print_tasks(const shm::Segment& segment, const std::vector<TaskView>& tasks,
                  const std::vector<WorkerView>* workers, std::size_t most) {
-    Table table({{"TASK", true}, {"STATE", false}, {"TRY", true}, {"CPUS", true},
-                 {"MEMORY", true}, {"PID", true}, {"TIME", true}, {"WORKER", false},
+    Table table({{"TASK", true},
+                 {"STATE", false},
+                 {"TRY", true},
+                 {"CPUS", true},
+                 {"MEMORY", true},
+                 {"PID", true},
+                 {"TIME", true},
+                 {"WORKER", false},
                  {"NAME", false}},
                 8);
     table.colour_states_in(1);
@@ -205,8 +220,8 @@ int node_show_command(const Context& context, const std::string& worker) {
     write_out("incarnation " + std::to_string(found->incarnation) + ", agent pid " +
               std::to_string(found->agent_pid) + ", launcher pid " +
               std::to_string(found->launcher_pid) + ", lease " +
-              format_duration_ns(found->lease_ns) + ", joined " +
-              format_time_ns(found->joined_ns) + "\n");
+              format_duration_ns(found->lease_ns) + ", joined " + format_time_ns(found->joined_ns) +
+              "\n");
     if (!found->cgroup.empty()) write_out("cgroup " + escape(found->cgroup) + "\n");
     if (!tasks.empty()) {
         write_out("\n");
@@ -224,10 +239,10 @@ int top_command(const Context& context, const TopOptions& options) {
         if (!segment) return report(segment.error());
         const auto now_placed = (*segment)->header().placed.load();
         const auto now = boot_ns();
-        const double rate = then == 0 || now_placed < placed
-                                ? 0.0
-                                : static_cast<double>(now_placed - placed) * 1e9 /
-                                      static_cast<double>(now - then);
+        const double rate =
+            then == 0 || now_placed < placed
+                ? 0.0
+                : static_cast<double>(now_placed - placed) * 1e9 / static_cast<double>(now - then);
         placed = now_placed;
         then = now;
         if (context.form() == Form::kJson) {

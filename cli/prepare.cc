@@ -89,9 +89,8 @@ Status script_command(JobDraft& draft, const std::string& path, const std::strin
     if (!marked) {
         task->add_argv("/bin/sh");
     } else if (access(absolute.c_str(), X_OK) != 0) {
-        const auto line = text.substr(2, text.find('\n') == std::string::npos
-                                             ? std::string::npos
-                                             : text.find('\n') - 2);
+        const auto line = text.substr(
+            2, text.find('\n') == std::string::npos ? std::string::npos : text.find('\n') - 2);
         auto words = split_command(line);
         if (!words) return bad(path + ": the #! line: " + words.error().message);
         for (auto& word : *words) task->add_argv(std::move(word));
@@ -164,7 +163,8 @@ Result<std::vector<JobDraft>> apply_parameters(const JobDraft& draft,
     for (const auto& text : texts) {
         REEVE_TRY_ASSIGN(auto parameter, parse_parameter(text));
         if (!names.insert(parameter.name).second) {
-            return bad("--param: " + parameter.name + " is given twice; join the values with commas");
+            return bad("--param: " + parameter.name +
+                       " is given twice; join the values with commas");
         }
         product *= parameter.values.size();
         if (parameters.size() + 1 < texts.size() && product > kProductMax) {
@@ -340,9 +340,10 @@ std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec) {
     const std::set<std::string_view> words{"JOB_ID", "TASK_ID", "ATTEMPT", "CWD", "INSTANCE_ID"};
     const std::string_view letters = "jaAxuN%";
     const auto& task = spec.task();
-    const std::pair<const char*, const std::string*> paths[] = {
-        {"output", &task.output()}, {"error", &task.error()}, {"input", &task.input()},
-        {"cwd", &task.cwd()}};
+    const std::pair<const char*, const std::string*> paths[] = {{"output", &task.output()},
+                                                                {"error", &task.error()},
+                                                                {"input", &task.input()},
+                                                                {"cwd", &task.cwd()}};
     for (const auto& [field, path] : paths) {
         bool element = false;
         for (std::size_t at = 0; (at = path->find('%', at)) != std::string::npos;) {

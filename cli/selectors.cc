@@ -10,8 +10,8 @@ namespace reeve::cli {
 namespace {
 
 tl::unexpected<Error> bad(std::string_view text, const std::string& cure) {
-    return fail(ErrorCode::kInvalidArgument, "\"" + std::string(text.substr(0, 80)) +
-                                                 "\" does not name a job; " + cure);
+    return fail(ErrorCode::kInvalidArgument,
+                "\"" + std::string(text.substr(0, 80)) + "\" does not name a job; " + cure);
 }
 
 constexpr const char* kForms = "write 12, 12.3, 1-5, @, @~1, all or name:GLOB";
@@ -39,7 +39,8 @@ Result<Selector> parse_selector(std::string_view text) {
     if (text.substr(0, 5) == "name:") {
         selector.kind = Selector::Kind::kName;
         selector.glob = text.substr(5);
-        if (selector.glob.empty()) return bad(text, "write a pattern after name:, like name:train*");
+        if (selector.glob.empty())
+            return bad(text, "write a pattern after name:, like name:train*");
         return selector;
     }
     if (text == "@" || text == "last") {
@@ -75,8 +76,8 @@ Result<std::vector<Selector>> parse_selectors(const std::vector<std::string>& wo
         std::string_view rest = word;
         // A glob may hold a comma; ids may not.
         while (true) {
-            const auto comma = rest.substr(0, 5) == "name:" ? std::string_view::npos
-                                                            : rest.find(',');
+            const auto comma =
+                rest.substr(0, 5) == "name:" ? std::string_view::npos : rest.find(',');
             REEVE_TRY_ASSIGN(auto selector, parse_selector(rest.substr(0, comma)));
             out.push_back(std::move(selector));
             if (comma == std::string_view::npos) break;
@@ -95,8 +96,8 @@ bool needs_catalogue(const std::vector<Selector>& selectors) {
 namespace {
 
 tl::unexpected<Error> nothing(const Selector& selector, const std::string& why) {
-    return fail(ErrorCode::kNotFound, selector.text + " names no job: " + why +
-                                          "; see which exist with: reeve ls --all");
+    return fail(ErrorCode::kNotFound,
+                selector.text + " names no job: " + why + "; see which exist with: reeve ls --all");
 }
 
 // The jobs a selector means; `elements` apply to each of them (there is one when there are any).
@@ -124,13 +125,15 @@ Result<std::vector<Range>> jobs_of(const Selector& selector, const Catalogue& ca
             Range range = selector.jobs;
             if (range.size() > 1 && catalogue.last_job != 0) {
                 if (range.first > catalogue.last_job) {
-                    return nothing(selector, "the last one is " + std::to_string(catalogue.last_job));
+                    return nothing(selector,
+                                   "the last one is " + std::to_string(catalogue.last_job));
                 }
                 range.last = std::min(range.last, catalogue.last_job);
             }
             if (range.size() > kSelectedMax) {
-                return fail(ErrorCode::kInvalidArgument,
-                            selector.text + " names more than 10000000 jobs; write a smaller range");
+                return fail(
+                    ErrorCode::kInvalidArgument,
+                    selector.text + " names more than 10000000 jobs; write a smaller range");
             }
             out.push_back(range);
             break;
@@ -183,10 +186,9 @@ Result<std::vector<Selected>> resolve(const std::vector<Selector>& selectors,
 
 bool contains(const Selected& selected, std::uint64_t element) {
     if (selected.elements.empty()) return true;
-    return std::any_of(selected.elements.begin(), selected.elements.end(),
-                       [element](const Range& range) {
-                           return element >= range.first && element <= range.last;
-                       });
+    return std::any_of(
+        selected.elements.begin(), selected.elements.end(),
+        [element](const Range& range) { return element >= range.first && element <= range.last; });
 }
 
 }  // namespace reeve::cli

@@ -5,8 +5,8 @@
 //   @         the last job          @~1      the one before it
 //   all       every one             name:GLOB   jobs whose name matches (* ? [a-z])
 //
-// Several may be given, also with commas: `12,14.3 @`. parse_selectors() is pure; resolve() needs to
-// know which jobs exist.
+// Several may be given, also with commas: `12,14.3 @`. parse_selectors() is pure; resolve() needs
+// to know which jobs exist.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +51,8 @@ struct Selected {
 // True when some selector cannot be resolved without a catalogue.
 bool needs_catalogue(const std::vector<Selector>& selectors);
 
-// In ascending order, each job once (elements merged). A range is cut to catalogue.last_job when that
-// is known. Errors: kNotFound naming the selector that matches nothing.
+// In ascending order, each job once (elements merged). A range is cut to catalogue.last_job when
+// that is known. Errors: kNotFound naming the selector that matches nothing.
 Result<std::vector<Selected>> resolve(const std::vector<Selector>& selectors,
                                       const Catalogue& catalogue);
 

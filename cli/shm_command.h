@@ -16,11 +16,12 @@
 namespace reeve::cli {
 
 struct ShmOptions {
-    std::string segment;               // a name like /reeve-1a2b3c-1; "" for the cell's live one
-    std::vector<std::string> sections; // dump: header participants workers classes jobs tasks heaps rings
-    double interval_seconds = 1;       // stat, watch
-    std::uint64_t count = 1;           // stat: how often; 0: until interrupted
-    std::uint64_t for_seconds = 0;     // watch; 0: until interrupted
+    std::string segment;  // a name like /reeve-1a2b3c-1; "" for the cell's live one
+    std::vector<std::string>
+        sections;  // dump: header participants workers classes jobs tasks heaps rings
+    double interval_seconds = 1;    // stat, watch
+    std::uint64_t count = 1;        // stat: how often; 0: until interrupted
+    std::uint64_t for_seconds = 0;  // watch; 0: until interrupted
 };
 
 int shm_dump_command(const Context& context, const ShmOptions& options);
@@ -30,8 +31,8 @@ int shm_check_command(const Context& context, const ShmOptions& options);
 
 Result<std::unique_ptr<shm::Segment>> open_for(const Context& context, const ShmOptions& options);
 
-// What is wrong with a segment, one line each; empty for a sound one. A living cell moves while it is
-// looked at, so a finding counts only when it is there again (see check_settled).
+// What is wrong with a segment, one line each; empty for a sound one. A living cell moves while it
+// is looked at, so a finding counts only when it is there again (see check_settled).
 struct Finding {
     std::string code;  // slot-state, slot-owner, heap-head, chunk-owner, used, ring, duplicate ...
     std::string text;

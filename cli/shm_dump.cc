@@ -17,9 +17,12 @@ namespace {
 
 const char* phase_word(shm::Phase phase) {
     switch (phase) {
-        case shm::Phase::kInitialising: return "initialising";
-        case shm::Phase::kReady: return "ready";
-        case shm::Phase::kRetired: return "retired";
+        case shm::Phase::kInitialising:
+            return "initialising";
+        case shm::Phase::kReady:
+            return "ready";
+        case shm::Phase::kRetired:
+            return "retired";
     }
     return "damaged";
 }
@@ -32,8 +35,8 @@ std::string hex(std::uint64_t value) {
 
 constexpr const char* kParticipantNames[] = {"plm", "scheduler", "register", "spare"};
 
-// One section after the other into one JSON object; the text form is made of it by indenting, so that
-// the two never differ.
+// One section after the other into one JSON object; the text form is made of it by indenting, so
+// that the two never differ.
 class Dumper {
 public:
     Dumper(const shm::Segment& segment, const ShmOptions& options)
@@ -305,8 +308,8 @@ Result<std::unique_ptr<shm::Segment>> open_for(const Context& context, const Shm
 
 int shm_dump_command(const Context& context, const ShmOptions& options) {
     for (const auto& section : options.sections) {
-        const bool known = std::find(std::begin(kSections), std::end(kSections), section) !=
-                           std::end(kSections);
+        const bool known =
+            std::find(std::begin(kSections), std::end(kSections), section) != std::end(kSections);
         if (known) continue;
         return report(Error{ErrorCode::kInvalidArgument,
                             "--section: \"" + section +

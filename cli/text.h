@@ -1,8 +1,8 @@
 // Words for people: escaping, tables, durations, sizes, colour.
 //
-// Names, commands and messages come from others, so nothing of theirs reaches a terminal raw: control
-// characters and broken UTF-8 are written as escapes. Pure functions, but for the terminal's width
-// and colour, which are asked once.
+// Names, commands and messages come from others, so nothing of theirs reaches a terminal raw:
+// control characters and broken UTF-8 are written as escapes. Pure functions, but for the
+// terminal's width and colour, which are asked once.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +22,12 @@ std::size_t width_of(std::string_view text);
 std::string shell_quote(std::string_view word);
 std::string shell_join(const std::vector<std::string>& words);
 
-std::string format_bytes(std::uint64_t bytes);                 // 8G, 1.5G, 512M, 17B
-std::string format_cpus(std::uint64_t milli);                  // 2, 0.5
-std::string format_duration_ns(std::uint64_t nanoseconds);     // 312ms, 4.2s, 3m07s, 2h05m, 3d04h
-std::string format_time_ns(std::uint64_t wall_ns);             // 2026-11-22 10:03:17 local; "-" for 0
-std::string format_clock_ns(std::uint64_t wall_ns);            // 10:03:17 today, else Nov22 10:03
-std::string format_iso_ns(std::uint64_t wall_ns);              // 2026-11-22T09:03:17.123Z
+std::string format_bytes(std::uint64_t bytes);              // 8G, 1.5G, 512M, 17B
+std::string format_cpus(std::uint64_t milli);               // 2, 0.5
+std::string format_duration_ns(std::uint64_t nanoseconds);  // 312ms, 4.2s, 3m07s, 2h05m, 3d04h
+std::string format_time_ns(std::uint64_t wall_ns);          // 2026-11-22 10:03:17 local; "-" for 0
+std::string format_clock_ns(std::uint64_t wall_ns);         // 10:03:17 today, else Nov22 10:03
+std::string format_iso_ns(std::uint64_t wall_ns);           // 2026-11-22T09:03:17.123Z
 std::string user_name(std::uint32_t uid);
 
 // The edit distance decides what was meant: the closest of `known` within 2, or "".

@@ -54,8 +54,7 @@ public:
         : context_(context),
           client_(client),
           selected_(selected),
-          end_ns_(options.timeout_ms == 0 ? 0
-                                          : boot_ns() + options.timeout_ms * kMillisecond) {}
+          end_ns_(options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond) {}
 
     Result<JobStates> run(const std::function<bool(const JobStates&)>& changed) {
         auto contact_ns = boot_ns();
@@ -221,8 +220,8 @@ void tell(const Context& context, const JobStates& jobs) {
         good += succeeded(status) ? 1U : 0U;
         failed += status.failed() > 0 ? 1U : 0U;
     }
-    std::string line = std::to_string(jobs.size()) + " jobs ended: " + std::to_string(good) +
-                       " succeeded";
+    std::string line =
+        std::to_string(jobs.size()) + " jobs ended: " + std::to_string(good) + " succeeded";
     if (failed > 0) line += ", " + std::to_string(failed) + " failed";
     if (good + failed < jobs.size()) {
         line += ", " + std::to_string(jobs.size() - good - failed) + " cancelled";
@@ -298,9 +297,9 @@ bool stderr_is_terminal_for(const Context& context) {
 std::string progress_line(const JobStates& jobs, std::size_t expected, std::uint64_t elapsed_ns,
                           std::size_t columns) {
     const auto totals = totals_of(jobs);
-    const double part = totals.tasks == 0 ? 0.0
-                                          : static_cast<double>(totals.done()) /
-                                                static_cast<double>(totals.tasks);
+    const double part =
+        totals.tasks == 0 ? 0.0
+                          : static_cast<double>(totals.done()) / static_cast<double>(totals.tasks);
     std::string right = " " + std::to_string(static_cast<int>(part * 100)) + "% " +
                         std::to_string(totals.done()) + "/" + std::to_string(totals.tasks);
     if (jobs.size() < expected) right += "+";
@@ -344,14 +343,14 @@ int wait_command(const Context& context, const WaitCommand& command) {
         if (!timeout) return report(Error(timeout.error()).with("--timeout"));
         options.timeout_ms = *timeout;
     }
-    options.progress = command.progress || (stderr_is_terminal_for(context) && !command.no_progress);
+    options.progress =
+        command.progress || (stderr_is_terminal_for(context) && !command.no_progress);
     const auto selectors = parse_selectors(command.selectors);
     if (!selectors) return report(selectors.error());
     auto selected = select_jobs(context, *selectors, Scope::kLive);
     if (!selected) return report(selected.error());
-    const bool elements = std::any_of(selected->begin(), selected->end(), [](const Selected& one) {
-        return !one.elements.empty();
-    });
+    const bool elements = std::any_of(selected->begin(), selected->end(),
+                                      [](const Selected& one) { return !one.elements.empty(); });
     if (elements) {
         const auto end_ns =
             options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond;

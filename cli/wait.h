@@ -27,7 +27,8 @@ using JobStates = std::map<std::uint64_t, v1::JobStatus>;
 
 // Follows the jobs until all have ended. `changed` is called after every message with what is known
 // so far and may end the wait by returning false. A lost PLM is waited for while somebody runs the
-// cell. Errors: kDeadlineExceeded, kNotFound (an unknown job), kUnavailable, kCancelled (`changed`).
+// cell. Errors: kDeadlineExceeded, kNotFound (an unknown job), kUnavailable, kCancelled
+// (`changed`).
 Result<JobStates> watch_jobs(const Context& context, rpc::Client& client,
                              const std::vector<Selected>& selected, const WaitOptions& options,
                              const std::function<bool(const JobStates&)>& changed);

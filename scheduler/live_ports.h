@@ -1,4 +1,5 @@
-// The live ports of scheduler/core: QueueView over the chunk heaps, WorkerIndex over the worker slots.
+// The live ports of scheduler/core: QueueView over the chunk heaps, WorkerIndex over the worker
+// slots.
 //
 // Not thread-safe; one scheduler per segment. What is written to shared memory here: `used`,
 // `gpu_used_mask` and `rank_key` of worker slots. CapacityTree is a private index beside them.

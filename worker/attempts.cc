@@ -234,7 +234,8 @@ void Attempts::start(std::string_view record, int input_fd) {
     by_pid_.emplace(attempt.pid, index);
     if (attempt.time_limit_ns != 0) set_deadline(attempt, boot_ns() + attempt.time_limit_ns);
     if (attempt.output_limit_bytes != 0) {
-        trim_output(attempt);  // it has exec'd: from here on we hold its stdout, also when it ends soon
+        trim_output(
+            attempt);  // it has exec'd: from here on we hold its stdout, also when it ends soon
         next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kTrimEveryNs);
         next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
     }

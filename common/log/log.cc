@@ -22,10 +22,14 @@ std::shared_ptr<spdlog::logger>& logger() {
 
 spdlog::level::level_enum to_spdlog(Level level) {
     switch (level) {
-        case Level::kDebug: return spdlog::level::debug;
-        case Level::kInfo: return spdlog::level::info;
-        case Level::kWarn: return spdlog::level::warn;
-        case Level::kError: return spdlog::level::err;
+        case Level::kDebug:
+            return spdlog::level::debug;
+        case Level::kInfo:
+            return spdlog::level::info;
+        case Level::kWarn:
+            return spdlog::level::warn;
+        case Level::kError:
+            return spdlog::level::err;
     }
     return spdlog::level::info;
 }
@@ -34,7 +38,8 @@ spdlog::level::level_enum to_spdlog(Level level) {
 void append_value(std::string& line, std::string_view text) {
     const bool plain = !text.empty() && text.find_first_of(" \"=\\") == std::string_view::npos;
     bool printable = true;
-    for (const char c : text) printable = printable && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+    for (const char c : text)
+        printable = printable && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
     if (plain && printable) {
         line += text;
         return;
@@ -57,9 +62,8 @@ void append_value(std::string& line, std::string_view text) {
 }  // namespace
 
 void init(std::string_view role) {
-    logger()->set_pattern(
-        fmt::format("t=%Y-%m-%dT%H:%M:%S.%fZ level=%l role={} pid=%P %v", role),
-        spdlog::pattern_time_type::utc);
+    logger()->set_pattern(fmt::format("t=%Y-%m-%dT%H:%M:%S.%fZ level=%l role={} pid=%P %v", role),
+                          spdlog::pattern_time_type::utc);
     const char* wanted = std::getenv("REEVE_LOG");
     if (wanted != nullptr) logger()->set_level(spdlog::level::from_str(wanted));
     logger()->flush_on(spdlog::level::debug);

@@ -1,7 +1,8 @@
 // What every role of a cell does to live: one of a kind, stop signals, attaching to the segment.
 //
-// A role runs serve(segment) until it is asked to stop or the segment is retired (the PLM made a new
-// generation); then it attaches again. Signal handlers only set a flag and wake the role's own word.
+// A role runs serve(segment) until it is asked to stop or the segment is retired (the PLM made a
+// new generation); then it attaches again. Signal handlers only set a flag and wake the role's own
+// word.
 #pragma once
 
 #include <atomic>

@@ -52,32 +52,29 @@ bool cell_is_run(const Cell& cell) {
 }
 
 Error unreachable(const Cell& cell, const std::string& why) {
-    return Error{ErrorCode::kUnavailable, why + " in " + cell.dir +
-                                              "; start it with: reeve up --state-dir " + cell.dir};
+    return Error{ErrorCode::kUnavailable,
+                 why + " in " + cell.dir + "; start it with: reeve up --state-dir " + cell.dir};
 }
 
 Result<std::unique_ptr<Client>> Client::connect(const Cell& cell) {
     if (!socket_exists(cell.socket) && !cell_is_run(cell)) {
         return fail(unreachable(cell, "no cell is running"));
     }
-    auto channel = grpc::CreateCustomChannel("unix:" + cell.socket,
-                                             grpc::InsecureChannelCredentials(),
-                                             channel_arguments());
+    auto channel = grpc::CreateCustomChannel(
+        "unix:" + cell.socket, grpc::InsecureChannelCredentials(), channel_arguments());
     return std::make_unique<Client>(cell, std::move(channel));
 }
 
 Client::Client(Cell cell, std::shared_ptr<grpc::Channel> channel)
-    : cell_(std::move(cell)),
-      channel_(std::move(channel)),
-      stub_(v1::Reeve::NewStub(channel_)) {}
+    : cell_(std::move(cell)), channel_(std::move(channel)), stub_(v1::Reeve::NewStub(channel_)) {}
 
 void Client::prepare(grpc::ClientContext& context, std::chrono::milliseconds timeout) {
     context.set_wait_for_ready(false);
     if (timeout.count() > 0) context.set_deadline(std::chrono::system_clock::now() + timeout);
 }
 
-// A refused connection is tried again while somebody runs the cell; a call that may have reached the
-// PLM (the connection broke under it) is given back as it is: only the caller knows whether the
+// A refused connection is tried again while somebody runs the cell; a call that may have reached
+// the PLM (the connection broke under it) is given back as it is: only the caller knows whether the
 // request may be repeated.
 Status Client::attempt(std::chrono::milliseconds timeout,
                        const std::function<grpc::Status(grpc::ClientContext&)>& once) {
@@ -86,7 +83,8 @@ Status Client::attempt(std::chrono::milliseconds timeout,
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             end - std::chrono::steady_clock::now());
         if (left.count() <= 0) return fail(unreachable(cell_, "the PLM does not answer"));
-        // Connected first, so that a failure of the call itself is the call's, not the connection's.
+        // Connected first, so that a failure of the call itself is the call's, not the
+        // connection's.
         const auto step = std::min(left, std::chrono::milliseconds(1000));
         if (!channel_->WaitForConnected(std::chrono::system_clock::now() + step)) {
             if (!cell_is_run(cell_)) return fail(unreachable(cell_, "no cell is running"));

@@ -5,7 +5,8 @@
 //
 // Order    (3) pairs with (4): an even sequence is seen with the words before it. (2) is release
 //          behind (1) and (5) acquire before (6), so a reader that met a word of (2) meets (1) too.
-// Death    a writer killed between (1) and (3) leaves the entry unreadable (read_job: nothing) until
+// Death    a writer killed between (1) and (3) leaves the entry unreadable (read_job: nothing)
+// until
 //          the next write_job(); the PLM writes all live entries when it starts.
 // Progress write_job: wait-free. read_job: gives up after kReadTriesMax tries.
 // Untrusted the copy has a terminated name, a known state, a bounded dependency count.

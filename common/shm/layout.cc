@@ -46,17 +46,43 @@ std::uint32_t tree_nodes(std::uint32_t leaves) {
 
 std::uint32_t hash_layout(const Layout& layout) {
     const auto& config = layout.config;
-    const std::uint64_t facts[] = {
-        sizeof(Header), sizeof(Participant), sizeof(TaskSlot), sizeof(HeapNode),
-        sizeof(ClassEntry), sizeof(WorkerSlot), sizeof(JobEntry), sizeof(RingHeader),
-        sizeof(SlotHint), sizeof(Event), kChunkSlots, kParticipants,
-        config.task_slots, config.classes, config.workers, config.jobs,
-        config.dispatch_ring, config.completion_ring, config.worker_event_ring,
-        config.role_event_ring, config.arena_bytes,
-        layout.participants, layout.task_slots, layout.chunk_owner, layout.heap_slot_nodes,
-        layout.heap_group_nodes, layout.dirty, layout.dirty_sum, layout.classes, layout.workers,
-        layout.worker_heap, layout.jobs, layout.event_rings, layout.dispatch_rings,
-        layout.completion_rings, layout.arena, layout.total_bytes};
+    const std::uint64_t facts[] = {sizeof(Header),
+                                   sizeof(Participant),
+                                   sizeof(TaskSlot),
+                                   sizeof(HeapNode),
+                                   sizeof(ClassEntry),
+                                   sizeof(WorkerSlot),
+                                   sizeof(JobEntry),
+                                   sizeof(RingHeader),
+                                   sizeof(SlotHint),
+                                   sizeof(Event),
+                                   kChunkSlots,
+                                   kParticipants,
+                                   config.task_slots,
+                                   config.classes,
+                                   config.workers,
+                                   config.jobs,
+                                   config.dispatch_ring,
+                                   config.completion_ring,
+                                   config.worker_event_ring,
+                                   config.role_event_ring,
+                                   config.arena_bytes,
+                                   layout.participants,
+                                   layout.task_slots,
+                                   layout.chunk_owner,
+                                   layout.heap_slot_nodes,
+                                   layout.heap_group_nodes,
+                                   layout.dirty,
+                                   layout.dirty_sum,
+                                   layout.classes,
+                                   layout.workers,
+                                   layout.worker_heap,
+                                   layout.jobs,
+                                   layout.event_rings,
+                                   layout.dispatch_rings,
+                                   layout.completion_rings,
+                                   layout.arena,
+                                   layout.total_bytes};
     return static_cast<std::uint32_t>(XXH3_64bits(facts, sizeof facts));
 }
 
@@ -79,17 +105,24 @@ Status check_ring(const char* name, std::uint32_t entries) {
 
 const char* to_string(WorkerState state) {
     switch (state) {
-        case WorkerState::kFree: return "free";
-        case WorkerState::kJoining: return "joining";
-        case WorkerState::kAlive: return "alive";
-        case WorkerState::kDraining: return "draining";
-        case WorkerState::kDead: return "dead";
-        case WorkerState::kLeft: return "left";
+        case WorkerState::kFree:
+            return "free";
+        case WorkerState::kJoining:
+            return "joining";
+        case WorkerState::kAlive:
+            return "alive";
+        case WorkerState::kDraining:
+            return "draining";
+        case WorkerState::kDead:
+            return "dead";
+        case WorkerState::kLeft:
+            return "left";
     }
     return "damaged";
 }
 
-Layout::Layout(const SegmentConfig& wanted) : config(wanted), chunks(wanted.task_slots / kChunkSlots) {
+Layout::Layout(const SegmentConfig& wanted)
+    : config(wanted), chunks(wanted.task_slots / kChunkSlots) {
     const std::uint64_t dirty_words = (chunks + 63) / 64;
     const std::uint64_t sum_words = (dirty_words + 63) / 64;
     worker_heap_nodes = tree_nodes(config.workers);
@@ -107,13 +140,14 @@ Layout::Layout(const SegmentConfig& wanted) : config(wanted), chunks(wanted.task
     workers = placer.place(std::uint64_t{config.workers} * sizeof(WorkerSlot), 4096);
     worker_heap = placer.place(std::uint64_t{worker_heap_nodes} * sizeof(HeapNode));
     jobs = placer.place(std::uint64_t{config.jobs} * sizeof(JobEntry), 4096);
-    event_rings = placer.place(2 * ring_bytes(config.role_event_ring, sizeof(Event)) +
-                                   config.workers * ring_bytes(config.worker_event_ring,
-                                                               sizeof(Event)), 4096);
-    dispatch_rings = placer.place(config.workers * ring_bytes(config.dispatch_ring,
-                                                              sizeof(SlotHint)), 4096);
-    completion_rings = placer.place(config.workers * ring_bytes(config.completion_ring,
-                                                                sizeof(SlotHint)), 4096);
+    event_rings =
+        placer.place(2 * ring_bytes(config.role_event_ring, sizeof(Event)) +
+                         config.workers * ring_bytes(config.worker_event_ring, sizeof(Event)),
+                     4096);
+    dispatch_rings =
+        placer.place(config.workers * ring_bytes(config.dispatch_ring, sizeof(SlotHint)), 4096);
+    completion_rings =
+        placer.place(config.workers * ring_bytes(config.completion_ring, sizeof(SlotHint)), 4096);
     arena = placer.place(config.arena_bytes, 4096);
     total_bytes = placer.place(0, 4096);
     hash = hash_layout(*this);

@@ -25,18 +25,18 @@ namespace reeve::shm {
 inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
 inline constexpr std::uint32_t kLayoutVersion = 1;
 
-inline constexpr std::uint32_t kChunkSlots = 64;        // slots of a chunk, all of one class
-inline constexpr std::uint32_t kNone32 = 0xFFFFFFFFU;   // "no slot", "no class", "no worker"
+inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
+inline constexpr std::uint32_t kNone32 = 0xFFFFFFFFU;  // "no slot", "no class", "no worker"
 inline constexpr std::uint32_t kWorkersMax = 4096;
 inline constexpr std::uint32_t kNameBytes = 64;
 
 // Sizes of a segment, fixed at creation, kept in the header. All counts are entries.
 struct SegmentConfig {
-    std::uint32_t task_slots = 65'536;   // multiple of kChunkSlots
+    std::uint32_t task_slots = 65'536;  // multiple of kChunkSlots
     std::uint32_t classes = 4'096;
     std::uint32_t workers = 64;
     std::uint32_t jobs = 16'384;
-    std::uint32_t dispatch_ring = 1'024;     // entries, powers of two
+    std::uint32_t dispatch_ring = 1'024;  // entries, powers of two
     std::uint32_t completion_ring = 1'024;
     std::uint32_t worker_event_ring = 1'024;
     std::uint32_t role_event_ring = 16'384;  // scheduler, register
@@ -54,11 +54,11 @@ struct alignas(64) WakeWord {
 
 // One life of one process of the group. Written by itself; `heartbeat_ns` each loop.
 struct alignas(64) Participant {
-    std::atomic<std::uint32_t> pid{0};            // 0: nobody
+    std::atomic<std::uint32_t> pid{0};                // 0: nobody
     std::atomic<std::uint32_t> intent_slot{kNone32};  // slot it is moving; a healer climbs it
-    std::atomic<std::uint64_t> start_ticks{0};    // /proc/PID/stat field 22: pid reuse guard
-    std::atomic<std::uint64_t> heartbeat_ns{0};   // boot_ns of the last loop
-    std::atomic<std::uint64_t> epoch{0};          // cell epoch it attached under
+    std::atomic<std::uint64_t> start_ticks{0};        // /proc/PID/stat field 22: pid reuse guard
+    std::atomic<std::uint64_t> heartbeat_ns{0};       // boot_ns of the last loop
+    std::atomic<std::uint64_t> epoch{0};              // cell epoch it attached under
     std::uint8_t reserved[32]{};
     WakeWord wake;
 };
@@ -74,22 +74,23 @@ struct alignas(64) Header {
     std::uint32_t layout_version = 0;
     std::uint32_t layout_hash = 0;  // of the struct sizes and the config, see Layout
     std::uint64_t total_bytes = 0;
-    std::uint64_t cell_id = 0;      // random at cell creation, same in the ledger
+    std::uint64_t cell_id = 0;  // random at cell creation, same in the ledger
     SegmentConfig config;
     std::uint64_t created_wall_ns = 0;
-    std::atomic<std::uint64_t> epoch{0};   // cell epoch; PLM
+    std::atomic<std::uint64_t> epoch{0};  // cell epoch; PLM
     std::atomic<Phase> phase{Phase::kInitialising};
-    std::uint32_t generation = 0;          // in the segment's name
+    std::uint32_t generation = 0;                           // in the segment's name
     std::atomic<std::uint64_t> next_worker_number{1};       // fetch_add by joining workers
     std::atomic<std::uint64_t> next_worker_incarnation{1};  // fetch_add by joining workers
     // Counters, informative only (relaxed).
-    std::atomic<std::uint64_t> placed{0};            // scheduler
-    std::atomic<std::uint64_t> fenced_reports{0};    // whoever had a CAS refused
+    std::atomic<std::uint64_t> placed{0};          // scheduler
+    std::atomic<std::uint64_t> fenced_reports{0};  // whoever had a CAS refused
     std::atomic<std::uint64_t> healed_nodes{0};
-    std::atomic<std::uint64_t> backlog_tasks{0};     // PLM: queued but not in slots
-    std::atomic<std::uint64_t> backlog_jobs{0};      // PLM: live jobs without a JobEntry
-    std::atomic<std::uint64_t> sweep_requested{0};   // + 1 by who could not push an event; PLM sweeps
-    std::atomic<std::uint64_t> acknowledging{1};     // 0 while the ledger cannot be written
+    std::atomic<std::uint64_t> backlog_tasks{0};  // PLM: queued but not in slots
+    std::atomic<std::uint64_t> backlog_jobs{0};   // PLM: live jobs without a JobEntry
+    std::atomic<std::uint64_t> sweep_requested{
+        0};                                       // + 1 by who could not push an event; PLM sweeps
+    std::atomic<std::uint64_t> acknowledging{1};  // 0 while the ledger cannot be written
 };
 
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.
@@ -104,37 +105,37 @@ inline constexpr std::uint32_t kTaskAtMostOnce = 1;  // --retries never: durable
 // 256 bytes, four cache lines. Written by the PLM in kInit unless a line says otherwise.
 struct alignas(64) TaskSlot {
     // line 0: what placement touches
-    std::atomic<std::uint64_t> word{0};       // SlotWord; CAS only
-    std::atomic<std::uint64_t> key{0};        // heap key, smaller starts first; PLM
+    std::atomic<std::uint64_t> word{0};  // SlotWord; CAS only
+    std::atomic<std::uint64_t> key{0};   // heap key, smaller starts first; PLM
     std::uint64_t job = 0;
     std::uint64_t element = 0;
     std::uint32_t class_id = kNone32;
     std::uint32_t flags = 0;
-    std::atomic<std::uint32_t> intent{0};     // fetch_or by the PLM; read by the holder
-    std::atomic<std::uint32_t> claim{0};      // worker slot + 1 whose resources it holds; scheduler
-    std::atomic<std::uint64_t> gpu_mask{0};   // granted GPU indices on that worker; scheduler
-    std::uint64_t time_limit_ns = 0;          // 0: none
+    std::atomic<std::uint32_t> intent{0};    // fetch_or by the PLM; read by the holder
+    std::atomic<std::uint32_t> claim{0};     // worker slot + 1 whose resources it holds; scheduler
+    std::atomic<std::uint64_t> gpu_mask{0};  // granted GPU indices on that worker; scheduler
+    std::uint64_t time_limit_ns = 0;         // 0: none
 
     // line 1: identity and payload
-    std::uint64_t payload_offset = 0;         // into the arena: a serialised reeve.v1.TaskSpec
+    std::uint64_t payload_offset = 0;  // into the arena: a serialised reeve.v1.TaskSpec
     std::uint32_t payload_bytes = 0;
     std::uint32_t uid = 0;
     std::uint64_t submit_wall_ns = 0;
     std::uint64_t not_before_wall_ns = 0;
-    std::atomic<std::uint64_t> holder_number{0};       // worker of this attempt; scheduler
+    std::atomic<std::uint64_t> holder_number{0};  // worker of this attempt; scheduler
     std::atomic<std::uint64_t> holder_incarnation{0};
-    std::atomic<std::uint32_t> deaths{0};     // workers that died under it; register
+    std::atomic<std::uint32_t> deaths{0};  // workers that died under it; register
     std::uint32_t retries_max = 0;
     std::int32_t priority = 0;
     std::uint32_t reserved1 = 0;
 
     // line 2: the attempt's result; written by the worker before its CAS to ended
-    std::atomic<std::uint64_t> assigned_wall_ns{0};    // scheduler, before its CAS
-    std::atomic<std::uint64_t> started_wall_ns{0};     // worker, before its CAS to running
+    std::atomic<std::uint64_t> assigned_wall_ns{0};  // scheduler, before its CAS
+    std::atomic<std::uint64_t> started_wall_ns{0};   // worker, before its CAS to running
     std::atomic<std::uint64_t> ended_wall_ns{0};
     std::atomic<std::uint32_t> pid{0};
-    std::atomic<std::int32_t> exit_code{0};            // exit status, or -signal
-    std::atomic<std::uint8_t> outcome{0};              // Outcome of this attempt
+    std::atomic<std::int32_t> exit_code{0};  // exit status, or -signal
+    std::atomic<std::uint8_t> outcome{0};    // Outcome of this attempt
     std::atomic<std::uint8_t> core_dumped{0};
     std::atomic<std::uint8_t> has_digest{0};  // detail holds SHA-256(output), 32 raw bytes
     std::uint8_t reserved2[5]{};
@@ -173,7 +174,7 @@ inline constexpr std::uint64_t kEmptyKey = ~std::uint64_t{0};
 
 enum class WorkerState : std::uint32_t {
     kFree = 0,
-    kJoining = 1,   // filled by the worker itself, adopting orphans; invisible to placement
+    kJoining = 1,  // filled by the worker itself, adopting orphans; invisible to placement
     kAlive = 2,
     kDraining = 3,  // runs what it has, gets nothing new
     kDead = 4,      // the register is killing and requeueing; then kFree
@@ -186,24 +187,25 @@ const char* to_string(WorkerState state);
 // alive/draining -> left (worker), dead/left -> free (register, once no slot carries its owner id).
 struct alignas(64) WorkerSlot {
     std::atomic<WorkerState> state{WorkerState::kFree};
-    std::atomic<std::uint32_t> drain_wanted{0};   // PLM sets 1/0; the register obeys
+    std::atomic<std::uint32_t> drain_wanted{0};  // PLM sets 1/0; the register obeys
     std::atomic<std::uint64_t> number{0};
     std::atomic<std::uint64_t> incarnation{0};
     std::atomic<std::uint64_t> joined_wall_ns{0};
-    std::atomic<std::uint64_t> rank_key{kEmptyKey};  // worker heap key, smaller is better; scheduler
+    std::atomic<std::uint64_t> rank_key{
+        kEmptyKey};  // worker heap key, smaller is better; scheduler
     std::atomic<std::uint32_t> launcher_pid{0};
     std::atomic<std::uint32_t> gpu_count{0};
     std::atomic<std::uint64_t> launcher_start_ticks{0};
     std::atomic<std::uint64_t> lease_ns{0};
-    Participant agent;                       // its pid, heartbeat and wake word
-    Resources capacity;                      // worker, while joining
-    Resources used;                          // scheduler only
-    std::atomic<std::uint64_t> gpu_used_mask{0};     // scheduler only
-    std::atomic<std::uint32_t> tasks_running{0};     // worker, informative
+    Participant agent;                            // its pid, heartbeat and wake word
+    Resources capacity;                           // worker, while joining
+    Resources used;                               // scheduler only
+    std::atomic<std::uint64_t> gpu_used_mask{0};  // scheduler only
+    std::atomic<std::uint32_t> tasks_running{0};  // worker, informative
     std::atomic<std::uint32_t> price_micro_usd_h{0};
-    char name[kNameBytes]{};                 // worker, while joining
+    char name[kNameBytes]{};  // worker, while joining
     char host[kNameBytes]{};
-    char cgroup_root[112]{};                 // relative name of its cgroup subtree, "" without cgroups
+    char cgroup_root[112]{};  // relative name of its cgroup subtree, "" without cgroups
 };
 static_assert(sizeof(WorkerSlot) == 512);
 
@@ -211,25 +213,25 @@ enum class JobState : std::uint32_t {
     kFree = 0,
     kWaiting = 1,  // for its dependencies or its begin time
     kHeld = 2,
-    kActive = 3,   // some element queued or running
+    kActive = 3,  // some element queued or running
     kEnded = 4,
 };
 
 inline constexpr std::uint32_t kJobDependenciesShown = 6;
 
-// What ls, show and explain say about a job, also with every daemon stopped. Plain values: copied in
-// and out of a JobEntry by job_table.h.
+// What ls, show and explain say about a job, also with every daemon stopped. Plain values: copied
+// in and out of a JobEntry by job_table.h.
 struct JobRecord {
     JobState state = JobState::kFree;
     std::uint32_t dependency_count = 0;
     std::uint64_t job = 0;
     std::uint64_t elements = 0;
-    std::uint64_t backlog = 0;    // not yet in a slot
+    std::uint64_t backlog = 0;  // not yet in a slot
     std::uint64_t held = 0;
-    std::uint64_t queued = 0;     // in slots, queued or claimed
-    std::uint64_t running = 0;    // assigned, running, suspended
+    std::uint64_t queued = 0;   // in slots, queued or claimed
+    std::uint64_t running = 0;  // assigned, running, suspended
     std::uint64_t succeeded = 0;
-    std::uint64_t failed = 0;     // failed, timed out, out of memory, lost, poison
+    std::uint64_t failed = 0;  // failed, timed out, out of memory, lost, poison
     std::uint64_t cancelled = 0;
     std::uint64_t submit_wall_ns = 0;
     std::uint64_t start_wall_ns = 0;
@@ -238,7 +240,7 @@ struct JobRecord {
     std::uint64_t dependencies[kJobDependenciesShown]{};
     std::uint32_t uid = 0;
     std::int32_t priority = 0;
-    std::int32_t exit_code = 0;   // of the first failed element
+    std::int32_t exit_code = 0;  // of the first failed element
     std::uint32_t reserved = 0;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t not_before_wall_ns = 0;
@@ -246,9 +248,9 @@ struct JobRecord {
 };
 static_assert(sizeof(JobRecord) == 264);
 
-// A JobRecord under a seqlock: `sequence` is odd while it is written. The PLM is the only writer and
-// writes through write_job(), everybody reads through read_job(). Ended jobs stay until the entry is
-// needed again.
+// A JobRecord under a seqlock: `sequence` is odd while it is written. The PLM is the only writer
+// and writes through write_job(), everybody reads through read_job(). Ended jobs stay until the
+// entry is needed again.
 struct alignas(64) JobEntry : JobRecord {
     std::atomic<std::uint32_t> sequence{0};
 };
@@ -271,9 +273,9 @@ static_assert(sizeof(SlotHint) == 16);
 
 enum class EventKind : std::uint32_t {
     kNothing = 0,
-    kMoved = 1,          // slot transition old_word -> new_word
-    kObserved = 2,       // this slot was seen at new_word (start-up sweep; before a death verdict)
-    kWorkerJoined = 3,   // worker, detail = worker slot
+    kMoved = 1,         // slot transition old_word -> new_word
+    kObserved = 2,      // this slot was seen at new_word (start-up sweep; before a death verdict)
+    kWorkerJoined = 3,  // worker, detail = worker slot
     kWorkerDead = 4,
     kWorkerLeft = 5,
     kReportRefused = 6,  // a fenced late report: job, element, worker, attempt in new_word
@@ -281,8 +283,9 @@ enum class EventKind : std::uint32_t {
     kWorkerUndrained = 8,
 };
 
-// One event for the PLM, 96 bytes. For kMoved the PLM applies it only if old_word is the last word it
-// knows for that slot (or infers the lawful links between); an event of lower rank is a repetition.
+// One event for the PLM, 96 bytes. For kMoved the PLM applies it only if old_word is the last word
+// it knows for that slot (or infers the lawful links between); an event of lower rank is a
+// repetition.
 struct Event {
     EventKind kind = EventKind::kNothing;
     std::uint32_t slot = kNone32;
@@ -291,11 +294,11 @@ struct Event {
     std::uint64_t job = 0;
     std::uint64_t element = 0;
     std::uint64_t wall_ns = 0;
-    std::uint64_t worker_number = 0;       // who acts, or who gets it
+    std::uint64_t worker_number = 0;  // who acts, or who gets it
     std::uint64_t worker_incarnation = 0;
-    std::uint64_t peer_number = 0;         // whom it was taken from
+    std::uint64_t peer_number = 0;  // whom it was taken from
     std::uint64_t peer_incarnation = 0;
-    std::int32_t code = 0;                 // exit status, reason
+    std::int32_t code = 0;  // exit status, reason
     std::uint32_t worker_slot = kNone32;
     std::uint8_t outcome = 0;
     std::uint8_t reserved[7]{};

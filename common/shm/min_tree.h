@@ -1,7 +1,7 @@
 // MinTree finds the smallest of n 64-bit values, private memory: 8 children per node, values only.
 //
-// set() stops climbing where a minimum stays what it was. Only as many levels are kept as the largest
-// index ever set to something finite needs. Ties: the lowest index.
+// set() stops climbing where a minimum stays what it was. Only as many levels are kept as the
+// largest index ever set to something finite needs. Ties: the lowest index.
 #pragma once
 
 #include <cstdint>

@@ -25,25 +25,26 @@ EventRing event_ring(const Segment& segment, std::uint32_t index) {
         return ring_at<Event>(segment, base + index * role_stride, config.role_event_ring);
     }
     const auto workers = base + kEventRingFirstWorker * role_stride;
-    return ring_at<Event>(segment, workers + (index - kEventRingFirstWorker) *
-                                                 stride<Event>(config.worker_event_ring),
-                          config.worker_event_ring);
+    return ring_at<Event>(
+        segment,
+        workers + (index - kEventRingFirstWorker) * stride<Event>(config.worker_event_ring),
+        config.worker_event_ring);
 }
 
 HintRing dispatch_ring(const Segment& segment, std::uint32_t worker_slot) {
     REEVE_ASSERT(segment.valid_worker(worker_slot));
     const auto entries = segment.config().dispatch_ring;
     return ring_at<SlotHint>(
-        segment, segment.layout().dispatch_rings + worker_slot * stride<SlotHint>(entries), entries);
+        segment, segment.layout().dispatch_rings + worker_slot * stride<SlotHint>(entries),
+        entries);
 }
 
 HintRing completion_ring(const Segment& segment, std::uint32_t worker_slot) {
     REEVE_ASSERT(segment.valid_worker(worker_slot));
     const auto entries = segment.config().completion_ring;
-    return ring_at<SlotHint>(segment,
-                             segment.layout().completion_rings +
-                                 worker_slot * stride<SlotHint>(entries),
-                             entries);
+    return ring_at<SlotHint>(
+        segment, segment.layout().completion_rings + worker_slot * stride<SlotHint>(entries),
+        entries);
 }
 
 }  // namespace reeve::shm

@@ -3,8 +3,8 @@
 // Progress     try_push, pop: wait-free.
 // Capacity     a power of two, fixed; a full ring says so and changes nothing.
 // Order        (1) release store of tail pairs with (2) acquire load of tail: the entry is written
-//              before it is seen. (3) release store of head pairs with (4) acquire load of head: the
-//              entry is read before it is overwritten.
+//              before it is seen. (3) release store of head pairs with (4) acquire load of head:
+//              the entry is read before it is overwritten.
 // Death        a producer killed before (1) leaves nothing visible; its successor overwrites the
 //              entry. A consumer killed before (3) reads the entry again: entries are idempotent.
 // Untrusted    head and tail may hold anything: size() clamps, entries are read at masked indices.
@@ -43,7 +43,9 @@ public:
     std::uint64_t head() const { return header_->head.load(std::memory_order_acquire); }
     std::uint64_t tail() const { return header_->tail.load(std::memory_order_acquire); }  // (2)
     T peek(std::uint64_t index) const { return entries_[index & mask_]; }
-    void advance(std::uint64_t head) { header_->head.store(head, std::memory_order_release); }  // (3)
+    void advance(std::uint64_t head) {
+        header_->head.store(head, std::memory_order_release);
+    }  // (3)
     std::optional<T> pop() {
         const auto at = header_->head.load(std::memory_order_relaxed);
         if (at == tail()) return std::nullopt;

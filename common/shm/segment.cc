@@ -26,20 +26,25 @@ std::string with_slash(const std::string& name) {
     return name.starts_with('/') ? name : "/" + name;
 }
 
-tl::unexpected<Error> fail_boost(const std::string& what, const bip::interprocess_exception& error) {
+tl::unexpected<Error> fail_boost(const std::string& what,
+                                 const bip::interprocess_exception& error) {
     const int number = error.get_native_error();
     if (number != 0) return fail_errno(what, number);
     return fail(ErrorCode::kInternal, what + ": " + error.what());
 }
 
-std::string megabytes(std::uint64_t bytes) { return std::to_string((bytes >> 20) + 1) + " MiB"; }
+std::string megabytes(std::uint64_t bytes) {
+    return std::to_string((bytes >> 20) + 1) + " MiB";
+}
 
-int descriptor(const bip::shared_memory_object& object) { return object.get_mapping_handle().handle; }
+int descriptor(const bip::shared_memory_object& object) {
+    return object.get_mapping_handle().handle;
+}
 
 // Gives the object its blocks. ftruncate alone succeeds on a full tmpfs and the first touch of a
 // missing page is SIGBUS, in whichever process gets there first.
 Status allocate(int fd, const std::string& name, std::uint64_t bytes) {
-    struct statvfs room{};
+    struct statvfs room {};
     if (fstatvfs(fd, &room) == 0 && room.f_blocks != 0) {
         const auto available = std::uint64_t{room.f_bavail} * room.f_frsize;
         if (available < bytes) {
@@ -91,7 +96,7 @@ void fill(const Segment& segment, std::uint64_t cell_id, std::uint32_t generatio
 }
 
 Status check_file(int fd, const std::string& name) {
-    struct stat info{};
+    struct stat info {};
     if (fstat(fd, &info) != 0) return fail_errno("segment " + name, errno);
     if (geteuid() != 0 && info.st_uid != geteuid()) {
         return fail(ErrorCode::kPermissionDenied,
@@ -103,8 +108,9 @@ Status check_file(int fd, const std::string& name) {
     }
     if (static_cast<std::uint64_t>(info.st_size) < sizeof(Header)) {
         return fail(info.st_size == 0 ? ErrorCode::kFailedPrecondition : ErrorCode::kDataLoss,
-                    "segment " + name + (info.st_size == 0 ? " is still being initialised"
-                                                           : " is too short for its header"));
+                    "segment " + name +
+                        (info.st_size == 0 ? " is still being initialised"
+                                           : " is too short for its header"));
     }
     return {};
 }
@@ -115,11 +121,13 @@ tl::unexpected<Error> damaged(const std::string& name, const std::string& what) 
 }
 
 // `raw` may be anything; returns the config once everything agrees.
-Result<SegmentConfig> check_header(const Header& raw, std::uint64_t bytes, const std::string& name) {
+Result<SegmentConfig> check_header(const Header& raw, std::uint64_t bytes,
+                                   const std::string& name) {
     const auto magic = __atomic_load_n(&raw.magic, __ATOMIC_ACQUIRE);
     const auto phase = raw.phase.load();
     if (magic == 0 && phase == Phase::kInitialising) {
-        return fail(ErrorCode::kFailedPrecondition, "segment " + name + " is still being initialised");
+        return fail(ErrorCode::kFailedPrecondition,
+                    "segment " + name + " is still being initialised");
     }
     if (magic != kMagic) return damaged(name, "wrong magic");
     if (raw.layout_version != kLayoutVersion) {
@@ -129,18 +137,21 @@ Result<SegmentConfig> check_header(const Header& raw, std::uint64_t bytes, const
                         std::to_string(kLayoutVersion) + "; stop the cell that made it");
     }
     const SegmentConfig config = raw.config;
-    if (auto checked = check_config(config); !checked) return damaged(name, checked.error().message);
+    if (auto checked = check_config(config); !checked)
+        return damaged(name, checked.error().message);
     const Layout layout(config);
     if (raw.layout_hash != layout.hash) {
-        return fail(ErrorCode::kFailedPrecondition,
-                    "segment " + name + " was laid out by another build of reeve; restart the cell");
+        return fail(
+            ErrorCode::kFailedPrecondition,
+            "segment " + name + " was laid out by another build of reeve; restart the cell");
     }
     if (raw.total_bytes != layout.total_bytes || bytes != layout.total_bytes) {
         return damaged(name, "size " + std::to_string(bytes) + ", expected " +
                                  std::to_string(layout.total_bytes));
     }
     if (phase == Phase::kInitialising) {
-        return fail(ErrorCode::kFailedPrecondition, "segment " + name + " is still being initialised");
+        return fail(ErrorCode::kFailedPrecondition,
+                    "segment " + name + " is still being initialised");
     }
     if (phase == Phase::kRetired) {
         return fail(ErrorCode::kFailedPrecondition,
@@ -168,7 +179,8 @@ Result<std::unique_ptr<Segment>> Segment::create(const std::string& plain_name,
     const Layout layout(config);
     try {
         bip::permissions owner_only(0600);
-        bip::shared_memory_object object(bip::create_only, name.c_str(), bip::read_write, owner_only);
+        bip::shared_memory_object object(bip::create_only, name.c_str(), bip::read_write,
+                                         owner_only);
         if (auto room = allocate(descriptor(object), name, layout.total_bytes); !room) {
             remove(name);
             return fail(std::move(room).error());

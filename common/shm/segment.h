@@ -1,4 +1,5 @@
-// Segment creates, opens and checks a cell's shared memory and hands out bounds-checked views of it.
+// Segment creates, opens and checks a cell's shared memory and hands out bounds-checked views of
+// it.
 //
 // The object is made with O_EXCL and mode 0600, given its blocks with posix_fallocate before it is
 // mapped (ftruncate on a full tmpfs succeeds and the first touch is SIGBUS), and opened through
@@ -28,22 +29,22 @@ struct Layout {
     std::uint32_t chunks = 0;
     std::uint64_t participants = 0;
     std::uint64_t task_slots = 0;
-    std::uint64_t chunk_owner = 0;     // atomic<u32> per chunk: class id, or kNone32
+    std::uint64_t chunk_owner = 0;       // atomic<u32> per chunk: class id, or kNone32
     std::uint64_t heap_slot_nodes = 0;   // HeapNode per slot
     std::uint64_t heap_group_nodes = 0;  // 8 per chunk, one per 8 slots
-    std::uint64_t dirty = 0;           // atomic<u64> per 64 chunks
-    std::uint64_t dirty_sum = 0;       // atomic<u64> per 64 words of dirty, own cache line each
+    std::uint64_t dirty = 0;             // atomic<u64> per 64 chunks
+    std::uint64_t dirty_sum = 0;         // atomic<u64> per 64 words of dirty, own cache line each
     std::uint64_t classes = 0;
     std::uint64_t workers = 0;
-    std::uint64_t worker_heap = 0;     // HeapNode tree over worker slots, see worker_heap.h
+    std::uint64_t worker_heap = 0;  // HeapNode tree over worker slots, see worker_heap.h
     std::uint32_t worker_heap_nodes = 0;
     std::uint64_t jobs = 0;
-    std::uint64_t event_rings = 0;     // scheduler, register, then one per worker slot
+    std::uint64_t event_rings = 0;  // scheduler, register, then one per worker slot
     std::uint64_t dispatch_rings = 0;
     std::uint64_t completion_rings = 0;
     std::uint64_t arena = 0;
     std::uint64_t total_bytes = 0;
-    std::uint32_t hash = 0;            // of struct sizes, offsets and config
+    std::uint32_t hash = 0;  // of struct sizes, offsets and config
 };
 
 Status check_config(const SegmentConfig& config);
@@ -51,18 +52,18 @@ Status check_config(const SegmentConfig& config);
 class Segment {
 public:
     // Creates /dev/shm object `name` (leading slash), zeroed and initialised, phase kInitialising.
-    // Errors: kAlreadyExists, kResourceExhausted (no room: says how much is needed), kInvalidArgument.
+    // Errors: kAlreadyExists, kResourceExhausted (no room: says how much is needed),
+    // kInvalidArgument.
     static Result<std::unique_ptr<Segment>> create(const std::string& name,
                                                    const SegmentConfig& config,
-                                                   std::uint64_t cell_id,
-                                                   std::uint32_t generation);
+                                                   std::uint64_t cell_id, std::uint32_t generation);
     // Opens an existing one. writable=false maps read-only (ls, show, explain, shm dump).
     // Errors: kNotFound, kFailedPrecondition (wrong version, still initialising, retired: says so),
     // kDataLoss (damaged header), kPermissionDenied (owner or mode).
     static Result<std::unique_ptr<Segment>> open(const std::string& name, bool writable);
     static void remove(const std::string& name);
-    // Marks the object retired, whatever else is wrong with it, so that whoever maps it lets go, and
-    // removes its name. For the PLM, before it makes a new generation.
+    // Marks the object retired, whatever else is wrong with it, so that whoever maps it lets go,
+    // and removes its name. For the PLM, before it makes a new generation.
     static void retire(const std::string& name);
 
     ~Segment();

@@ -35,7 +35,8 @@ inline constexpr std::uint16_t kOwnerNone = 0;
 inline constexpr std::uint16_t kOwnerPlm = 1;
 inline constexpr std::uint16_t kOwnerScheduler = 2;
 inline constexpr std::uint16_t kOwnerRegister = 3;
-inline constexpr std::uint16_t kOwnerOrphan = 4;  // rebuilt from the ledger, its worker not yet back
+inline constexpr std::uint16_t kOwnerOrphan =
+    4;  // rebuilt from the ledger, its worker not yet back
 inline constexpr std::uint16_t kOwnerCancelled = 5;  // ended by the PLM while queued or held
 inline constexpr std::uint16_t kOwnerFirstWorker = 16;
 
@@ -74,13 +75,28 @@ struct SlotWord {
     constexpr std::uint32_t rank() const {
         std::uint32_t stage = 0;
         switch (state()) {
-            case SlotState::kFree: case SlotState::kInit: stage = 0; break;
-            case SlotState::kAssigned: stage = 1; break;
-            case SlotState::kRunning: case SlotState::kSuspended: stage = 2; break;
-            case SlotState::kEnding: stage = 3; break;
-            case SlotState::kEnded: stage = owner() == kOwnerCancelled ? 6 : 4; break;
-            case SlotState::kHeld: case SlotState::kQueued: case SlotState::kClaimed:
-                stage = 5; break;
+            case SlotState::kFree:
+            case SlotState::kInit:
+                stage = 0;
+                break;
+            case SlotState::kAssigned:
+                stage = 1;
+                break;
+            case SlotState::kRunning:
+            case SlotState::kSuspended:
+                stage = 2;
+                break;
+            case SlotState::kEnding:
+                stage = 3;
+                break;
+            case SlotState::kEnded:
+                stage = owner() == kOwnerCancelled ? 6 : 4;
+                break;
+            case SlotState::kHeld:
+            case SlotState::kQueued:
+            case SlotState::kClaimed:
+                stage = 5;
+                break;
         }
         return (static_cast<std::uint32_t>(attempt()) << 3) | stage;
     }

@@ -1,7 +1,7 @@
 // for_each_used_slot visits the slots of chunks that belong to a class: all others are free.
 //
-// A sweep over the whole table touches a cache line per slot (16 MiB for 65,536); most of it is free
-// most of the time. A chunk taken into use during the walk may be missed: sweeps come again.
+// A sweep over the whole table touches a cache line per slot (16 MiB for 65,536); most of it is
+// free most of the time. A chunk taken into use during the walk may be missed: sweeps come again.
 #pragma once
 
 #include <cstdint>

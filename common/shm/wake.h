@@ -5,7 +5,8 @@
 // Order   both sides put a seq_cst fence between their store (publish; waiting = 1) and their load
 //         (waiting; the re-check), so at least one of them sees the other (Dekker).
 // Death   a producer killed between publishing and waking leaves a sleeper asleep for at most the
-//         bound every sleep has (kSleepMaxNs). A consumer killed while waiting costs one needless wake.
+//         bound every sleep has (kSleepMaxNs). A consumer killed while waiting costs one needless
+//         wake.
 #pragma once
 
 #include <cstdint>

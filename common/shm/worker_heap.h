@@ -1,12 +1,13 @@
 // WorkerHeap finds the best worker: the tournament tree over the worker slots' rank keys.
 //
-// The key of worker slot i is WorkerSlot::rank_key, one atomic word (smaller is better, kEmptyKey: not
-// to be placed on). The scheduler writes it; anybody may read the best, climb or heal. Reading the
-// best is one load of a root node; k-best walks the tree without taking anything out.
+// The key of worker slot i is WorkerSlot::rank_key, one atomic word (smaller is better, kEmptyKey:
+// not to be placed on). The scheduler writes it; anybody may read the best, climb or heal. Reading
+// the best is one load of a root node; k-best walks the tree without taking anything out.
 //
 // Progress     update, best, walk: lock-free.
 // Order        key store (1), then climb: seq_cst, as tournament_tree.h explains.
-// Death        after (1), before the climb ends: the best may be out of date until the next update of
+// Death        after (1), before the climb ends: the best may be out of date until the next update
+// of
 //              that subtree or heal().
 //
 // Tested in tests/unit/common/shm/worker_heap_test.cc.
@@ -38,7 +39,9 @@ public:
         return key(worker).load(std::memory_order_seq_cst);
     }
 
-    [[gnu::always_inline]] void prefetch(std::uint32_t worker) const { __builtin_prefetch(&key(worker), 1); }
+    [[gnu::always_inline]] void prefetch(std::uint32_t worker) const {
+        __builtin_prefetch(&key(worker), 1);
+    }
 
 private:
     char* first_;
@@ -72,8 +75,8 @@ public:
         return leaves_.key(worker).load(std::memory_order_seq_cst);
     }
 
-    // Calls visit(HeapEntry) for workers in order of their keys until it returns false. A snapshot per
-    // node, not of the whole; keys are as of the visit.
+    // Calls visit(HeapEntry) for workers in order of their keys until it returns false. A snapshot
+    // per node, not of the whole; keys are as of the visit.
     template <typename Visit>
     void walk(Visit visit) const;
 

@@ -1,5 +1,6 @@
-// Arena hands out ranges of the segment's payload arena. The PLM is its only user, so the free map is
-// private memory; a restarted PLM rebuilds it from the payloads the slots still name (reserve()).
+// Arena hands out ranges of the segment's payload arena. The PLM is its only user, so the free map
+// is private memory; a restarted PLM rebuilds it from the payloads the slots still name
+// (reserve()).
 //
 // Best fit with coalescing, 64-byte granules. Not thread-safe.
 #pragma once
@@ -33,8 +34,8 @@ private:
     void take(std::map<std::uint64_t, std::uint64_t>::iterator at, std::uint64_t offset,
               std::uint64_t bytes);
 
-    std::map<std::uint64_t, std::uint64_t> by_offset_;                // offset -> size
-    std::set<std::pair<std::uint64_t, std::uint64_t>> by_size_;       // (size, offset)
+    std::map<std::uint64_t, std::uint64_t> by_offset_;           // offset -> size
+    std::set<std::pair<std::uint64_t, std::uint64_t>> by_size_;  // (size, offset)
     std::uint64_t free_bytes_ = 0;
 };
 

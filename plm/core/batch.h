@@ -1,4 +1,5 @@
-// CommitBatch gathers what one ledger commit makes durable: records, and the audit entries they cause.
+// CommitBatch gathers what one ledger commit makes durable: records, and the audit entries they
+// cause.
 //
 // emit() encodes a record and applies it to the model at once; audit() numbers an entry, links it
 // into its subject's chain and keeps its bytes. Nothing outside this process happens before the
@@ -19,7 +20,8 @@
 
 namespace reeve::plm {
 
-// Codes of FAILED and CANCELLED beyond exit statuses (>= 0) and signals (< 0); docs/formats/audit.md.
+// Codes of FAILED and CANCELLED beyond exit statuses (>= 0) and signals (< 0);
+// docs/formats/audit.md.
 inline constexpr std::int32_t kCodeTimedOut = 10'001;
 inline constexpr std::int32_t kCodeOutOfMemory = 10'002;
 inline constexpr std::int32_t kCodeLost = 10'004;
@@ -33,7 +35,8 @@ public:
 
     void emit(const Record& record);
 
-    // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf index.
+    // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf
+    // index.
     std::uint64_t audit(audit::Entry entry);
     std::uint64_t audit_task(audit::Kind kind, TaskId task, std::uint16_t attempt, WorkerId worker,
                              std::uint64_t wall_ns, std::int32_t code = 0,

@@ -6,9 +6,9 @@
 //   effects  ring heads advance, slots are published and freed, intents set, callers answered
 //
 // Nothing is acknowledged or visible to another process before it is durable, except a PLM's own
-// move of a queued slot (cancel, hold), which a restart finds in the slot and records. If the ledger
-// cannot be written the same batch is tried again each second and nothing is acknowledged until it
-// goes through; running tasks go on.
+// move of a queued slot (cancel, hold), which a restart finds in the slot and records. If the
+// ledger cannot be written the same batch is tried again each second and nothing is acknowledged
+// until it goes through; running tasks go on.
 //
 // Thread-safe: the Backend methods. All else belongs to the core thread.
 #pragma once
@@ -40,7 +40,7 @@
 
 namespace reeve::plm {
 
-inline constexpr std::uint64_t kRunWindow = 1'024;        // queued tasks of one run outside it
+inline constexpr std::uint64_t kRunWindow = 1'024;  // queued tasks of one run outside it
 inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
@@ -53,7 +53,8 @@ public:
     ~Core() override;
 
     // Opens ledger, history and audit log, rebuilds the model, and re-uses or makes the segment.
-    // Errors: kDataLoss (damaged ledger or audit log: says where and what to do), kResourceExhausted.
+    // Errors: kDataLoss (damaged ledger or audit log: says where and what to do),
+    // kResourceExhausted.
     Status open();
     // Runs until stop(); returns what made it give up, if anything.
     Status run();
@@ -83,8 +84,8 @@ private:
     };
     struct RingCursor {
         shm::EventRing ring;
-        std::uint64_t at = 0;          // next to look at
-        std::uint64_t limit = 0;       // captured tail
+        std::uint64_t at = 0;     // next to look at
+        std::uint64_t limit = 0;  // captured tail
         std::uint64_t blocked_since_ns = 0;
     };
 
@@ -92,9 +93,7 @@ private:
     void post(std::function<void()> run, std::function<void()> refuse);
     template <typename T>
     static std::function<void()> refusal(const Done<T>& done) {
-        return [done] {
-            done(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again"));
-        };
+        return [done] { done(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); };
     }
     bool gather();
     Status commit();
@@ -201,16 +200,16 @@ private:
     std::vector<std::function<void()>> acks_;  // run after the commit
     bool accepting_ = true;                    // guarded by requests_mutex_
 
-    std::set<std::pair<std::uint64_t, JobId>> run_index_;    // (key, job): elements still in the run
+    std::set<std::pair<std::uint64_t, JobId>> run_index_;  // (key, job): elements still in the run
     std::set<std::pair<std::uint64_t, JobId>> loose_index_;  // (key, job): tasks without a slot
     std::unordered_map<JobId, std::pair<std::uint64_t, std::uint64_t>> indexed_;
     std::multimap<std::uint64_t, JobId> begin_times_;
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};
 
-    std::vector<std::uint32_t> to_free_;      // ended and durable; wait for the claim to clear
-    std::vector<std::uint32_t> to_requeue_;   // queued again in the record; wait likewise
-    std::set<std::uint32_t> intents_;         // slots whose holder was asked for something
+    std::vector<std::uint32_t> to_free_;     // ended and durable; wait for the claim to clear
+    std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
+    std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
     std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
@@ -219,7 +218,7 @@ private:
 
     std::map<WatchSink*, Watcher> watchers_;
     std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;
-    std::vector<v1::TaskResult> results_;     // of this batch, for watchers
+    std::vector<v1::TaskResult> results_;  // of this batch, for watchers
 
     std::uint64_t ledger_seq_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;

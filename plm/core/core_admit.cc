@@ -1,4 +1,5 @@
-// Runs into slots and out again: the window each run has in the segment, and who makes room for whom.
+// Runs into slots and out again: the window each run has in the segment, and who makes room for
+// whom.
 //
 // Two ordered indexes: runs that still have elements (admit() turns some into tasks, which needs a
 // record), and jobs with loose tasks, durable but without a slot (publish_loose() gives them one
@@ -86,8 +87,8 @@ void Core::admit() {
     }
 }
 
-// TASK_SUBMITTED: of a single task or an array's header at submission (ordinal == count), of an element
-// when it leaves the run, citing the header.
+// TASK_SUBMITTED: of a single task or an array's header at submission (ordinal == count), of an
+// element when it leaves the run, citing the header.
 void Core::record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause) {
     audit::Entry entry;
     entry.kind = audit::Kind::kTaskSubmitted;

@@ -1,11 +1,11 @@
 // What the others did: events of all rings become records, in an order that is lawful per task.
 //
 // Worker tails are captured first, then the scheduler's, then the register's. A worker's event can
-// only follow a dispatch the scheduler had already reported, and an assignment only a join the register
-// had already reported, so every cause lies inside what was captured. Each ring is consumed in order
-// and stops at an event whose predecessor is still missing; the others go on and unblock it. What stays
-// blocked longer than kInferAfterNs (its predecessor's writer was killed between its CAS and its
-// push) is forced: the missing links follow from the two words.
+// only follow a dispatch the scheduler had already reported, and an assignment only a join the
+// register had already reported, so every cause lies inside what was captured. Each ring is
+// consumed in order and stops at an event whose predecessor is still missing; the others go on and
+// unblock it. What stays blocked longer than kInferAfterNs (its predecessor's writer was killed
+// between its CAS and its push) is forced: the missing links follow from the two words.
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
@@ -34,9 +34,11 @@ std::string detail_of(const shm::TaskSlot& slot) {
     return std::string(slot.detail, strnlen(slot.detail, sizeof slot.detail));
 }
 
-// Who held the task at `attempt`, if the event tells: later ones have overwritten the slot's fields.
+// Who held the task at `attempt`, if the event tells: later ones have overwritten the slot's
+// fields.
 WorkerId holder_in(const Event& event, std::uint16_t attempt) {
-    if (event.kind == EventKind::kNothing || SlotWord{event.new_word}.attempt() != attempt) return {};
+    if (event.kind == EventKind::kNothing || SlotWord{event.new_word}.attempt() != attempt)
+        return {};
     const WorkerId peer{event.peer_number, event.peer_incarnation};
     return peer.none() ? WorkerId{event.worker_number, event.worker_incarnation} : peer;
 }
@@ -119,13 +121,17 @@ bool Core::drain_ring(std::uint32_t index, bool force, std::uint64_t& budget) {
 // False: its predecessor is missing.
 bool Core::apply_event(const Event& event, bool force) {
     switch (event.kind) {
-        case EventKind::kMoved: return apply_moved(event, force);
-        case EventKind::kObserved: return apply_moved(event, true);
+        case EventKind::kMoved:
+            return apply_moved(event, force);
+        case EventKind::kObserved:
+            return apply_moved(event, true);
         case EventKind::kWorkerJoined:
         case EventKind::kWorkerDead:
         case EventKind::kWorkerLeft:
         case EventKind::kWorkerDrained:
-        case EventKind::kWorkerUndrained: worker_event(event); return true;
+        case EventKind::kWorkerUndrained:
+            worker_event(event);
+            return true;
         case EventKind::kReportRefused: {
             batch_.audit_task(audit::Kind::kReportRefused, TaskId{event.job, event.element},
                               SlotWord{event.new_word}.attempt(),
@@ -133,7 +139,8 @@ bool Core::apply_event(const Event& event, bool force) {
                               event.wall_ns, event.code);
             return true;
         }
-        case EventKind::kNothing: break;
+        case EventKind::kNothing:
+            break;
     }
     log::warn("an event of an unknown kind was dropped",
               {{"kind", static_cast<std::uint32_t>(event.kind)}});
@@ -187,8 +194,7 @@ void Core::advance(std::uint32_t slot, SlotWord target, const Event& event) {
 }
 
 // Records the next link on the way and returns the word it leads to.
-SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target,
-                    const Event& event) {
+SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target, const Event& event) {
     const auto known = slots_->binding(slot).known;
     const auto ordinal = slots_->binding(slot).ordinal;
     const bool same_attempt = target.attempt() == known.attempt();
@@ -205,8 +211,8 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target,
                 if (target.state() == SlotState::kQueued) release_task(job, ordinal, task);
                 return target;
             }
-            const auto owner = target.attempt() == known.attempt() + 1 ? target.owner()
-                                                                       : shm::kOwnerNone;
+            const auto owner =
+                target.attempt() == known.attempt() + 1 ? target.owner() : shm::kOwnerNone;
             const auto word = known.next_attempt(SlotState::kAssigned, owner);
             attempt_assigned(slot, job, task, word, event);
             return word;
@@ -229,22 +235,23 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target,
                 attempt_ended(slot, job, task, event);
                 return target;
             }
-            if (same_attempt && (target.state() == SlotState::kRunning ||
-                                 target.state() == SlotState::kAssigned)) {
+            if (same_attempt &&
+                (target.state() == SlotState::kRunning || target.state() == SlotState::kAssigned)) {
                 return target;  // adopted, or resumed
             }
             attempt_requeued(job, task, ordinal, event);
             return known.to(SlotState::kQueued, shm::kOwnerNone);
         }
-        default: return known;
+        default:
+            return known;
     }
 }
 
 void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord word,
                             const Event& event) {
     const auto& shared = segment_->task(slot);
-    const bool direct = event.kind == EventKind::kMoved &&
-                        SlotWord{event.new_word}.state() == SlotState::kAssigned;
+    const bool direct =
+        event.kind == EventKind::kMoved && SlotWord{event.new_word}.state() == SlotState::kAssigned;
     WorkerId worker = holder_in(event, word.attempt());
     if (worker.none()) {
         // The scheduler wrote the holder before its CAS.
@@ -268,8 +275,8 @@ void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord w
 
 void Core::attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_time) {
     const auto ordinal = slots_->binding(slot).ordinal;
-    batch_.audit_task(audit::Kind::kStarted, TaskId{job.id, job.element_of(ordinal)},
-                      task.attempt, task.worker, wall_time);
+    batch_.audit_task(audit::Kind::kStarted, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
+                      task.worker, wall_time);
     batch_.emit(TaskMoved{job.id, ordinal, SlotState::kRunning, task.attempt, task.worker,
                           wall_time, task.deaths, task.retries_used, task.intent});
 }
@@ -295,8 +302,7 @@ bool Core::record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
 // Taken from its holder: by the register (dead or gone), or retracted by the scheduler.
 void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const Event& event) {
     const TaskId id{job.id, job.element_of(ordinal)};
-    const bool dead =
-        record_requeued(id, task.attempt, task.worker, event.wall_ns, event.code);
+    const bool dead = record_requeued(id, task.attempt, task.worker, event.wall_ns, event.code);
     TaskEnded attempt;  // of this attempt only
     attempt.job = job.id;
     attempt.ordinal = ordinal;
@@ -340,9 +346,9 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
 
     const bool cancel_asked = (task.intent & shm::kIntentCancel) != 0;
     if (ended.outcome == Outcome::kRequeued && cancel_asked) ended.outcome = Outcome::kCancelled;
-    const bool again = ended.outcome == Outcome::kRequeued ||
-                       (may_retry(ended.outcome) && task.retries_used < job.retries_max &&
-                        !cancel_asked);
+    const bool again =
+        ended.outcome == Outcome::kRequeued ||
+        (may_retry(ended.outcome) && task.retries_used < job.retries_max && !cancel_asked);
     ended.final = !again;
     record_ending(id, task, ended, event);
     const auto hold = (task.intent & shm::kIntentHold) != 0;
@@ -389,13 +395,19 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
             }
             const auto& shared = segment_->task(task.slot);
             const std::string_view digest(shared.detail, shared.has_digest.load() != 0 ? 32 : 0);
-            batch_.audit_task(audit::Kind::kFinished, id, task.attempt, task.worker,
-                              ended.ended_ns, 0, digest);
+            batch_.audit_task(audit::Kind::kFinished, id, task.attempt, task.worker, ended.ended_ns,
+                              0, digest);
             break;
         }
-        case Outcome::kTimedOut: failed(kCodeTimedOut); break;
-        case Outcome::kOutOfMemory: failed(kCodeOutOfMemory); break;
-        case Outcome::kRequeued: requeued(0); break;
+        case Outcome::kTimedOut:
+            failed(kCodeTimedOut);
+            break;
+        case Outcome::kOutOfMemory:
+            failed(kCodeOutOfMemory);
+            break;
+        case Outcome::kRequeued:
+            requeued(0);
+            break;
         case Outcome::kLost:
         case Outcome::kPoison: {
             const auto code = ended.outcome == Outcome::kLost ? kCodeLost : kCodePoison;
@@ -408,7 +420,9 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
                               ended.ended_ns);
             break;
         case Outcome::kFailed:
-        case Outcome::kNone: failed(ended.exit_code); break;
+        case Outcome::kNone:
+            failed(ended.exit_code);
+            break;
     }
 }
 

@@ -45,10 +45,10 @@ Status Core::open() {
     REEVE_TRY(open_audit_log());
     const std::string path = cell_.ledger;
     Ledger* ledger = ledger_.get();
-    REEVE_TRY_ASSIGN(history_, History::open(cell_.history, [path, ledger](auto after,
-                                                                           const auto& take) {
-        return catch_up_history(path, *ledger, after, take);
-    }));
+    REEVE_TRY_ASSIGN(history_,
+                     History::open(cell_.history, [path, ledger](auto after, const auto& take) {
+                         return catch_up_history(path, *ledger, after, take);
+                     }));
     REEVE_TRY(attach_segment());
     if (!batch_.empty()) {
         REEVE_TRY(commit());
@@ -65,14 +65,15 @@ Status Core::replay() {
         REEVE_TRY(model_.load(bytes));
         last_snapshot_bytes_ = bytes.size();
     }
-    const auto replayed = ledger_->for_each_batch(snapshot.seq, [this](const Batch& batch) -> Status {
-        std::vector<std::string> entries;
-        const auto first_leaf = model_.next_leaf;
-        REEVE_TRY(replay_frames(model_, batch.seq, batch.frames, &entries, nullptr));
-        if (!entries.empty()) replayed_entries_.emplace_back(first_leaf, std::move(entries));
-        bytes_since_snapshot_ += batch.frames.size();
-        return {};
-    });
+    const auto replayed =
+        ledger_->for_each_batch(snapshot.seq, [this](const Batch& batch) -> Status {
+            std::vector<std::string> entries;
+            const auto first_leaf = model_.next_leaf;
+            REEVE_TRY(replay_frames(model_, batch.seq, batch.frames, &entries, nullptr));
+            if (!entries.empty()) replayed_entries_.emplace_back(first_leaf, std::move(entries));
+            bytes_since_snapshot_ += batch.frames.size();
+            return {};
+        });
     if (!replayed) return replayed;
     ledger_seq_ = ledger_->last_seq();
     // Dependents of jobs that ended just before the crash are looked at once more.
@@ -184,8 +185,7 @@ void Core::adopt_slot(std::uint32_t slot) {
         // Our predecessor died filling it; nobody else saw it.
         auto expected = word.raw;
         shared.word.compare_exchange_strong(
-            expected,
-            SlotWord::make(word.generation(), 0, shm::kOwnerNone, SlotState::kFree).raw);
+            expected, SlotWord::make(word.generation(), 0, shm::kOwnerNone, SlotState::kFree).raw);
         return;
     }
     if (word.state() == SlotState::kFree) return;

@@ -82,9 +82,9 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
                     "the disk of " + cell_.dir + " is full; free space and submit again");
     }
     if (model_.jobs().size() + submission.jobs.size() > kLiveJobsMax) {
-        return fail(ErrorCode::kResourceExhausted,
-                    "the queue holds its limit of " + std::to_string(kLiveJobsMax) +
-                        " jobs; wait until some have ended");
+        return fail(ErrorCode::kResourceExhausted, "the queue holds its limit of " +
+                                                       std::to_string(kLiveJobsMax) +
+                                                       " jobs; wait until some have ended");
     }
     std::unordered_set<std::string> keys;
     for (std::size_t i = 0; i < submission.jobs.size(); ++i) {
@@ -137,7 +137,8 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
     for (std::size_t i = 0; i < submission.jobs.size(); ++i) {
         const auto& spec = submission.jobs[i].spec;
         if (!spec.label().empty() && !labels.emplace(spec.label(), i).second) {
-            return fail(ErrorCode::kInvalidArgument, "job_id \"" + spec.label() + "\" is used twice");
+            return fail(ErrorCode::kInvalidArgument,
+                        "job_id \"" + spec.label() + "\" is used twice");
         }
         for (const auto& dependency : spec.after()) any = any || !dependency.label().empty();
     }
@@ -151,9 +152,9 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
             if (dependency.label().empty()) continue;
             const auto found = labels.find(dependency.label());
             if (found == labels.end()) {
-                return fail(ErrorCode::kInvalidArgument,
-                            "after: no job of this submission is called \"" + dependency.label() +
-                                "\"");
+                return fail(
+                    ErrorCode::kInvalidArgument,
+                    "after: no job of this submission is called \"" + dependency.label() + "\"");
             }
             dependents[found->second].push_back(i);
             ++open[i];
@@ -175,9 +176,10 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
     }
     if (sorted == ids.size()) return {};
     const auto stuck = std::find_if(open.begin(), open.end(), [](auto n) { return n != 0; });
-    const auto& label = submission.jobs[static_cast<std::size_t>(stuck - open.begin())].spec.label();
-    return fail(ErrorCode::kInvalidArgument,
-                "after: the dependencies form a cycle through \"" + label + "\"; nothing was queued");
+    const auto& label =
+        submission.jobs[static_cast<std::size_t>(stuck - open.begin())].spec.label();
+    return fail(ErrorCode::kInvalidArgument, "after: the dependencies form a cycle through \"" +
+                                                 label + "\"; nothing was queued");
 }
 
 // True when all are met; `broken` is the first that can never be, or 0.
@@ -217,8 +219,9 @@ void Core::check_dependencies(JobId id) {
     (void)dependencies_met(*job, broken);
     model_.mark(*job);
     if (broken == 0) return;
-    cancel_job(*job, kCodeDependency, "job " + std::to_string(broken) + ", which it depends on, " +
-                                          (model_.ended_ok(broken) ? "succeeded" : "failed"));
+    cancel_job(*job, kCodeDependency,
+               "job " + std::to_string(broken) + ", which it depends on, " +
+                   (model_.ended_ok(broken) ? "succeeded" : "failed"));
 }
 
 void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
@@ -226,86 +229,98 @@ void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
         done(fail(ErrorCode::kResourceExhausted, "the ledger cannot be written (disk full?)"));
         return;
     }
-    post([this, who, request = std::move(request), done] {
-        auto reply = perform(who, request);
-        acks_.push_back([done, reply = std::move(reply)] { done(reply); });
-    }, refusal(done));
+    post(
+        [this, who, request = std::move(request), done] {
+            auto reply = perform(who, request);
+            acks_.push_back([done, reply = std::move(reply)] { done(reply); });
+        },
+        refusal(done));
 }
 
 void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
-    post([this, request = std::move(request), done] {
-        v1::GetReply reply;
-        reply.set_live_jobs(model_.jobs().size());
-        reply.set_last_job_id(model_.next_job - 1);
-        for (const auto id : request.jobs()) {
-            if (Job* job = model_.find(id)) {
-                *reply.add_jobs() = status_of(*job, request.with_spec(), request.with_tasks());
+    post(
+        [this, request = std::move(request), done] {
+            v1::GetReply reply;
+            reply.set_live_jobs(model_.jobs().size());
+            reply.set_last_job_id(model_.next_job - 1);
+            for (const auto id : request.jobs()) {
+                if (Job* job = model_.find(id)) {
+                    *reply.add_jobs() = status_of(*job, request.with_spec(), request.with_tasks());
+                }
             }
-        }
-        const auto limit = request.limit() == 0 ? 1000 : request.limit();
-        for (auto at = model_.jobs().rbegin();
-             request.jobs().empty() && at != model_.jobs().rend(); ++at) {
-            if (static_cast<std::uint32_t>(reply.jobs_size()) >= limit) break;
-            if (at->second->ended) continue;
-            *reply.add_jobs() = status_of(*at->second, request.with_spec(), request.with_tasks());
-        }
-        // Not only durable: but nothing here precedes the commit by more than one batch, and the
-        // answer waits for it.
-        acks_.push_back([done, reply = std::move(reply)] { done(reply); });
-    }, refusal(done));
+            const auto limit = request.limit() == 0 ? 1000 : request.limit();
+            for (auto at = model_.jobs().rbegin();
+                 request.jobs().empty() && at != model_.jobs().rend(); ++at) {
+                if (static_cast<std::uint32_t>(reply.jobs_size()) >= limit) break;
+                if (at->second->ended) continue;
+                *reply.add_jobs() =
+                    status_of(*at->second, request.with_spec(), request.with_tasks());
+            }
+            // Not only durable: but nothing here precedes the commit by more than one batch, and
+            // the answer waits for it.
+            acks_.push_back([done, reply = std::move(reply)] { done(reply); });
+        },
+        refusal(done));
 }
 
 void Core::audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) {
-    post([this, request, done] {
-        acks_.push_back([this, request, done] {
-            if (request.publish()) {
-                if (auto published = publish_audit(); !published) {
-                    done(fail(std::move(published).error()));
-                    return;
+    post(
+        [this, request, done] {
+            acks_.push_back([this, request, done] {
+                if (request.publish()) {
+                    if (auto published = publish_audit(); !published) {
+                        done(fail(std::move(published).error()));
+                        return;
+                    }
                 }
-            }
-            v1::AuditHeadReply reply;
-            reply.set_checkpoint(audit_log_->checkpoint());
-            reply.set_durable_leaves(model_.next_leaf);
-            done(reply);
-        });
-    }, refusal(done));
+                v1::AuditHeadReply reply;
+                reply.set_checkpoint(audit_log_->checkpoint());
+                reply.set_durable_leaves(model_.next_leaf);
+                done(reply);
+            });
+        },
+        refusal(done));
 }
 
 void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) {
-    post([this, who, request = std::move(request), done] {
-        for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
-            auto& worker = segment_->worker(i);
-            const auto state = worker.state.load();
-            if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining) continue;
-            const std::string name(worker.name, strnlen(worker.name, sizeof worker.name));
-            if (name != request.worker() &&
-                std::to_string(worker.number.load()) != request.worker()) {
-                continue;
+    post(
+        [this, who, request = std::move(request), done] {
+            for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
+                auto& worker = segment_->worker(i);
+                const auto state = worker.state.load();
+                if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining)
+                    continue;
+                const std::string name(worker.name, strnlen(worker.name, sizeof worker.name));
+                if (name != request.worker() &&
+                    std::to_string(worker.number.load()) != request.worker()) {
+                    continue;
+                }
+                worker.drain_wanted.store(request.drain() ? 1 : 0);
+                shm::wake(segment_->participant(shm::kParticipantRegister).wake);
+                done(v1::DrainReply{});
+                return;
             }
-            worker.drain_wanted.store(request.drain() ? 1 : 0);
-            shm::wake(segment_->participant(shm::kParticipantRegister).wake);
-            done(v1::DrainReply{});
-            return;
-        }
-        done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() + "\""));
-    }, refusal(done));
+            done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() + "\""));
+        },
+        refusal(done));
 }
 
 void Core::info(Done<v1::ServerInfoReply> done) {
-    post([this, done] {
-        v1::ServerInfoReply reply;
-        reply.set_version(kVersion);
-        reply.set_cell_id(segment_->header().cell_id);
-        reply.set_epoch(model_.epoch);
-        reply.set_pid(static_cast<std::uint64_t>(getpid()));
-        reply.set_segment(segment_->name());
-        reply.set_last_job_id(model_.next_job - 1);
-        reply.set_acknowledging(segment_->header().acknowledging.load() != 0);
-        reply.set_commits(commits_);
-        reply.set_wal_bytes(ledger_->wal_bytes());
-        done(reply);
-    }, refusal(done));
+    post(
+        [this, done] {
+            v1::ServerInfoReply reply;
+            reply.set_version(kVersion);
+            reply.set_cell_id(segment_->header().cell_id);
+            reply.set_epoch(model_.epoch);
+            reply.set_pid(static_cast<std::uint64_t>(getpid()));
+            reply.set_segment(segment_->name());
+            reply.set_last_job_id(model_.next_job - 1);
+            reply.set_acknowledging(segment_->header().acknowledging.load() != 0);
+            reply.set_commits(commits_);
+            reply.set_wal_bytes(ledger_->wal_bytes());
+            done(reply);
+        },
+        refusal(done));
 }
 
 }  // namespace reeve::plm

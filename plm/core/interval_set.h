@@ -1,5 +1,6 @@
-// IntervalSet holds many 64-bit numbers as few inclusive ranges: the elements of an array that ended,
-// the jobs that ended well. A million finished elements cost one range, not a million entries.
+// IntervalSet holds many 64-bit numbers as few inclusive ranges: the elements of an array that
+// ended, the jobs that ended well. A million finished elements cost one range, not a million
+// entries.
 //
 // Not thread-safe. add, remove and contains are O(log ranges).
 #pragma once

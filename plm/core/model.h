@@ -66,7 +66,7 @@ struct Job {
     bool held = false;
     bool at_most_once = false;
     bool ended = false;
-    bool waiting = false;         // for dependencies or its begin time; derived, not durable
+    bool waiting = false;  // for dependencies or its begin time; derived, not durable
     bool values_per_element = false;
     bool rest_cancelled = false;  // one CANCELLED on the header stands for the rest of the run
     std::uint32_t retries_max = 0;
@@ -94,13 +94,13 @@ struct Job {
     IntervalSet ok;
     IntervalSet failed;
     IntervalSet cancelled;
-    IntervalSet closed;               // failed for good (lost, poison): the record takes no retry
+    IntervalSet closed;  // failed for good (lost, poison): the record takes no retry
     std::map<std::uint64_t, FailedAttempt> failed_attempts;  // of `failed`, for a retry
-    IntervalSet held_elements;        // in the run, held one by one
+    IntervalSet held_elements;                               // in the run, held one by one
     std::map<std::uint64_t, Task> tasks;
-    std::set<std::uint64_t> loose;    // ordinals in `tasks`, queued, without a slot
+    std::set<std::uint64_t> loose;  // ordinals in `tasks`, queued, without a slot
     std::uint64_t queued_in_slots = 0;
-    std::uint64_t running = 0;        // assigned, running, suspended
+    std::uint64_t running = 0;  // assigned, running, suspended
     std::uint64_t held_tasks = 0;
 
     // What the segment side keeps with a job (not durable); see slot_table.h.
@@ -134,7 +134,7 @@ struct WorkerRecord {
     WorkerId id;
     std::string name;
     bool alive = false;
-    bool dead = false;  // declared dead (not: left politely)
+    bool dead = false;                             // declared dead (not: left politely)
     std::uint64_t death_leaf = ~std::uint64_t{0};  // its WORKER_DEAD entry
 };
 
@@ -148,8 +148,8 @@ inline constexpr std::size_t kEndedJobsKept = 10'000;
 
 class Model {
 public:
-    // Changes the model as the record says. kDataLoss when it cannot follow from what is known (only
-    // a damaged ledger or a bug can cause that).
+    // Changes the model as the record says. kDataLoss when it cannot follow from what is known
+    // (only a damaged ledger or a bug can cause that).
     Status apply(const Record& record);
 
     Job* find(JobId id);
@@ -215,7 +215,8 @@ private:
     friend class ModelSnapshot;
 };
 
-// Fills the fields of a Job that follow from its serialised JobSpec. kDataLoss if it does not parse.
+// Fills the fields of a Job that follow from its serialised JobSpec. kDataLoss if it does not
+// parse.
 Status parse_spec(Job& job);
 
 }  // namespace reeve::plm

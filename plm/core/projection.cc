@@ -49,7 +49,8 @@ void Projection::note(Model& model, const Record& record) {
         record);
 }
 
-// Elements cancelled one by one before they left their run get a row each; the rest of a run does not.
+// Elements cancelled one by one before they left their run get a row each; the rest of a run does
+// not.
 void Projection::note_cancelled(Model& model, const RunCancelled& record) {
     const Job* job = model.find(record.job);
     if (job == nullptr || record.rest) return;
@@ -131,8 +132,8 @@ Status catch_up_history(const std::string& ledger_path, Ledger& ledger, std::uin
     return reader->for_each_batch(snapshot.seq, [&](const Batch& batch) -> Status {
         if (!wanted) return {};
         const bool fresh = batch.seq > after_seq;
-        REEVE_TRY(replay_frames(model, batch.seq, batch.frames, nullptr,
-                                fresh ? &projection : nullptr));
+        REEVE_TRY(
+            replay_frames(model, batch.seq, batch.frames, nullptr, fresh ? &projection : nullptr));
         if (fresh) wanted = take(projection.take(model, batch.seq));
         for (auto* job : model.dirty()) job->dirty = false;
         model.dirty().clear();

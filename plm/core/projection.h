@@ -1,6 +1,6 @@
-// Projection turns records into the rows of history.db. Live it follows the core's batches; a history
-// that is behind is brought up to date by replaying the ledger through the same code.
-// Not thread-safe.
+// Projection turns records into the rows of history.db. Live it follows the core's batches; a
+// history that is behind is brought up to date by replaying the ledger through the same code. Not
+// thread-safe.
 #pragma once
 
 #include <set>

@@ -1,9 +1,9 @@
 // SlotTable is the PLM's side of the segment: it allocates and frees slots, owns chunks, classes,
 // payloads and job entries, and remembers for each slot the last word the record knows.
 //
-// Everything here but the segment itself is private memory that a restarted PLM rebuilds. The PLM is
-// the only allocator; free -> init is still one CAS, so a second PLM (which the state lock forbids)
-// could not corrupt it silently. Not thread-safe: the core thread owns it.
+// Everything here but the segment itself is private memory that a restarted PLM rebuilds. The PLM
+// is the only allocator; free -> init is still one CAS, so a second PLM (which the state lock
+// forbids) could not corrupt it silently. Not thread-safe: the core thread owns it.
 //
 // INVARIANT 1  a chunk's owner changes only while all its slots are free (SHM.md C1).
 // INVARIANT 2  a slot is freed only when its ending is durable and its claim is clear.

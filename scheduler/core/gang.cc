@@ -116,18 +116,24 @@ double GangCore::rank_own(std::int64_t now, const Entry& entry) const {
 }
 
 double GangCore::rank_of(std::int64_t now, const Entry& entry) const {
-    const double attained = static_cast<double>(entry.elapsed) * static_cast<double>(entry.job.gpus);
+    const double attained =
+        static_cast<double>(entry.elapsed) * static_cast<double>(entry.job.gpus);
     switch (policy_) {
         case GangPolicy::kFifo:
-        case GangPolicy::kFifoSkip: return 0;
-        case GangPolicy::kSjf: return static_cast<double>(entry.job.known_run);
-        case GangPolicy::kSrtf: return static_cast<double>(entry.remaining);
+        case GangPolicy::kFifoSkip:
+            return 0;
+        case GangPolicy::kSjf:
+            return static_cast<double>(entry.job.known_run);
+        case GangPolicy::kSrtf:
+            return static_cast<double>(entry.remaining);
         case GangPolicy::kSrsf:
             return static_cast<double>(entry.remaining) * static_cast<double>(entry.job.gpus);
         case GangPolicy::kLas:
             return attained < kLasThresholds[0] ? 0 : attained < kLasThresholds[1] ? 1 : 2;
-        case GangPolicy::kEdf: return rank_edf(now, entry);
-        case GangPolicy::kReeve: return rank_own(now, entry);
+        case GangPolicy::kEdf:
+            return rank_edf(now, entry);
+        case GangPolicy::kReeve:
+            return rank_own(now, entry);
     }
     return 0;
 }

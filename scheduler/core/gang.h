@@ -1,9 +1,9 @@
 // GangCore schedules preemptible gangs (all GPUs of a job at once) on interchangeable GPUs.
 //
-// Events in, decisions out: at each pass every live job is ranked and the machine is filled greedily
-// in that order, skipping what does not fit; who runs and was not chosen is preempted, who was
-// chosen and does not run starts. Progress is kept across a preemption, a resume costs restart time.
-// Pure and deterministic. The ranks are described in docs/policy.md.
+// Events in, decisions out: at each pass every live job is ranked and the machine is filled
+// greedily in that order, skipping what does not fit; who runs and was not chosen is preempted, who
+// was chosen and does not run starts. Progress is kept across a preemption, a resume costs restart
+// time. Pure and deterministic. The ranks are described in docs/policy.md.
 //
 //   kFifo      submit order, the head blocks, no preemption
 //   kFifoSkip  submit order, what does not fit is skipped, no preemption
@@ -22,9 +22,7 @@
 
 namespace reeve::sched {
 
-enum class GangPolicy : std::uint8_t {
-    kFifo, kFifoSkip, kSjf, kLas, kSrtf, kSrsf, kEdf, kReeve
-};
+enum class GangPolicy : std::uint8_t { kFifo, kFifoSkip, kSjf, kLas, kSrtf, kSrsf, kEdf, kReeve };
 std::string_view to_string(GangPolicy policy);
 std::optional<GangPolicy> parse_gang_policy(std::string_view name);
 // True for the policies that are told run times (yardsticks, not for use).
@@ -33,8 +31,8 @@ bool knows_run_time(GangPolicy policy);
 struct GangJob {
     std::int64_t submit = 0;
     std::int64_t gpus = 1;
-    std::int64_t deadline = -1;   // absolute, -1: none
-    std::int64_t known_run = 0;   // only for policies with knows_run_time
+    std::int64_t deadline = -1;  // absolute, -1: none
+    std::int64_t known_run = 0;  // only for policies with knows_run_time
 };
 
 struct GangDecisions {
@@ -59,9 +57,9 @@ public:
 private:
     struct Entry {
         GangJob job;
-        std::int64_t elapsed = 0;     // seconds it has run, over all attempts
-        std::int64_t remaining = 0;   // oracle policies
-        std::int64_t since = 0;       // while running: elapsed is counted up to here
+        std::int64_t elapsed = 0;    // seconds it has run, over all attempts
+        std::int64_t remaining = 0;  // oracle policies
+        std::int64_t since = 0;      // while running: elapsed is counted up to here
         bool running = false;
         bool started_before = false;
         bool gone = false;

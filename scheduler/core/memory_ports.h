@@ -1,4 +1,5 @@
-// QueueView and WorkerIndex in plain memory: for the simulator, for benches and as the tests' model.
+// QueueView and WorkerIndex in plain memory: for the simulator, for benches and as the tests'
+// model.
 #pragma once
 
 #include <cstdint>

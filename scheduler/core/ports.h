@@ -1,8 +1,9 @@
 // The two ports through which the decision core sees the world: QueueView and WorkerIndex.
 //
 // Live they are the shared heaps (common/shm), in the simulator and in tests plain memory
-// (memory_ports.h); tests/unit/scheduler/placement_suite.h runs against any pair. They are concepts,
-// not virtual classes: a decision costs well under a microsecond, so calls have to inline.
+// (memory_ports.h); tests/unit/scheduler/placement_suite.h runs against any pair. They are
+// concepts, not virtual classes: a decision costs well under a microsecond, so calls have to
+// inline.
 //
 // A class is (share group, request shape). What cannot run now is parked as a whole class and never
 // stands in front of what can. The core is single-threaded and owns no task: it asks the queue for

@@ -1,9 +1,10 @@
 // RunTimePredictor guesses how long a job will run from the same user's ended jobs.
 //
-// Never an oracle: learn() is called when a job has ended, predict() when one is submitted. The most
-// similar history wins: the same (user, size, limit, program), else the same (user, limit), else the
-// share of their limits this user's recent jobs used; with no history, the limit. The user's limit
-// is always the hard bound. Backfill safety never rests on a prediction, only order does.
+// Never an oracle: learn() is called when a job has ended, predict() when one is submitted. The
+// most similar history wins: the same (user, size, limit, program), else the same (user, limit),
+// else the share of their limits this user's recent jobs used; with no history, the limit. The
+// user's limit is always the hard bound. Backfill safety never rests on a prediction, only order
+// does.
 #pragma once
 
 #include <array>

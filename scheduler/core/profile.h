@@ -2,8 +2,8 @@
 //
 // Made from the expected ends of what runs; reservations are cut out of it. A reservation for the
 // head of a queue (EASY), for every job (conservative) or for the job that has waited too long (the
-// starvation guard) are the same operation. Only capacity held until an expected end is modelled, so
-// free capacity grows with time except where reservations stand.
+// starvation guard) are the same operation. Only capacity held until an expected end is modelled,
+// so free capacity grows with time except where reservations stand.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +31,7 @@ public:
 private:
     struct Step {
         std::int64_t time;
-        std::int64_t free;         // from here to the next step
+        std::int64_t free;          // from here to the next step
         std::int64_t least_so_far;  // minimum of `free` from now to the next step
     };
     // Index of the step beginning at `time`, made if need be.

@@ -1,8 +1,9 @@
 // RigidCore schedules rigid jobs on one pool of interchangeable processors: events in, starts out.
 //
-// submit() and end() report what happened, pass() answers which queued jobs start now. Pure: time is
-// an argument, the same events give the same starts. What a policy may know of a job is RigidJob;
-// its true run time is learned only from end(). The policies and their formula: docs/policy.md.
+// submit() and end() report what happened, pass() answers which queued jobs start now. Pure: time
+// is an argument, the same events give the same starts. What a policy may know of a job is
+// RigidJob; its true run time is learned only from end(). The policies and their formula:
+// docs/policy.md.
 //
 //   kFcfs        submit order, the head blocks                 kSjf  the same, shortest limit first
 //   kEasy        submit order, a reservation for the head, the others fill in around it
@@ -23,7 +24,13 @@
 namespace reeve::sched {
 
 enum class RigidPolicy : std::uint8_t {
-    kFcfs, kSjf, kEasy, kEasySjbf, kSjfEasy, kConservative, kReeve
+    kFcfs,
+    kSjf,
+    kEasy,
+    kEasySjbf,
+    kSjfEasy,
+    kConservative,
+    kReeve
 };
 std::string_view to_string(RigidPolicy policy);
 std::optional<RigidPolicy> parse_rigid_policy(std::string_view name);
@@ -56,12 +63,12 @@ private:
     struct Entry {
         RigidJob job;
         std::int64_t start = -1;
-        double predicted = 0;          // kReeve: seconds, within the limit
-        double weight = 0;             // kReeve: rank per second waited
-        double rank = 0;               // kReeve: larger first
-        std::int64_t likely_end = 0;   // kReeve: while running
+        double predicted = 0;         // kReeve: seconds, within the limit
+        double weight = 0;            // kReeve: rank per second waited
+        double rank = 0;              // kReeve: larger first
+        std::int64_t likely_end = 0;  // kReeve: while running
         bool leaving = false;
-        bool reserved = false;         // kReeve: holds a reservation in this pass
+        bool reserved = false;  // kReeve: holds a reservation in this pass
     };
     struct Running {
         std::int64_t expected_end;

@@ -3,11 +3,11 @@
 // Order: slowdown grows fastest for short work, so a job's rank is (wait + kPatience) / predicted
 // run time, times a factor that prefers narrow jobs among small ones and wide jobs where width is
 // what fragments the machine. The head of the queue holds no reservation as such: whoever fits
-// starts, which keeps the machine full. Two rules bound the wait. The oldest job that would otherwise
-// wait nearly as long as the worst backlog seen starts next or holds a reservation that nobody
-// delays; and the best-ranked jobs that do not fit get one when they have waited 0.6 of that.
-// A job's wait is counted to the moment the machine is likely to have drained for it, so a wide one
-// is looked after in time.
+// starts, which keeps the machine full. Two rules bound the wait. The oldest job that would
+// otherwise wait nearly as long as the worst backlog seen starts next or holds a reservation that
+// nobody delays; and the best-ranked jobs that do not fit get one when they have waited 0.6 of
+// that. A job's wait is counted to the moment the machine is likely to have drained for it, so a
+// wide one is looked after in time.
 #include <algorithm>
 #include <cmath>
 
@@ -17,12 +17,12 @@
 namespace reeve::sched {
 namespace {
 
-constexpr double kPatience = 5'000;         // seconds every job is taken to have waited already
-constexpr double kNarrowness = 0.5;         // rank falls with (size / machine)^this ...
-constexpr double kWidth = 8;                // ... and grows with (1 + kWidth * size / machine)^2
-constexpr double kOverdueShare = 0.85;      // of the longest backlog: the wait nobody shall exceed
-constexpr double kOverdueLeast = 86'400;    // seconds; before that nobody is overdue
-constexpr double kDueShare = 0.6;           // of that wait: when a job that leads gets a reservation
+constexpr double kPatience = 5'000;       // seconds every job is taken to have waited already
+constexpr double kNarrowness = 0.5;       // rank falls with (size / machine)^this ...
+constexpr double kWidth = 8;              // ... and grows with (1 + kWidth * size / machine)^2
+constexpr double kOverdueShare = 0.85;    // of the longest backlog: the wait nobody shall exceed
+constexpr double kOverdueLeast = 86'400;  // seconds; before that nobody is overdue
+constexpr double kDueShare = 0.6;         // of that wait: when a job that leads gets a reservation
 constexpr int kDueReservations = 2;
 constexpr std::int64_t kRankInterval = 60;  // seconds between re-rankings
 
@@ -115,7 +115,8 @@ void RigidCore::count_likely(std::int64_t now) {
 double RigidCore::expected_wait(std::int64_t now, const Entry& entry) const {
     std::int64_t at = now;
     if (entry.job.size > free_) {
-        const auto room = std::lower_bound(likely_free_.begin(), likely_free_.end(), entry.job.size);
+        const auto room =
+            std::lower_bound(likely_free_.begin(), likely_free_.end(), entry.job.size);
         if (room != likely_free_.end()) {
             const auto index = static_cast<std::size_t>(room - likely_free_.begin());
             at = entries_[likely_[index]].likely_end;
@@ -161,8 +162,8 @@ void RigidCore::pass_own(std::int64_t now, std::vector<Ref>& started) {
         const Entry& entry = entries_[ref];
         const RigidJob& job = entry.job;
         if (entry.leaving || entry.reserved) continue;
-        const bool fits = job.size <= free_ &&
-                          (reservations == 0 || profile_.fits_now(job.estimate, job.size));
+        const bool fits =
+            job.size <= free_ && (reservations == 0 || profile_.fits_now(job.estimate, job.size));
         if (fits) {
             if (reservations > 0) {
                 profile_.reserve(now, job.estimate, job.size);

@@ -6,8 +6,9 @@
 namespace reeve::sched {
 namespace {
 
-// Room left over after the job, as the sum of free shares in 1/1,000,000: integers, so that ties are
-// ties on every machine. Memory counts in KiB, so the product stays within 64 bits up to 16 PiB.
+// Room left over after the job, as the sum of free shares in 1/1,000,000: integers, so that ties
+// are ties on every machine. Memory counts in KiB, so the product stays within 64 bits up to 16
+// PiB.
 std::uint64_t share(std::uint64_t part, std::uint64_t whole) {
     return whole == 0 ? 0 : part * 1'000'000U / whole;
 }
@@ -25,37 +26,54 @@ std::uint64_t left_over(const JobRequest& job, const NodeOffer& node) {
 
 std::string_view to_string(SlaClass sla) {
     switch (sla) {
-        case SlaClass::kCritical: return "critical";
-        case SlaClass::kStandard: return "standard";
-        case SlaClass::kFlexible: return "flexible";
-        case SlaClass::kSpot: return "spot";
+        case SlaClass::kCritical:
+            return "critical";
+        case SlaClass::kStandard:
+            return "standard";
+        case SlaClass::kFlexible:
+            return "flexible";
+        case SlaClass::kSpot:
+            return "spot";
     }
     return "unknown";
 }
 
 std::optional<SlaClass> parse_sla(std::string_view name) {
-    for (const SlaClass sla : {SlaClass::kCritical, SlaClass::kStandard, SlaClass::kFlexible,
-                               SlaClass::kSpot}) {
+    for (const SlaClass sla :
+         {SlaClass::kCritical, SlaClass::kStandard, SlaClass::kFlexible, SlaClass::kSpot}) {
         if (name == to_string(sla)) return sla;
     }
     return std::nullopt;
 }
 
-bool allows_spot(SlaClass sla) { return sla == SlaClass::kFlexible || sla == SlaClass::kSpot; }
+bool allows_spot(SlaClass sla) {
+    return sla == SlaClass::kFlexible || sla == SlaClass::kSpot;
+}
 
 std::string_view to_string(Refusal refusal) {
     switch (refusal) {
-        case Refusal::kNone: return "none";
-        case Refusal::kClosed: return "node-closed";
-        case Refusal::kLabel: return "label-missing";
-        case Refusal::kSpotNotAllowed: return "spot-not-allowed";
-        case Refusal::kPrice: return "price-above-limit";
-        case Refusal::kCapacityCpu: return "too-few-cpus";
-        case Refusal::kCapacityMemory: return "too-little-memory";
-        case Refusal::kCapacityGpus: return "too-few-gpus";
-        case Refusal::kBusyCpu: return "cpus-busy";
-        case Refusal::kBusyMemory: return "memory-busy";
-        case Refusal::kBusyGpus: return "gpus-busy";
+        case Refusal::kNone:
+            return "none";
+        case Refusal::kClosed:
+            return "node-closed";
+        case Refusal::kLabel:
+            return "label-missing";
+        case Refusal::kSpotNotAllowed:
+            return "spot-not-allowed";
+        case Refusal::kPrice:
+            return "price-above-limit";
+        case Refusal::kCapacityCpu:
+            return "too-few-cpus";
+        case Refusal::kCapacityMemory:
+            return "too-little-memory";
+        case Refusal::kCapacityGpus:
+            return "too-few-gpus";
+        case Refusal::kBusyCpu:
+            return "cpus-busy";
+        case Refusal::kBusyMemory:
+            return "memory-busy";
+        case Refusal::kBusyGpus:
+            return "gpus-busy";
     }
     return "unknown";
 }

@@ -29,7 +29,7 @@ struct NodeOffer {
     double price_per_hour = 0;       // on-demand
     double spot_price_per_hour = 0;  // what is paid when `spot`
     bool spot = false;
-    bool open = true;                // false: draining or down
+    bool open = true;  // false: draining or down
     std::vector<std::string> labels;
 
     double price() const { return spot ? spot_price_per_hour : price_per_hour; }
@@ -38,8 +38,8 @@ struct NodeOffer {
 struct JobRequest {
     Resources request;
     SlaClass sla = SlaClass::kStandard;
-    double max_price_per_hour = 0;  // 0: no limit
-    bool spread = false;            // else pack
+    double max_price_per_hour = 0;    // 0: no limit
+    bool spread = false;              // else pack
     std::vector<std::string> labels;  // all must be on the node
 };
 
@@ -62,6 +62,7 @@ std::string_view to_string(Refusal refusal);
 Refusal refusal_of(const JobRequest& job, const NodeOffer& node);
 
 // Index into `nodes`, or nullopt when no node can take the job now.
-std::optional<std::size_t> select_best_node(const JobRequest& job, std::span<const NodeOffer> nodes);
+std::optional<std::size_t> select_best_node(const JobRequest& job,
+                                            std::span<const NodeOffer> nodes);
 
 }  // namespace reeve::sched

@@ -47,9 +47,9 @@ public:
         fields_ = split(line);
         if (fields_.size() != names_.size()) {
             const std::size_t at = std::min(fields_.size(), names_.size() - 1);
-            return fail(reader_.error(names_[at],
-                                      std::to_string(fields_.size()) + " fields where the header has " +
-                                          std::to_string(names_.size())));
+            return fail(reader_.error(names_[at], std::to_string(fields_.size()) +
+                                                      " fields where the header has " +
+                                                      std::to_string(names_.size())));
         }
         return true;
     }

@@ -1,9 +1,9 @@
-// Every instruction of every heap operation: a process is single-stepped into the operation and there
-// either killed, or stopped while another completes pushes and claims, and then let go on.
+// Every instruction of every heap operation: a process is single-stepped into the operation and
+// there either killed, or stopped while another completes pushes and claims, and then let go on.
 //
-// Demanded at each point: the others are never blocked; what they pushed is found without any repair;
-// after heal() and a rescan every task is found, once. The seeded bug is the mutex heap, stopped
-// within its lock at most points; the interleaving test proves the subtler ones.
+// Demanded at each point: the others are never blocked; what they pushed is found without any
+// repair; after heal() and a rescan every task is found, once. The seeded bug is the mutex heap,
+// stopped within its lock at most points; the interleaving test proves the subtler ones.
 
 #include <algorithm>
 #include <atomic>
@@ -78,8 +78,9 @@ public:
         }
         return addresses;
     }
-    // Runs to just before the instruction at `address` for the `occurrence`th time. False when it does
-    // not come there: an instruction that repeats itself is one occurrence here and many in trace().
+    // Runs to just before the instruction at `address` for the `occurrence`th time. False when it
+    // does not come there: an instruction that repeats itself is one occurrence here and many in
+    // trace().
     bool run_to(std::uint64_t address, std::uint64_t occurrence) {
         for (std::uint64_t met = instruction() == address ? 1 : 0; met < occurrence; ++met) {
             const bool there = instruction() == address;
@@ -136,9 +137,10 @@ private:
 
 struct Totals {
     std::uint64_t points = 0;
-    std::uint64_t skipped = 0;        // not reached a second time
-    std::uint64_t hidden = 0;         // somebody else's finished push, before any repair
-    std::uint64_t own_hidden = 0;     // the victim's own unfinished one: allowed, it was not acknowledged
+    std::uint64_t skipped = 0;  // not reached a second time
+    std::uint64_t hidden = 0;   // somebody else's finished push, before any repair
+    std::uint64_t own_hidden =
+        0;  // the victim's own unfinished one: allowed, it was not acknowledged
     std::uint64_t lost = 0;
     std::uint64_t doubled = 0;
 };
@@ -230,7 +232,7 @@ private:
 
 struct Operation {
     const char* name;
-    bool scheduler;  // the victim is the scheduler: its index is not ours to use
+    bool scheduler;                   // the victim is the scheduler: its index is not ours to use
     bool (*own)(std::uint32_t slot);  // the slots it moves into the heap
     std::function<void(Cell&)> prepare;
     std::function<void(Cell&)> run;
@@ -246,10 +248,18 @@ void queue_victim(Cell& cell, std::uint64_t key) {
     cell.heap().touch(kVictimSlot);
 }
 
-bool is_victim_slot(std::uint32_t slot) { return slot == kVictimSlot; }
-bool is_victim_range(std::uint32_t slot) { return slot / 8 == kVictimRange / 8; }
-bool is_first_slot(std::uint32_t slot) { return slot == kFirstSlot; }
-bool is_none(std::uint32_t) { return false; }
+bool is_victim_slot(std::uint32_t slot) {
+    return slot == kVictimSlot;
+}
+bool is_victim_range(std::uint32_t slot) {
+    return slot / 8 == kVictimRange / 8;
+}
+bool is_first_slot(std::uint32_t slot) {
+    return slot == kFirstSlot;
+}
+bool is_none(std::uint32_t) {
+    return false;
+}
 
 const Operation kOperations[] = {
     {"push of a middle key", false, is_victim_slot, [](Cell&) {},
@@ -295,7 +305,8 @@ void visit_point(Cell& cell, Victim& victim, const Operation& operation, Fate fa
         }
         return;
     }
-    // A second claimer beside a stopped one is against the rules; even so nothing may be lost for good.
+    // A second claimer beside a stopped one is against the rules; even so nothing may be lost for
+    // good.
     std::unique_ptr<ClassIndex> second;
     if (operation.scheduler) second = std::make_unique<ClassIndex>(cell.segment());
     ClassIndex& index = second ? *second : cell.index();
@@ -341,15 +352,16 @@ Totals sweep(const Operation& operation, Fate fate) {
             visit_point(cell, victim, operation, fate, totals);
             alarm(0);
         });
-    std::printf("%-22s %-7s %5llu points (%llu skipped): lost %llu, doubled %llu, hidden %llu "
-                "(own %llu)\n",
-                operation.name, fate == Fate::kKilled ? "killed" : "stopped",
-                static_cast<unsigned long long>(totals.points),
-                static_cast<unsigned long long>(totals.skipped),
-                static_cast<unsigned long long>(totals.lost),
-                static_cast<unsigned long long>(totals.doubled),
-                static_cast<unsigned long long>(totals.hidden),
-                static_cast<unsigned long long>(totals.own_hidden));
+    std::printf(
+        "%-22s %-7s %5llu points (%llu skipped): lost %llu, doubled %llu, hidden %llu "
+        "(own %llu)\n",
+        operation.name, fate == Fate::kKilled ? "killed" : "stopped",
+        static_cast<unsigned long long>(totals.points),
+        static_cast<unsigned long long>(totals.skipped),
+        static_cast<unsigned long long>(totals.lost),
+        static_cast<unsigned long long>(totals.doubled),
+        static_cast<unsigned long long>(totals.hidden),
+        static_cast<unsigned long long>(totals.own_hidden));
     std::fflush(stdout);
     return totals;
 }
@@ -395,12 +407,13 @@ TEST_CASE("Heap operations: a stopped holder of the mutex heap blocks, so the sw
         heap.clear();
         for (std::uint32_t i = 0; i < 20; ++i) heap.push(100 + i, i, [] {});
     };
-    each_instruction(report, refill, [&] { heap.push(50, 30, [] {}); },
-                     [&](Victim& victim) {
-                         blocked += heap.locked_by_somebody() ? 1 : 0;
-                         ++points;
-                         victim.let_finish();
-                     });
+    each_instruction(
+        report, refill, [&] { heap.push(50, 30, [] {}); },
+        [&](Victim& victim) {
+            blocked += heap.locked_by_somebody() ? 1 : 0;
+            ++points;
+            victim.let_finish();
+        });
     std::printf("mutex heap stopped: blocked at %llu of %llu points\n",
                 static_cast<unsigned long long>(blocked), static_cast<unsigned long long>(points));
     CHECK(blocked > points / 4);

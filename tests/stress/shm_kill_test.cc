@@ -1,9 +1,10 @@
 // Four processes share one queue and are killed at random: two producers, a scheduler, a register.
 //
-// The supervisor (this process, never killed) kills one about every 10 ms, does what the survivors of
-// that role would do, starts it again, and takes the ended tasks out. At the end every accepted task
-// has ended exactly once. A second test stops each role in turn: the others must go on. The seeded bug
-// is a scheduler that forgets what its dead predecessor had claimed: every run finds the tasks missing.
+// The supervisor (this process, never killed) kills one about every 10 ms, does what the survivors
+// of that role would do, starts it again, and takes the ended tasks out. At the end every accepted
+// task has ended exactly once. A second test stops each role in turn: the others must go on. The
+// seeded bug is a scheduler that forgets what its dead predecessor had claimed: every run finds the
+// tasks missing.
 
 #include <atomic>
 #include <cstdio>
@@ -52,17 +53,28 @@ bool move(TaskSlot& slot, SlotWord from, SlotWord to) {
 class Producer {
 public:
     Producer(const Segment& segment, Ledger& ledger, std::uint32_t role, std::uint64_t seed)
-        : segment_(segment), ledger_(ledger), role_(role), random_(own_random(seed)),
+        : segment_(segment),
+          ledger_(ledger),
+          role_(role),
+          random_(own_random(seed)),
           first_(role * (kSlots / 2)) {}
 
     void run() {
         while (!ledger_.stop_producing.load()) {
             const auto at = first_ + static_cast<std::uint32_t>(random_() % (kSlots / 2));
             switch (random_() % 8) {
-                case 0: cancel(at); break;
-                case 1: give_chunk_away(at / kChunkSlots); break;
-                case 2: push(at / 8 * 8, 8); break;
-                default: push(at, 1); break;
+                case 0:
+                    cancel(at);
+                    break;
+                case 1:
+                    give_chunk_away(at / kChunkSlots);
+                    break;
+                case 2:
+                    push(at / 8 * 8, 8);
+                    break;
+                default:
+                    push(at, 1);
+                    break;
             }
             ledger_.progress[role_].fetch_add(1, std::memory_order_relaxed);
         }
@@ -99,7 +111,8 @@ private:
         if (word.state() != SlotState::kQueued) return;
         if (move(slot, word, word.to(SlotState::kEnded, kOwnerNone))) heap_.touch(at);
     }
-    // A chunk all of whose slots are free goes to another class; nobody else takes free slots of ours.
+    // A chunk all of whose slots are free goes to another class; nobody else takes free slots of
+    // ours.
     void give_chunk_away(std::uint32_t chunk) {
         for (std::uint32_t i = 0; i < kChunkSlots; ++i) {
             const auto word = load_word(segment_.task(chunk * kChunkSlots + i));
@@ -146,7 +159,9 @@ void run_scheduler(const Segment& segment, Ledger& ledger, std::uint64_t seed, b
         if (!claimed) continue;
         auto& slot = segment.task(claimed->slot);
         switch (dice / 65'536 % 16) {
-            case 0: index.give_back(*claimed); break;
+            case 0:
+                index.give_back(*claimed);
+                break;
             case 1:
                 move(slot, claimed->claimed,
                      claimed->claimed.next_attempt(SlotState::kAssigned, kOwnerRegister));
@@ -251,11 +266,12 @@ public:
         for (std::uint32_t role = 0; role < kRoles; ++role) {
             std::printf(" %s %u", kRoleNames[role], kills_[role]);
         }
-        std::printf("; found init %u, claimed %u, healed nodes %llu; LOST=%llu DUP=%llu, not "
-                    "acknowledged but ended %llu\n",
-                    init_found_, claimed_found_, static_cast<unsigned long long>(healed_),
-                    static_cast<unsigned long long>(lost), static_cast<unsigned long long>(doubled),
-                    static_cast<unsigned long long>(unacknowledged));
+        std::printf(
+            "; found init %u, claimed %u, healed nodes %llu; LOST=%llu DUP=%llu, not "
+            "acknowledged but ended %llu\n",
+            init_found_, claimed_found_, static_cast<unsigned long long>(healed_),
+            static_cast<unsigned long long>(lost), static_cast<unsigned long long>(doubled),
+            static_cast<unsigned long long>(unacknowledged));
         CHECK(lost == 0);
         CHECK(doubled == 0);
         CHECK(heap_.heal() == 0);
@@ -302,7 +318,8 @@ private:
 TEST_CASE("Task heap: 400 random kills lose nothing and double nothing", "[shm][kill]") {
     Supervisor supervisor("shm_kill");
     for (int kills = 0; kills < 400; ++kills) {
-        const auto until = boot_ns() + 5 * kMillisecond + supervisor.random()() % (8 * kMillisecond);
+        const auto until =
+            boot_ns() + 5 * kMillisecond + supervisor.random()() % (8 * kMillisecond);
         while (boot_ns() < until) {
             supervisor.reap();
             usleep(500);
@@ -314,7 +331,8 @@ TEST_CASE("Task heap: 400 random kills lose nothing and double nothing", "[shm][
     CHECK(supervisor.claimed_found() > 0);  // the kills landed where it hurts
 }
 
-TEST_CASE("Task heap: a scheduler that forgets its predecessor's claims is noticed", "[shm][kill]") {
+TEST_CASE("Task heap: a scheduler that forgets its predecessor's claims is noticed",
+          "[shm][kill]") {
     Supervisor supervisor("shm_forgetful", true);
     const auto deadline = boot_ns() + kDeadlineNs;
     while (supervisor.claimed_found() == 0 && boot_ns() < deadline) {
@@ -331,7 +349,8 @@ TEST_CASE("Task heap: whoever is stopped, the others go on", "[shm][kill]") {
         const auto stopped = static_cast<std::uint32_t>(window) % kRoles;
         supervisor.signal(stopped, SIGSTOP);
         std::uint64_t before[kRoles];
-        for (std::uint32_t role = 0; role < kRoles; ++role) before[role] = supervisor.progress(role);
+        for (std::uint32_t role = 0; role < kRoles; ++role)
+            before[role] = supervisor.progress(role);
         const auto deadline = boot_ns() + kDeadlineNs;
         for (std::uint32_t role = 0; role < kRoles; ++role) {
             if (role == stopped) continue;

@@ -230,8 +230,8 @@ void random_walk(std::uint64_t seed, int steps) {
             f.workers().release(ended.worker, ended.request, ended.grant);
             core.worker_freed(ended.worker);
         } else if (dice == 8 && !queued.empty()) {
-            const TaskRef gone = std::next(queued.begin(),
-                                           static_cast<std::ptrdiff_t>(below(queued.size())))->first;
+            const TaskRef gone =
+                std::next(queued.begin(), static_cast<std::ptrdiff_t>(below(queued.size())))->first;
             f.cancel(gone);
             queued.erase(gone);
         } else {
@@ -266,14 +266,30 @@ void random_walk(std::uint64_t seed, int steps) {
 
 template <typename Fixture>
 void run_all_placement_scenarios() {
-    SECTION("the smallest key starts first, over all classes") { best_key_first<Fixture>(); }
-    SECTION("a class that fits nowhere is parked whole") { parked_class_blocks_nobody<Fixture>(); }
-    SECTION("freed room unparks") { freed_room_unparks_what_it_satisfies<Fixture>(); }
-    SECTION("the limit of a pass is kept") { limit_is_kept<Fixture>(); }
-    SECTION("cpu, memory and gpus all have to fit") { every_component_counts<Fixture>(); }
-    SECTION("a class bound to one worker goes there") { only_worker_is_obeyed<Fixture>(); }
-    SECTION("a closed worker gets nothing new") { closed_workers_get_nothing_new<Fixture>(); }
-    SECTION("a cancelled head is passed over") { cancelled_head_is_passed<Fixture>(); }
+    SECTION("the smallest key starts first, over all classes") {
+        best_key_first<Fixture>();
+    }
+    SECTION("a class that fits nowhere is parked whole") {
+        parked_class_blocks_nobody<Fixture>();
+    }
+    SECTION("freed room unparks") {
+        freed_room_unparks_what_it_satisfies<Fixture>();
+    }
+    SECTION("the limit of a pass is kept") {
+        limit_is_kept<Fixture>();
+    }
+    SECTION("cpu, memory and gpus all have to fit") {
+        every_component_counts<Fixture>();
+    }
+    SECTION("a class bound to one worker goes there") {
+        only_worker_is_obeyed<Fixture>();
+    }
+    SECTION("a closed worker gets nothing new") {
+        closed_workers_get_nothing_new<Fixture>();
+    }
+    SECTION("a cancelled head is passed over") {
+        cancelled_head_is_passed<Fixture>();
+    }
     SECTION("random events keep every invariant") {
         const std::uint64_t seed = test_seed();
         for (std::uint64_t i = 0; i < 20; ++i) random_walk<Fixture>(seed + i, 400);

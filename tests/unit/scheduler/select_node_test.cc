@@ -53,7 +53,8 @@ TEST_CASE("select_best_node: spot only where the SLA allows it", "[sched]") {
     CHECK(refusal_of(job(1, 1), nodes[1]) == Refusal::kSpotNotAllowed);
 }
 
-TEST_CASE("select_best_node: at one price, steady before spot unless the job asks for spot", "[sched]") {
+TEST_CASE("select_best_node: at one price, steady before spot unless the job asks for spot",
+          "[sched]") {
     const std::vector<NodeOffer> nodes{spot(node("spot", 8, 32, 1.0), 1.0),
                                        node("steady", 8, 32, 1.0)};
     CHECK(best(job(1, 1, SlaClass::kFlexible), nodes) == "steady");

@@ -242,13 +242,30 @@ public:
         const auto slot = static_cast<std::uint32_t>(random_() % 1'024);
         const auto state = load_word(cell_.made->task(slot)).state();
         switch (random_() % 10) {
-            case 0: case 1: case 2: case 3: push(slot, state); break;
-            case 4: claim_best(); break;
-            case 5: claim_class(pick()); break;
-            case 6: if (state == SlotState::kQueued) leave(slot); break;
-            case 7: change_key(slot, state); break;
-            case 8: toggle_park(pick()); break;
-            case 9: rare(slot / 64); break;
+            case 0:
+            case 1:
+            case 2:
+            case 3:
+                push(slot, state);
+                break;
+            case 4:
+                claim_best();
+                break;
+            case 5:
+                claim_class(pick());
+                break;
+            case 6:
+                if (state == SlotState::kQueued) leave(slot);
+                break;
+            case 7:
+                change_key(slot, state);
+                break;
+            case 8:
+                toggle_park(pick());
+                break;
+            case 9:
+                rare(slot / 64);
+                break;
         }
         check_best();
     }
@@ -355,7 +372,8 @@ TEST_CASE("MinTree: behaves as a plain minimum", "[shm]") {
         std::vector<std::uint64_t> model(count, MinTree::kInfinite);
         CHECK(tree.best() == 0);
         for (int step = 0; step < 2'000; ++step) {
-            const auto index = static_cast<std::uint32_t>(random() % (step < 500 ? (count + 7) / 8 : count));
+            const auto index =
+                static_cast<std::uint32_t>(random() % (step < 500 ? (count + 7) / 8 : count));
             model[index] = random() % 4 == 0 ? MinTree::kInfinite : random() % 500;
             tree.set(index, model[index]);
             const auto best = std::min_element(model.begin(), model.end());

@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <utility>
 
-// glibc's swapcontext makes two system calls per switch; this one saves what the ABI asks for and is a
-// hundred times faster. Sanitizers follow stacks themselves and get the portable one.
+// glibc's swapcontext makes two system calls per switch; this one saves what the ABI asks for and
+// is a hundred times faster. Sanitizers follow stacks themselves and get the portable one.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define REEVE_FAST_SWITCH 1
 extern "C" void reeve_switch_stacks(void** save, void* load);
@@ -90,7 +90,9 @@ void Coroutines::resume(Process& process) {
     swapcontext(&main_context_, &process.context);
     current_ = nullptr;
 }
-void Coroutines::switch_out() { swapcontext(&current_->context, &main_context_); }
+void Coroutines::switch_out() {
+    swapcontext(&current_->context, &main_context_);
+}
 #endif
 
 void Coroutines::run(std::mt19937_64& random, std::uint32_t stickiness) {

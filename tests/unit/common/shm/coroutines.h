@@ -1,8 +1,8 @@
 // Coroutines lets a test decide, at every shared access, which of several "processes" goes next.
 //
 // Each process of control is a function on a stack of its own, all in one thread; yield() is what a
-// policy's step() calls. run() picks the next one at random until all have returned; a process can be
-// killed at a chosen step: it is never resumed, as if it had got SIGKILL between two accesses.
+// policy's step() calls. run() picks the next one at random until all have returned; a process can
+// be killed at a chosen step: it is never resumed, as if it had got SIGKILL between two accesses.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The task heap under chosen schedules: four processes, a switch possible at every shared access.
 //
-// Seeded bugs, each of which must be caught: single refresh, mark before climb, no owner check, sum bit
-// not looked at (with a death between the two bits). The counts are printed.
+// Seeded bugs, each of which must be caught: single refresh, mark before climb, no owner check, sum
+// bit not looked at (with a death between the two bits). The counts are printed.
 
 #include <algorithm>
 #include <cstdio>
@@ -35,23 +35,21 @@ struct NoSumCheck : Explored {
 struct Findings {
     std::uint64_t schedules = 0;
     std::uint64_t steps = 0;
-    std::uint64_t hidden = 0;       // queued, its push complete, not found by draining
-    std::uint64_t inconsistent = 0; // a node that is not the best of its children
+    std::uint64_t hidden = 0;        // queued, its push complete, not found by draining
+    std::uint64_t inconsistent = 0;  // a node that is not the best of its children
     std::uint64_t misordered = 0;
     std::uint64_t wrong_class = 0;
     std::uint64_t doubled = 0;
-    bool clean() const {
-        return hidden + inconsistent + misordered + wrong_class + doubled == 0;
-    }
+    bool clean() const { return hidden + inconsistent + misordered + wrong_class + doubled == 0; }
     void print(const char* what) const {
-        std::printf("%s: %llu schedules, %llu steps: hidden %llu, inconsistent %llu, misordered %llu, "
-                    "wrong class %llu, doubled %llu\n", what,
-                    static_cast<unsigned long long>(schedules),
-                    static_cast<unsigned long long>(steps), static_cast<unsigned long long>(hidden),
-                    static_cast<unsigned long long>(inconsistent),
-                    static_cast<unsigned long long>(misordered),
-                    static_cast<unsigned long long>(wrong_class),
-                    static_cast<unsigned long long>(doubled));
+        std::printf(
+            "%s: %llu schedules, %llu steps: hidden %llu, inconsistent %llu, misordered %llu, "
+            "wrong class %llu, doubled %llu\n",
+            what, static_cast<unsigned long long>(schedules),
+            static_cast<unsigned long long>(steps), static_cast<unsigned long long>(hidden),
+            static_cast<unsigned long long>(inconsistent),
+            static_cast<unsigned long long>(misordered),
+            static_cast<unsigned long long>(wrong_class), static_cast<unsigned long long>(doubled));
     }
 };
 
@@ -120,8 +118,8 @@ private:
         Policy::step();
         slot.key.store(key);
         Policy::step();
-        slot.word.store(SlotWord::make(load_word(slot).generation() + 1, 0, 0,
-                                       SlotState::kQueued).raw);
+        slot.word.store(
+            SlotWord::make(load_word(slot).generation() + 1, 0, 0, SlotState::kQueued).raw);
         heap_->touch(index);
         done_[index] = true;
     }
@@ -142,8 +140,8 @@ private:
     }
     std::uint64_t key() { return 1 + random_() % 1'000; }
 
-    // The register gives back what the scheduler claimed; the PLM cancels, and hands chunk 1, once all
-    // its slots are free, to the other class, with keys that repeat on purpose.
+    // The register gives back what the scheduler claimed; the PLM cancels, and hands chunk 1, once
+    // all its slots are free, to the other class, with keys that repeat on purpose.
     void requeue_and_reuse() {
         for (std::uint32_t i = 0; i < 2; ++i) {
             const auto index = 64 + i;
@@ -245,11 +243,13 @@ Findings explore(const char* what, std::uint64_t schedules, bool deaths,
 
 // One thread: sanitizers have little to find here, and swapcontext is slow under them.
 constexpr std::uint64_t kSchedules = kSanitized ? 300 : 60'000;
-constexpr std::uint64_t kSchedulesMax = 1'200'000;  // for a seeded bug; it stops when it has found it
+constexpr std::uint64_t kSchedulesMax =
+    1'200'000;  // for a seeded bug; it stops when it has found it
 
 }  // namespace
 
-TEST_CASE("TaskHeap: random schedules of four processes hide, double and misplace nothing", "[shm]") {
+TEST_CASE("TaskHeap: random schedules of four processes hide, double and misplace nothing",
+          "[shm]") {
     CHECK(explore<Explored>("explore", kSchedules, false).clean());
 }
 
@@ -259,24 +259,23 @@ TEST_CASE("TaskHeap: what is pushed to the end is found although another pusher 
 
 // Each of these finds its bug within some hundred schedules, the last within some ten thousand.
 TEST_CASE("TaskHeap: the exploration catches a single refresh", "[shm]") {
-    CHECK(explore<SingleRefresh>("single refresh", kSchedulesMax, false,
-                                 &Findings::hidden).hidden > 0);
+    CHECK(explore<SingleRefresh>("single refresh", kSchedulesMax, false, &Findings::hidden).hidden >
+          0);
 }
 
 TEST_CASE("TaskHeap: the exploration catches a mark before the climb", "[shm]") {
-    CHECK(explore<MarkBeforeClimb>("mark before climb", kSchedulesMax, false,
-                                   &Findings::hidden).hidden > 0);
+    CHECK(explore<MarkBeforeClimb>("mark before climb", kSchedulesMax, false, &Findings::hidden)
+              .hidden > 0);
 }
 
 TEST_CASE("TaskHeap: the exploration catches a claim without the owner check", "[shm]") {
-    CHECK(explore<NoOwnerCheck>("no owner check", kSchedulesMax, false,
-                                &Findings::wrong_class).wrong_class > 0);
+    CHECK(explore<NoOwnerCheck>("no owner check", kSchedulesMax, false, &Findings::wrong_class)
+              .wrong_class > 0);
 }
 
 TEST_CASE("TaskHeap: the exploration catches a sum bit not looked at", "[shm]") {
     if (kSanitized) return;  // some ten thousand schedules
-    CHECK(explore<NoSumCheck>("no sum check", kSchedulesMax, true,
-                              &Findings::hidden).hidden > 0);
+    CHECK(explore<NoSumCheck>("no sum check", kSchedulesMax, true, &Findings::hidden).hidden > 0);
 }
 
 }  // namespace reeve::shm

@@ -55,7 +55,8 @@ TEST_CASE("TaskHeap: every state but queued keeps a task out", "[shm]") {
         made->task(70).key = 5;
         made->task(70).word = SlotWord::make(1, 0, 0, static_cast<SlotState>(state)).raw;
         heap.touch(70);
-        CHECK(heap.chunk_head(1).has_value() == (static_cast<SlotState>(state) == SlotState::kQueued));
+        CHECK(heap.chunk_head(1).has_value() ==
+              (static_cast<SlotState>(state) == SlotState::kQueued));
     }
 }
 
@@ -66,7 +67,8 @@ TEST_CASE("TaskHeap: touch_range does what touch does for each", "[shm]") {
         TaskHeap heap(*made);
         const auto first = static_cast<std::uint32_t>(random() % 1'024);
         const auto count = static_cast<std::uint32_t>(random() % (1'025 - first));
-        for (std::uint32_t i = first; i < first + count; ++i) store_queued(made->task(i), random() >> 1);
+        for (std::uint32_t i = first; i < first + count; ++i)
+            store_queued(made->task(i), random() >> 1);
         heap.touch_range(first, count);
         REQUIRE(heads_are_right(*made, heap));
         std::vector<std::uint32_t> changed;
@@ -144,12 +146,14 @@ TEST_CASE("TaskHeap: nodes full of garbage never lead outside, and heal", "[shm]
             heap.touch(slot);
         }
         for (int i = 0; i < 100; ++i) {
-            const auto garbage = HeapNode{random() % 3 == 0 ? 0 : random(),
-                                          static_cast<std::uint32_t>(random()),
-                                          random() % 2 == 0 ? static_cast<std::uint32_t>(random())
-                                                            : static_cast<std::uint32_t>(random() % 1'024)};
-            if (random() % 2 == 0) nodes[random() % 1'024] = garbage;
-            else groups[random() % 128] = garbage;
+            const auto garbage =
+                HeapNode{random() % 3 == 0 ? 0 : random(), static_cast<std::uint32_t>(random()),
+                         random() % 2 == 0 ? static_cast<std::uint32_t>(random())
+                                           : static_cast<std::uint32_t>(random() % 1'024)};
+            if (random() % 2 == 0)
+                nodes[random() % 1'024] = garbage;
+            else
+                groups[random() % 128] = garbage;
         }
         for (std::uint32_t chunk = 0; chunk < heap.chunk_count(); ++chunk) {
             const auto head = heap.chunk_head(chunk);

@@ -34,12 +34,12 @@ TEST_CASE("SlotWord: rank grows along every lawful move within a generation", "[
         const auto from = word(row.from);
         const auto to = word(row.to, static_cast<std::uint16_t>(1 + row.attempt_step));
         INFO(row.why);
-        const bool frozen_and_back =
-            (row.from == S::kRunning || row.from == S::kSuspended) &&
-            (row.to == S::kRunning || row.to == S::kSuspended);
+        const bool frozen_and_back = (row.from == S::kRunning || row.from == S::kSuspended) &&
+                                     (row.to == S::kRunning || row.to == S::kSuspended);
         const bool leaves_generation = row.to == S::kFree || row.to == S::kInit ||
                                        row.from == S::kInit || row.from == S::kFree;
-        const bool among_waiting = from.rank() == to.rank();  // held, queued, claimed: no attempt yet
+        const bool among_waiting =
+            from.rank() == to.rank();  // held, queued, claimed: no attempt yet
         if (leaves_generation) continue;
         if (frozen_and_back || among_waiting) {
             CHECK(from.rank() == to.rank());
@@ -70,8 +70,8 @@ TEST_CASE("Transitions: exactly the table's rows are lawful", "[shm]") {
             for (const auto role : {Role::kPlm, Role::kScheduler, Role::kRegister, Role::kWorker}) {
                 const auto a = static_cast<S>(from);
                 const auto b = static_cast<S>(to);
-                const bool lawful = is_lawful(role, word(a), word(b)) ||
-                                    is_lawful(role, word(a), word(b, 2));
+                const bool lawful =
+                    is_lawful(role, word(a), word(b)) || is_lawful(role, word(a), word(b, 2));
                 CHECK(lawful == (rows.count({a, b, role}) != 0));
             }
         }
