@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Where the time goes from `reeve submit` to the task's first instruction, on an idle cell.
 
-    latency.py --reeve build/release/cli/reeve --witness build/release/tests/stress/witness [--runs 50]
+    latency.py --reeve build/release/cli/reeve --witness build/release/tests/stress/witness
 
 Prints a table and JSON lines, medians in milliseconds:
-  client       the command starts, connects, sends                  (until the PLM takes the request)
+  client       the command starts, connects, sends          (until the PLM takes the request)
   commit+wake  one ledger row flushed, slot published, scheduler woken, task placed
   hand-off     the worker is woken and marks the task running
   spawn        launcher: clone into a fresh cgroup, files, exec     (until the task's first line)

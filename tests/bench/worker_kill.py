@@ -3,8 +3,8 @@
 
     worker_kill.py --reeve build/release/cli/reeve [--runs 50]
 
-kill_to_running       from the kill to the task running again on the other worker
-dead_to_running       from WORKER_DEAD (written once its cgroup is empty) to the same, by the audit log
+kill_to_running   from the kill to the task running again on the other worker
+dead_to_running   from WORKER_DEAD (written once its cgroup is empty) to the same, by the log
 """
 
 import argparse
@@ -35,7 +35,8 @@ def main():
         cell = Cell(options.reeve, top + "/cell", {})
         cell.up()
         for _ in range(options.runs):
-            job = int(cell.run("submit", "--parsable", "--output", "none", "--", "sleep", "600").stdout)
+            job = int(cell.run("submit", "--parsable", "--output", "none", "--",
+                               "sleep", "600").stdout)
             deadline = time.monotonic() + 20
             worker = None
             while worker is None and time.monotonic() < deadline:

@@ -58,7 +58,8 @@ def check_rules(entries):
     attempt, holder, dead = {}, {}, {}
 
     def bad(entry, why):
-        problems.append("entry %d (kind %d, task %s): %s" % (entry.index, entry.kind, entry.task, why))
+        problems.append("entry %d (kind %d, task %s): %s"
+                        % (entry.index, entry.kind, entry.task, why))
 
     lawful = {
         None: {SUBMITTED: "queued"},
@@ -82,7 +83,8 @@ def check_rules(entries):
             subject = ("cell",)
         seq, prev = chains.get(subject, (0, NONE))
         if entry.seq != seq or entry.prev != prev:
-            bad(entry, "chain broken: seq %d prev %d, due %d %d" % (entry.seq, entry.prev, seq, prev))
+            bad(entry, "chain broken: seq %d prev %d, due %d %d"
+                % (entry.seq, entry.prev, seq, prev))
         chains[subject] = (entry.seq + 1, entry.index)
         if entry.cause != NONE and entry.cause >= entry.index:
             bad(entry, "its cause lies in the future")

@@ -185,7 +185,8 @@ def terminal_records(cell, deadline):
     """(job, element) -> number of terminal rows and outcomes, once history has caught up."""
     database = sqlite3.connect("file:%s/history.db?mode=ro" % cell.directory, uri=True)
     rows = database.execute("SELECT job, element, outcome FROM attempt WHERE terminal").fetchall()
-    return Counter((job, element) for job, element, _ in rows), dict(((j, e), o) for j, e, o in rows)
+    counts = Counter((job, element) for job, element, _ in rows)
+    return counts, {(job, element): outcome for job, element, outcome in rows}
 
 
 def check(cell, load, witness_path, never, report):
@@ -259,7 +260,8 @@ def main():
     started = time.monotonic()
     cell.up()
     load.start()
-    outside = kill_loop(cell, rng, options.kills, options.each, started + options.seconds_max, top + "/points")
+    outside = kill_loop(cell, rng, options.kills, options.each, started + options.seconds_max,
+                        top + "/points")
     load.done.set()
     load.join(30)
     # From here on nothing kills any more: the same cell, without failpoints.

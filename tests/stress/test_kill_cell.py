@@ -1,7 +1,7 @@
-"""The suite's kills: every role, at named lines and from outside, and the controls that turn it red.
+"""The suite's kills: every role, at named lines and from outside, and controls that turn it red.
 
 Seeded bugs it catches (each planted by a control below, each found in 1 of 1 runs):
-  fencing off   a worker's death is believed before its processes are gone: two attempts alive at once
+  fencing off   a worker's death is believed before its processes are gone: two attempts at once
   slow flush    an acknowledgement that does not wait for the flush would not get slower with it
 """
 
@@ -50,7 +50,8 @@ def attempts_of_a_stopped_worker(environment):
         cell = Cell(REEVE, top + "/cell", environment)
         cell.up()
         try:
-            cell.run("submit", "--output", "none", "--", WITNESS, top + "/log", top + "/locks", "12000")
+            cell.run("submit", "--output", "none", "--", WITNESS, top + "/log", top + "/locks",
+                     "12000")
             deadline = time.monotonic() + 20
             while not os.path.exists(top + "/log") and time.monotonic() < deadline:
                 time.sleep(0.05)
