@@ -13,6 +13,8 @@
 
 namespace reeve::plm {
 
+constexpr int kLastRoundsMax = 100;
+
 Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(options) {}
 
 Core::~Core() {
@@ -54,6 +56,11 @@ Status Core::run() {
             if (!result) break;
         }
         effects();
+    }
+    // Asked to stop: what the others did until now is recorded before we go.
+    for (int round = 0; result && round < kLastRoundsMax && gather(); ++round) {
+        if (!batch_.empty()) result = commit();
+        if (result) effects();
     }
     return result;
 }
