@@ -1,0 +1,12 @@
+// `reeve sim`: the scheduler's own decision core on recorded or invented work, in virtual time.
+//
+// Needs no cell. Exit codes: 0 ok, 2 the input was refused (line and field are named).
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace reeve::cli {
+
+void add_sim_commands(CLI::App& root, int& exit_code);
+
+}  // namespace reeve::cli
