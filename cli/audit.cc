@@ -54,8 +54,9 @@ void add_looking(const Building& in) {
     place = in.add_place(verify);
     Building::add_directory(verify, place);
     auto options = std::make_shared<AuditVerify>();
-    verify->add_option("--remember", options->remember,
-                       "file with the last verified checkpoint: refuses rollback and rewriting")
+    verify
+        ->add_option("--remember", options->remember,
+                     "file with the last verified checkpoint: refuses rollback and rewriting")
         ->type_name("FILE");
     verify->add_flag("--hashes-only", options->hashes_only, "skip the audit rules");
     verify->add_option("--threads", options->threads, "hashing threads (default: one per core)");
@@ -97,7 +98,8 @@ void add_proving(const Building& in) {
     check->add_option("--entry", checking->entry_file, "file with the entry's exact bytes");
     check->add_option("--leaf", checking->leaf, "the entry's leaf hash, hex");
     place = in.add_place(check);
-    in.on_run(check, place, [checking](const AuditPlace& at) { return audit_check(at, *checking); });
+    in.on_run(check, place,
+              [checking](const AuditPlace& at) { return audit_check(at, *checking); });
 }
 
 void add_comparing(const Building& in) {

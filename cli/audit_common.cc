@@ -15,6 +15,16 @@ namespace {
 constexpr std::size_t kPolicySizeMax = 1 << 20;
 constexpr std::uint64_t kPlainIdMax = std::uint64_t{1} << 48;
 
+// "rewritten: the directory's..." -> its kind and the rest; "damaged" when no kind stands there.
+std::pair<std::string_view, std::string_view> split_kind(std::string_view message) {
+    for (const std::string_view kind : {"truncated", "tile mismatch", "rewritten", "proof"}) {
+        if (message.starts_with(kind) && message.substr(kind.size()).starts_with(": ")) {
+            return {kind, message.substr(kind.size() + 2)};
+        }
+    }
+    return {"damaged", message};
+}
+
 }  // namespace
 
 Result<audit::Id> parse_audit_task(std::string_view text) {
@@ -79,7 +89,10 @@ int audit_report(const AuditPlace& place, const Error& error) {
         const bool quorum = error.message.find("quorum: ") != std::string::npos;
         return audit_refuse(place, quorum ? "quorum" : "bad signature", error.message);
     }
-    if (error.code == ErrorCode::kDataLoss) return audit_refuse(place, "damaged", error.message);
+    if (error.code == ErrorCode::kDataLoss) {
+        const auto [kind, message] = split_kind(error.message);
+        return audit_refuse(place, kind, message);
+    }
     report(error);
     return error.code == ErrorCode::kNotFound ? kExitNotFound : kAuditUnreadable;
 }

@@ -142,10 +142,10 @@ int audit_consistency(const AuditPlace& place, const AuditConsistency& options) 
         if (*new_size != view->checkpoint().size) {
             // An older signed checkpoint: the same directory, seen at that size.
             if (audit::parse_decimal(options.new_head)) {
-                return audit_report(place, Error{ErrorCode::kInvalidArgument,
-                                                 "no signed checkpoint of size " +
-                                                     options.new_head +
-                                                     " is kept; give its file, or leave it out"});
+                return audit_report(place,
+                                    Error{ErrorCode::kInvalidArgument,
+                                          "no signed checkpoint of size " + options.new_head +
+                                              " is kept; give its file, or leave it out"});
             }
             auto opened = open_file(options.new_head, *policy);
             if (!opened) return audit_report_unreadable(place, opened.error());
@@ -187,11 +187,11 @@ int audit_compare(const AuditPlace& place, const std::string& first, const std::
     if (!view) return audit_report_unreadable(place, view.error());
     for (const auto* one : {&*a, &*b}) {
         if (one->checkpoint.size > view->checkpoint().size) {
-            return audit_report(place, Error{ErrorCode::kInvalidArgument,
-                                             "the directory ends at size " +
-                                                 std::to_string(view->checkpoint().size) +
-                                                 ", below a checkpoint's " +
-                                                 std::to_string(one->checkpoint.size)});
+            return audit_report(
+                place,
+                Error{ErrorCode::kInvalidArgument,
+                      "the directory ends at size " + std::to_string(view->checkpoint().size) +
+                          ", below a checkpoint's " + std::to_string(one->checkpoint.size)});
         }
         auto same = passes_through(*view, one->checkpoint);
         if (!same) return audit_report(place, same.error());
@@ -218,8 +218,8 @@ int audit_witness(const AuditPlace& place, const AuditWitness& options) {
     if (!key) return audit_report_unreadable(place, key.error());
     auto policy = audit_policy(place);
     if (!policy) return audit_report_unreadable(place, policy.error());
-    auto witness = audit::Witness::open(
-        options.state, std::move(*key), {policy->logs().begin(), policy->logs().end()});
+    auto witness = audit::Witness::open(options.state, std::move(*key),
+                                        {policy->logs().begin(), policy->logs().end()});
     if (!witness) return audit_report_unreadable(place, witness.error());
     if (!options.request.empty()) {
         auto request = read_request(options.request);

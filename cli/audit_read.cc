@@ -102,8 +102,14 @@ void print_story_json(const audit::LogView& view, audit::Id task, const Story& s
 void print_story_table(audit::Id task, const Story& story,
                        const std::vector<audit::IndexedEntry>& found,
                        const std::vector<audit::Entry>& entries) {
-    Table table({{"INDEX", true}, {"TIME"}, {"ENTRY"}, {"ATTEMPT", true}, {"WORKER"}, {"FROM"},
-                 {"CODE", true}, {"CAUSE", true}});
+    Table table({{"INDEX", true},
+                 {"TIME"},
+                 {"ENTRY"},
+                 {"ATTEMPT", true},
+                 {"WORKER"},
+                 {"FROM"},
+                 {"CODE", true},
+                 {"CAUSE", true}});
     for (std::size_t i = 0; i < entries.size(); ++i) {
         const audit::Entry& entry = entries[i];
         table.add({std::to_string(found[i].index), format_time_ns(entry.time_ns),
@@ -188,8 +194,8 @@ int check_evidence_file(const AuditPlace& place, const std::string& text,
                        " as attempt " + std::to_string(found->attempt);
     line += found->death ? ", after its death (entry " + std::to_string(*found->death) + ")"
                          : ", its holder living";
-    write_out(line + "\n    " + std::to_string(evidence->entries.size()) +
-              " entries proven in " + found->head.checkpoint.origin + " size " +
+    write_out(line + "\n    " + std::to_string(evidence->entries.size()) + " entries proven in " +
+              found->head.checkpoint.origin + " size " +
               std::to_string(found->head.checkpoint.size) + "\n");
     return kExitOk;
 }
@@ -199,8 +205,8 @@ Result<merkle::Hash> leaf_of(const AuditPlace& place, const AuditCheck& options,
                              const audit::TlogProof& proof) {
     if (!options.leaf.empty()) {
         const auto high = audit::id_from_hex(options.leaf.substr(0, 32));
-        const auto low = options.leaf.size() == 64 ? audit::id_from_hex(options.leaf.substr(32))
-                                                   : std::nullopt;
+        const auto low =
+            options.leaf.size() == 64 ? audit::id_from_hex(options.leaf.substr(32)) : std::nullopt;
         if (!high || !low) return fail(ErrorCode::kInvalidArgument, "--leaf wants 64 hex digits");
         merkle::Hash leaf;
         std::size_t at = 0;
@@ -217,8 +223,9 @@ Result<merkle::Hash> leaf_of(const AuditPlace& place, const AuditCheck& options,
     }
     if (proof.extra) return merkle::leaf_hash(*proof.extra);
     if (place.directory.empty()) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "the proof does not carry its entry; give --entry FILE, --leaf HEX or --dir DIR");
+        return fail(
+            ErrorCode::kInvalidArgument,
+            "the proof does not carry its entry; give --entry FILE, --leaf HEX or --dir DIR");
     }
     REEVE_TRY_ASSIGN(auto view, audit_view(place));
     REEVE_TRY_ASSIGN(auto entry, view.entry(proof.index));

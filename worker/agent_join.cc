@@ -210,8 +210,18 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
         // The last agent died before the launcher heard of it: it never ran. The PLM may or may not
         // know the start; telling it twice does no harm.
         const auto before = word.to(SlotState::kAssigned, owner_);
-        (void)push_moved(slot, before, word, Outcome::kNone, 0);
-        launch(slot, word, (task.flags & shm::kTaskAtMostOnce) != 0);
+        const bool told = push_moved(slot, before, word, Outcome::kNone, 0);
+        const bool once = (task.flags & shm::kTaskAtMostOnce) != 0;
+        if (!once || told) {
+            launch(slot, word, once);
+            return;
+        }
+        // No room to make its start durable, and it may not run without.
+        EndedRecord record;
+        record.started_wall_ns = task.started_wall_ns.load();
+        record.ended_wall_ns = wall_ns();
+        record.outcome = Outcome::kRequeued;
+        finish(slot, word, record);
         return;
     }
     if (orphan) {

@@ -31,7 +31,7 @@ constexpr std::uint64_t kNever = ~std::uint64_t{0};
 constexpr std::uint64_t kFirstPauseNs = kMillisecond;
 constexpr std::uint64_t kPauseMaxNs = 200 * kMillisecond;
 constexpr std::uint64_t kTrimEveryNs = 500 * kMillisecond;
-constexpr std::uint64_t kTrimBlock = 4096;
+constexpr std::uint64_t kFirstTrimNs = 20 * kMillisecond;  // until its stdout is in place
 constexpr std::uint64_t kStuckAfterNs = 60 * kSecond;
 
 std::uint64_t microseconds(const timeval& time) {
@@ -163,7 +163,7 @@ std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cg
     attempt.memory_limit_bytes = head.limits.memory_bytes;
     attempt.time_limit_ns = head.time_limit_ns;
     attempt.grace_ns = head.grace_ns;
-    attempt.output_limit_bytes = head.output_limit_bytes;
+    if (head.output_limit_bytes != 0) limit_output(attempt, block.view);
     char name[sizeof attempt.cgroup.name];
     const int size = std::snprintf(
         name, sizeof name - 24, "%llu.%llu.%u", static_cast<unsigned long long>(head.name.job),
@@ -233,12 +233,6 @@ void Attempts::start(std::string_view record, int input_fd) {
     by_id_.emplace(attempt.id, index);
     by_pid_.emplace(attempt.pid, index);
     if (attempt.time_limit_ns != 0) set_deadline(attempt, boot_ns() + attempt.time_limit_ns);
-    if (attempt.output_limit_bytes != 0) {
-        trim_output(
-            attempt);  // it has exec'd: from here on we hold its stdout, also when it ends soon
-        next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kTrimEveryNs);
-        next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
-    }
     if (started_.empty()) started_due_ns_ = boot_ns() + kStartedDelayNs;
     started_.push_back({attempt.id, static_cast<std::uint32_t>(attempt.pid), 0});
 }
@@ -434,11 +428,7 @@ void Attempts::retry_emptying() {
 
 void Attempts::finish(std::uint32_t index) {
     auto& attempt = table_[index];
-    if (attempt.output_fd >= 0) {
-        trim_output(attempt);
-        ::close(attempt.output_fd);
-        attempt.output_fd = -1;
-    }
+    attempt.output.finish();
     EndedRecord record;
     record.sequence = next_sequence_++;
     record.id = attempt.id;
@@ -479,36 +469,23 @@ void Attempts::run_timers(std::uint64_t now_ns) {
     next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
 }
 
+void Attempts::limit_output(Attempt& attempt, const StartView& view) {
+    if ((view.head.flags & kStartNoOutput) != 0) return;
+    const bool same_user = (view.head.flags & kStartSwitchUser) == 0;
+    attempt.output = OutputLimit(view.head.output_limit_bytes, same_user ? view.output : "");
+    next_trim_ns_ = std::min(next_trim_ns_, boot_ns() + kFirstTrimNs);
+    next_deadline_ns_ = std::min(next_deadline_ns_, next_trim_ns_);
+}
+
 void Attempts::trim_outputs(std::uint64_t now_ns) {
     next_trim_ns_ = kNever;
     for (const auto& [id, index] : by_id_) {
         auto& attempt = table_[index];
-        if (attempt.output_limit_bytes == 0 || attempt.phase == Phase::kEmptying) continue;
-        trim_output(attempt);
-        next_trim_ns_ = now_ns + kTrimEveryNs;
+        if (!attempt.output.active() || attempt.phase == Phase::kEmptying) continue;
+        attempt.output.trim(attempt.pid);
+        const auto pause = attempt.output.found() ? kTrimEveryNs : kFirstTrimNs;
+        next_trim_ns_ = std::min(next_trim_ns_, now_ns + pause);
     }
-}
-
-// The oldest part is punched out; sizes and offsets stay, so followers are not disturbed. The
-// descriptor is the task's own, with the task's rights: what it cannot write, we do not touch.
-void Attempts::trim_output(Attempt& attempt) {
-    if (attempt.output_fd < 0) {
-        const int process = static_cast<int>(::syscall(SYS_pidfd_open, attempt.pid, 0U));
-        if (process < 0) return;
-        attempt.output_fd = static_cast<int>(::syscall(SYS_pidfd_getfd, process, 1, 0U));
-        ::close(process);
-    }
-    struct stat info {};
-    if (attempt.output_fd < 0 || ::fstat(attempt.output_fd, &info) != 0) return;
-    if (!S_ISREG(info.st_mode)) return;
-    const auto limit = attempt.output_limit_bytes;
-    const auto held = static_cast<std::uint64_t>(info.st_blocks) * 512;
-    const auto size = static_cast<std::uint64_t>(info.st_size);
-    if (held <= limit + limit / 4 + kTrimBlock || size <= limit) return;
-    const auto cut = (size - limit) / kTrimBlock * kTrimBlock;
-    if (cut == 0) return;
-    (void)::fallocate(attempt.output_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                      static_cast<off_t>(cut));
 }
 
 void Attempts::on_deadline(std::uint32_t index, std::uint64_t now_ns) {

@@ -23,6 +23,7 @@
 
 #include "common/process/cgroup.h"
 #include "worker/launcher_protocol.h"
+#include "worker/output_limit.h"
 
 namespace reeve::worker {
 
@@ -99,8 +100,7 @@ private:
         int wait_status = 0;
         rusage usage{};
         std::uint64_t oom_kills = 0;
-        std::uint64_t output_limit_bytes = 0;
-        int output_fd = -1;  // the task's own stdout, while it has a limit
+        OutputLimit output;
         LaunchBlock* block = nullptr;
     };
 
@@ -120,7 +120,7 @@ private:
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);
     void retry_emptying();
     void trim_outputs(std::uint64_t now_ns);
-    void trim_output(Attempt& attempt);
+    void limit_output(Attempt& attempt, const StartView& view);
     bool ended_already(const Attempt& attempt) const;
     bool belongs(pid_t orphan, const Attempt& attempt) const;
     int kill_orphans(const Attempt& attempt);

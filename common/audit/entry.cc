@@ -46,27 +46,48 @@ bool is_known(std::uint8_t kind) {
 
 std::string_view to_string(Kind kind) {
     switch (kind) {
-        case Kind::kTaskSubmitted: return "TASK_SUBMITTED";
-        case Kind::kAssigned: return "ASSIGNED";
-        case Kind::kStarted: return "STARTED";
-        case Kind::kPreempted: return "PREEMPTED";
-        case Kind::kResumed: return "RESUMED";
-        case Kind::kFinished: return "FINISHED";
-        case Kind::kFailed: return "FAILED";
-        case Kind::kCancelled: return "CANCELLED";
-        case Kind::kReassigned: return "REASSIGNED";
-        case Kind::kRequeued: return "REQUEUED";
-        case Kind::kHeld: return "HELD";
-        case Kind::kReleased: return "RELEASED";
-        case Kind::kUpdated: return "UPDATED";
-        case Kind::kWorkerJoined: return "WORKER_JOINED";
-        case Kind::kWorkerDead: return "WORKER_DEAD";
-        case Kind::kWorkerLeft: return "WORKER_LEFT";
-        case Kind::kLogOpened: return "LOG_OPENED";
-        case Kind::kSchedulerEpoch: return "SCHEDULER_EPOCH";
-        case Kind::kKeyRotated: return "KEY_ROTATED";
-        case Kind::kAdmin: return "ADMIN";
-        case Kind::kReportRefused: return "REPORT_REFUSED";
+        case Kind::kTaskSubmitted:
+            return "TASK_SUBMITTED";
+        case Kind::kAssigned:
+            return "ASSIGNED";
+        case Kind::kStarted:
+            return "STARTED";
+        case Kind::kPreempted:
+            return "PREEMPTED";
+        case Kind::kResumed:
+            return "RESUMED";
+        case Kind::kFinished:
+            return "FINISHED";
+        case Kind::kFailed:
+            return "FAILED";
+        case Kind::kCancelled:
+            return "CANCELLED";
+        case Kind::kReassigned:
+            return "REASSIGNED";
+        case Kind::kRequeued:
+            return "REQUEUED";
+        case Kind::kHeld:
+            return "HELD";
+        case Kind::kReleased:
+            return "RELEASED";
+        case Kind::kUpdated:
+            return "UPDATED";
+        case Kind::kWorkerJoined:
+            return "WORKER_JOINED";
+        case Kind::kWorkerDead:
+            return "WORKER_DEAD";
+        case Kind::kWorkerLeft:
+            return "WORKER_LEFT";
+        case Kind::kLogOpened:
+            return "LOG_OPENED";
+        case Kind::kSchedulerEpoch:
+            return "SCHEDULER_EPOCH";
+        case Kind::kKeyRotated:
+            return "KEY_ROTATED";
+        case Kind::kAdmin:
+            return "ADMIN";
+        case Kind::kReportRefused:
+            return "REPORT_REFUSED";
     }
     return "unknown";
 }
@@ -100,9 +121,12 @@ std::optional<Id> id_from_hex(std::string_view hex) {
 
 Id subject_id(const Entry& entry) {
     switch (subject_of(entry.kind)) {
-        case Subject::kTask: return entry.task;
-        case Subject::kWorker: return entry.worker;
-        case Subject::kScheduler: break;
+        case Subject::kTask:
+            return entry.task;
+        case Subject::kWorker:
+            return entry.worker;
+        case Subject::kScheduler:
+            break;
     }
     return {};
 }

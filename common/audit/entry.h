@@ -1,7 +1,8 @@
 // The audit entry v1: 96 bytes and a detail, big-endian, one byte string per record.
 //
 //   0 magic RVE1 | 4 kind | 5 flags 0 | 6 attempt u16 | 8 seq u64 | 16 task | 32 worker | 48 peer
-//   64 time_ns u64 | 72 prev u64 | 80 cause u64 | 88 code i32 | 92 reserved 0 | 94 length u16 | detail
+//   64 time_ns u64 | 72 prev u64 | 80 cause u64 | 88 code i32 | 92 reserved 0 | 94 length u16
+//   96 detail
 //
 // The bytes that are hashed are the bytes that are stored; nothing is ever serialised again to be
 // verified. The encoding is canonical all the same, so a client can recompute a leaf from what it
@@ -64,17 +65,25 @@ struct Id {
     bool none() const { return high == 0 && low == 0; }
 };
 
-inline Id to_id(TaskId task) { return {task.job, task.element}; }
-inline Id to_id(WorkerId worker) { return {worker.number, worker.incarnation}; }
-inline TaskId to_task(Id id) { return {id.high, id.low}; }
-inline WorkerId to_worker(Id id) { return {id.high, id.low}; }
-std::string to_hex(Id id);                           // 32 lower-case digits
+inline Id to_id(TaskId task) {
+    return {task.job, task.element};
+}
+inline Id to_id(WorkerId worker) {
+    return {worker.number, worker.incarnation};
+}
+inline TaskId to_task(Id id) {
+    return {id.high, id.low};
+}
+inline WorkerId to_worker(Id id) {
+    return {id.high, id.low};
+}
+std::string to_hex(Id id);  // 32 lower-case digits
 std::optional<Id> id_from_hex(std::string_view hex);
 
 struct Entry {
     Kind kind = Kind::kTaskSubmitted;
     std::uint16_t attempt = 0;
-    std::uint64_t seq = 0;           // 0, 1, 2... per subject
+    std::uint64_t seq = 0;  // 0, 1, 2... per subject
     Id task;
     Id worker;                       // who acts, or who gets it
     Id peer;                         // who it was taken from

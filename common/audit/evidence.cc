@@ -7,11 +7,15 @@
 namespace reeve::audit {
 namespace {
 
-bool takes(Kind kind) { return kind == Kind::kRequeued || kind == Kind::kReassigned; }
-bool assigns(Kind kind) { return kind == Kind::kAssigned || kind == Kind::kReassigned; }
+bool takes(Kind kind) {
+    return kind == Kind::kRequeued || kind == Kind::kReassigned;
+}
+bool assigns(Kind kind) {
+    return kind == Kind::kAssigned || kind == Kind::kReassigned;
+}
 
 tl::unexpected<Error> broken(std::string what) {
-    return fail(ErrorCode::kDataLoss, "evidence: " + std::move(what));
+    return fail(ErrorCode::kDataLoss, "proof: " + std::move(what));
 }
 
 // Positions in a task's history: the entry before the taking, the taking, the next assignment.
@@ -36,7 +40,7 @@ std::optional<Passage> find_passage(const std::vector<Entry>& history,
 }
 
 struct Judge {
-    std::vector<Entry> entries;          // as in the evidence, decoded
+    std::vector<Entry> entries;  // as in the evidence, decoded
     std::vector<std::uint64_t> indices;
     Reassignment result;
     std::size_t taken = 0;
@@ -112,9 +116,9 @@ Result<Evidence> LogView::reassigned(Id task, std::optional<std::uint16_t> attem
     const auto passage = find_passage(entries, attempt);
     if (!passage) {
         return fail(ErrorCode::kNotFound,
-                    attempt ? "no passage to another holder led to attempt " +
-                                  std::to_string(*attempt)
-                            : "the task never went from one holder to another");
+                    attempt
+                        ? "no passage to another holder led to attempt " + std::to_string(*attempt)
+                        : "the task never went from one holder to another");
     }
     Evidence evidence;
     evidence.checkpoint = head_.text;

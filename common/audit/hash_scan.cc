@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::uint64_t kChunkBundles = 32;
 
-Refusal make_refusal(RefusalKind kind, std::optional<std::uint64_t> index,
-                     const TileName& tile, std::string message) {
+Refusal make_refusal(RefusalKind kind, std::optional<std::uint64_t> index, const TileName& tile,
+                     std::string message) {
     return {kind, index, tile.path(), std::move(message)};
 }
 
@@ -164,9 +164,9 @@ void TileChecker::compare(unsigned level, std::uint64_t index, const std::string
     std::size_t at = 0;
     while ((*stored)[at] == expected[at]) ++at;
     const std::uint64_t hash = index * kTileWidth + at / merkle::kHashSize;
-    refusal_ = make_refusal(RefusalKind::kTileMismatch, hash << (kTileHeight * level), name,
-                       "hash " + std::to_string(at / merkle::kHashSize) +
-                           " is not the root of the tile below");
+    refusal_ = make_refusal(
+        RefusalKind::kTileMismatch, hash << (kTileHeight * level), name,
+        "hash " + std::to_string(at / merkle::kHashSize) + " is not the root of the tile below");
 }
 
 }  // namespace reeve::audit

@@ -1,7 +1,7 @@
 // HashScan hashes all entries of a directory on several threads and compares them with every tile.
 //
-// Worker threads take chunks of bundles; results come out in order through next(). The level-0 tiles
-// are compared by the workers, the upper levels by the consumer's TileChecker.
+// Worker threads take chunks of bundles; results come out in order through next(). The level-0
+// tiles are compared by the workers, the upper levels by the consumer's TileChecker.
 #pragma once
 
 #include <condition_variable>
@@ -61,7 +61,8 @@ private:
     std::vector<std::thread> threads_;
 };
 
-// Turns a failed tile read into what it means for the verdict; nullopt: the disk failed, not the log.
+// Turns a failed tile read into what it means for the verdict; nullopt: the disk failed, not the
+// log.
 std::optional<Refusal> tile_refusal(const Error& error, const TileName& name);
 
 // Recomputes the tiles above level 0 from the roots of the level-0 tiles and compares the files.

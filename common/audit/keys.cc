@@ -87,7 +87,9 @@ struct SigningKey::Pair {
     ~Pair() { EVP_PKEY_free(key); }
 };
 
-std::string VerifierKey::to_string() const { return key_text(*this, public_key); }
+std::string VerifierKey::to_string() const {
+    return key_text(*this, public_key);
+}
 
 bool VerifierKey::verify(std::string_view message, std::string_view signature) const {
     if (signature.size() != kSignatureSize) return false;
@@ -184,8 +186,7 @@ std::string SigningKey::sign(std::string_view message) const {
         context != nullptr &&
         EVP_DigestSignInit(context, nullptr, nullptr, nullptr, pair_->key) == 1 &&
         EVP_DigestSign(context, reinterpret_cast<unsigned char*>(signature.data()), &size,
-                       reinterpret_cast<const unsigned char*>(message.data()),
-                       message.size()) == 1;
+                       reinterpret_cast<const unsigned char*>(message.data()), message.size()) == 1;
     EVP_MD_CTX_free(context);
     REEVE_ASSERT(good && size == kSignatureSize);
     return signature;

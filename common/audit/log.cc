@@ -138,7 +138,8 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
     return first;
 }
 
-// Moves what was appended into the tree, writing full tiles on the way so that memory stays bounded.
+// Moves what was appended into the tree, writing full tiles on the way so that memory stays
+// bounded.
 Status AuditLog::State::feed_writer() {
     {
         const std::lock_guard hold(mutex);
@@ -239,6 +240,8 @@ std::string AuditLog::checkpoint() const {
     return state_->note;
 }
 
-const VerifierKey& AuditLog::vkey() const { return state_->key.verifier(); }
+const VerifierKey& AuditLog::vkey() const {
+    return state_->key.verifier();
+}
 
 }  // namespace reeve::audit

@@ -1,15 +1,16 @@
-// AuditLog is the single writer of a cell's audit log: entries in, tiles and signed checkpoints out.
+// AuditLog is the single writer of a cell's audit log: entries in, tiles and checkpoints out.
 //
 // append only copies bytes into memory; publish does the hashing, writes bundles and tiles and then
-// the signed checkpoint, which is durable before anyone can see it. Tiles need no flush of their own
-// while the ledger still holds their entries; sync_tiles() gives them one before it drops them.
+// the signed checkpoint, which is durable before anyone can see it. Tiles need no flush of their
+// own while the ledger still holds their entries; sync_tiles() gives them one before it drops them.
 //
 // Contract     append only entries whose ledger batch is durable: a published size is a promise.
 // Threads      append and the getters from one thread, publish from another; a short mutex between
 //              them, never held during hashing or file I/O.
-// Death        any kill leaves the old checkpoint with its tiles, or the new one with its own; tiles
-//              beyond the checkpoint are rewritten. After a power cut the unsynced tiles are written
-//              again from the ledger. What cannot be repaired is refused, never signed over.
+// Death        any kill leaves the old checkpoint with its tiles, or the new one with its own;
+//              tiles beyond it are rewritten. After a power cut the unsynced tiles are
+//              written again from the ledger. What cannot be repaired is refused, never signed
+//              over.
 //
 // INVARIANT A1  a checkpoint is signed only when every tile below it is written.
 // INVARIANT A2  every checkpoint extends the one signed before it.
@@ -48,10 +49,10 @@ struct LogOptions {
 class AuditLog {
 public:
     // Opens or makes the log. A log that has no key yet gets one (0600), with log.vkey beside the
-    // tiles. Then size() == published_size(), and the caller appends what its ledger has from there.
-    // Errors: kFailedPrecondition (ledger shorter than the signed size: a fork; key without log or
-    // log without key; another writer), kUnauthenticated (the checkpoint is not ours), kDataLoss
-    // (tiles damaged beyond what the ledger can supply).
+    // tiles. Then size() == published_size(), and the caller appends what its ledger has from
+    // there. Errors: kFailedPrecondition (ledger shorter than the signed size: a fork; key without
+    // log or log without key; another writer), kUnauthenticated (the checkpoint is not ours),
+    // kDataLoss (tiles damaged beyond what the ledger can supply).
     static Result<AuditLog> open(const LogOptions& options, const EntryProvider& ledger);
 
     AuditLog(AuditLog&&) noexcept;
@@ -73,10 +74,10 @@ public:
     // good cosignature of the current checkpoint), or what the disk says.
     Status add_cosignature(const VerifierKey& witness, const std::string& line);
 
-    std::uint64_t size() const;            // appended: the next leaf index
+    std::uint64_t size() const;  // appended: the next leaf index
     std::uint64_t published_size() const;
     std::uint64_t unpublished_bytes() const;
-    std::string checkpoint() const;        // the signed note as published; empty before the first
+    std::string checkpoint() const;  // the signed note as published; empty before the first
     const VerifierKey& vkey() const;
 
 private:

@@ -12,12 +12,19 @@ namespace reeve::audit {
 namespace {
 
 // A tile that is not there is damage of the log, not a question about something unknown.
+// The message begins with the kind of refusal, as verify names it.
 tl::unexpected<Error> as_damage(Error error) {
-    if (error.code == ErrorCode::kNotFound) error.code = ErrorCode::kDataLoss;
+    if (error.code == ErrorCode::kNotFound) {
+        error.code = ErrorCode::kDataLoss;
+        return fail(std::move(error).with("truncated"));
+    }
+    if (error.code == ErrorCode::kDataLoss) return fail(std::move(error).with("tile mismatch"));
     return fail(std::move(error));
 }
 
-tl::unexpected<Error> refused(std::string what) { return fail(ErrorCode::kDataLoss, std::move(what)); }
+tl::unexpected<Error> refused(std::string what) {
+    return fail(ErrorCode::kDataLoss, std::move(what));
+}
 
 bool is_task_entry(std::string_view bytes, const char (&id)[16]) {
     return bytes.size() >= kEntryHeaderSize && static_cast<std::uint8_t>(bytes[4]) < 16 &&
@@ -62,7 +69,8 @@ Result<IndexedEntry> LogView::entry(std::uint64_t index) {
     found.proof = std::move(*proof);
     if (!merkle::verify_inclusion(index, reader_.size(), merkle::leaf_hash(found.bytes),
                                   found.proof, checkpoint().root)) {
-        return refused("entry " + std::to_string(index) + ": entry and tiles do not lead to the " +
+        return refused("tile mismatch: entry " + std::to_string(index) +
+                       " and its tiles do not lead to the " +
                        "signed root; run `reeve audit verify` to find the damage");
     }
     return found;
@@ -123,13 +131,14 @@ Result<AddCheckpoint> LogView::consistency(std::uint64_t old_size) {
     AddCheckpoint request;
     request.old_size = old_size;
     if (old_size > 0) {
-        auto proof =
-            merkle::consistency_proof(old_size, reader_.size(), reader_.subtree_hash());
+        auto proof = merkle::consistency_proof(old_size, reader_.size(), reader_.subtree_hash());
         if (!proof) return as_damage(std::move(proof).error());
         REEVE_TRY_ASSIGN(const auto old_root, root(old_size));
         if (!merkle::verify_consistency(old_size, reader_.size(), old_root, checkpoint().root,
                                         *proof)) {
-            return refused("the tiles do not lead to the signed root; run `reeve audit verify`");
+            return refused(
+                "tile mismatch: the tiles do not lead to the signed root; run `reeve audit "
+                "verify`");
         }
         request.hashes = std::move(*proof);
     }
@@ -146,7 +155,7 @@ Result<OpenedCheckpoint> check_proof(const TlogProof& proof, const merkle::Hash&
     REEVE_TRY_ASSIGN(auto opened, open_under_policy(proof.checkpoint, policy));
     const Checkpoint& head = opened.checkpoint;
     if (!merkle::verify_inclusion(proof.index, head.size, leaf, proof.hashes, head.root)) {
-        return refused("the entry is not at index " + std::to_string(proof.index) +
+        return refused("proof: the entry is not at index " + std::to_string(proof.index) +
                        " of the signed tree of size " + std::to_string(head.size));
     }
     return opened;

@@ -3,8 +3,9 @@
 // Whatever it hands out was checked against the signed root on the way, so an edited tile or entry
 // surfaces as an error here too. Works on a plain copy with every daemon stopped. Not thread-safe.
 //
-// Errors: kDataLoss (the files do not fit the signed root: refused), kUnauthenticated (signature or
-// quorum: refused), kNotFound (no such directory, entry or task), kInvalidArgument (usage).
+// Errors: kDataLoss (the files do not fit the signed root: refused; the message begins with the
+// kind: "truncated: ...", "tile mismatch: ...", "rewritten: ...", "proof: ..."), kUnauthenticated
+// (signature or quorum: refused), kNotFound (no such directory, entry or task), kInvalidArgument.
 #pragma once
 
 #include <cstdint>
@@ -71,10 +72,10 @@ struct Reassignment {
     Id task;
     Id from;
     Id to;
-    std::uint16_t attempt = 0;              // the new one
-    std::optional<std::uint64_t> death;     // index of the old holder's WORKER_DEAD
-    std::uint64_t taken = 0;                // index of the REQUEUED or REASSIGNED entry
-    std::uint64_t assigned = 0;             // index of the entry that names the new holder
+    std::uint16_t attempt = 0;           // the new one
+    std::optional<std::uint64_t> death;  // index of the old holder's WORKER_DEAD
+    std::uint64_t taken = 0;             // index of the REQUEUED or REASSIGNED entry
+    std::uint64_t assigned = 0;          // index of the entry that names the new holder
     OpenedCheckpoint head;
 };
 // Verifies the evidence offline: signature, quorum, every inclusion, and that the entries tell one

@@ -152,9 +152,9 @@ Result<OpenedCheckpoint> open_checkpoint(std::string_view bytes, std::span<const
         }
     }
     if (!signed_by_log) {
-        return fail(ErrorCode::kUnauthenticated,
-                    "checkpoint: no known log key signed it for origin " +
-                        opened.checkpoint.origin);
+        return fail(
+            ErrorCode::kUnauthenticated,
+            "checkpoint: no known log key signed it for origin " + opened.checkpoint.origin);
     }
     REEVE_TRY(collect_cosignatures(opened, witnesses));
     return opened;

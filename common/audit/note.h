@@ -54,7 +54,7 @@ Result<Checkpoint> parse_checkpoint(std::string_view text);
 Result<Checkpoint> parse_checkpoint_lines(std::string_view text);
 
 struct Cosignature {
-    std::size_t witness = 0;       // index into the witnesses given
+    std::size_t witness = 0;  // index into the witnesses given
     std::uint64_t time_seconds = 0;
 };
 

@@ -163,7 +163,9 @@ private:
     bool has_quorum_ = false;
 };
 
-Result<Policy> Policy::parse(std::string_view text) { return PolicyParser().run(text); }
+Result<Policy> Policy::parse(std::string_view text) {
+    return PolicyParser().run(text);
+}
 
 Policy Policy::trust(VerifierKey log) {
     Policy policy;

@@ -1,4 +1,5 @@
-// The trust policy: which logs are believed, and which witnesses must have cosigned (C2SP tlog-policy).
+// The trust policy: which logs are believed, and which witnesses must have cosigned (C2SP
+// tlog-policy).
 //
 //   log <vkey> [<url>]         witness <name> <vkey> [<url>]
 //   group <name> all|any|<k> <member>...           quorum <name>|none        (exactly one)

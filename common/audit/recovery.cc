@@ -105,8 +105,8 @@ Result<TreeWriter> rebuild(const std::string& directory, const Checkpoint& signe
 }  // namespace
 
 Status store_synced(const std::string& directory, std::uint64_t size) {
-    return replace_file(directory + "/tiles.synced",
-                        std::to_string(size) + " " + boot_id() + "\n", Durable::kYes);
+    return replace_file(directory + "/tiles.synced", std::to_string(size) + " " + boot_id() + "\n",
+                        Durable::kYes);
 }
 
 Result<Recovered> recover(const std::string& directory, const VerifierKey& key,
@@ -133,7 +133,8 @@ Result<Recovered> recover(const std::string& directory, const VerifierKey& key,
     }
     Synced synced = load_synced(directory);
     synced.size = std::min(synced.size, head.size);
-    Result<TreeWriter> writer = fail(ErrorCode::kDataLoss, "not flushed before the machine stopped");
+    Result<TreeWriter> writer =
+        fail(ErrorCode::kDataLoss, "not flushed before the machine stopped");
     if (synced.this_boot || synced.size == head.size) writer = from_tiles(directory, head);
     if (!writer) {
         log::warn("audit tiles are written again from the ledger",

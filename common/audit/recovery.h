@@ -1,9 +1,9 @@
-// Recovery of the audit log's writer: from the signed checkpoint, the tiles and the ledger's entries
-// back to a tree that may be signed again.
+// Recovery of the audit log's writer: from the signed checkpoint, the tiles and the ledger's
+// entries back to a tree that may be signed again.
 //
 // The file `tiles.synced` beside the checkpoint ("<size> <boot id>\n") says up to which size the
-// tiles were flushed, and in which boot the later ones were written: within that boot the page cache
-// has them, after it they are written again from the ledger.
+// tiles were flushed, and in which boot the later ones were written: within that boot the page
+// cache has them, after it they are written again from the ledger.
 #pragma once
 
 #include <cstdint>

@@ -35,14 +35,22 @@ bool is_report(Kind kind) {
 
 std::string_view to_string(TaskState state) {
     switch (state) {
-        case TaskState::kNone: return "unknown";
-        case TaskState::kQueued: return "queued";
-        case TaskState::kHeld: return "held";
-        case TaskState::kAssigned: return "assigned";
-        case TaskState::kRunning: return "running";
-        case TaskState::kPreempted: return "preempted";
-        case TaskState::kFailed: return "failed";
-        case TaskState::kDone: return "done";
+        case TaskState::kNone:
+            return "unknown";
+        case TaskState::kQueued:
+            return "queued";
+        case TaskState::kHeld:
+            return "held";
+        case TaskState::kAssigned:
+            return "assigned";
+        case TaskState::kRunning:
+            return "running";
+        case TaskState::kPreempted:
+            return "preempted";
+        case TaskState::kFailed:
+            return "failed";
+        case TaskState::kDone:
+            return "done";
     }
     return "unknown";
 }
@@ -58,22 +66,34 @@ std::optional<TaskState> next_state(TaskState state, Kind kind) {
         return next;
     };
     switch (kind) {
-        case Kind::kTaskSubmitted: return when(state == TaskState::kNone, TaskState::kQueued);
-        case Kind::kAssigned: return when(queued, TaskState::kAssigned);
-        case Kind::kHeld: return when(queued, TaskState::kHeld);
-        case Kind::kReleased: return when(held, TaskState::kQueued);
-        case Kind::kUpdated: return when(queued || held, state);
-        case Kind::kStarted: return when(state == TaskState::kAssigned, TaskState::kRunning);
-        case Kind::kFinished: return when(state == TaskState::kRunning, TaskState::kDone);
-        case Kind::kFailed: return when(working, TaskState::kFailed);
-        case Kind::kPreempted: return when(working, TaskState::kPreempted);
-        case Kind::kResumed: return when(state == TaskState::kPreempted, TaskState::kRunning);
-        case Kind::kReassigned: return when(held_by_worker, TaskState::kAssigned);
+        case Kind::kTaskSubmitted:
+            return when(state == TaskState::kNone, TaskState::kQueued);
+        case Kind::kAssigned:
+            return when(queued, TaskState::kAssigned);
+        case Kind::kHeld:
+            return when(queued, TaskState::kHeld);
+        case Kind::kReleased:
+            return when(held, TaskState::kQueued);
+        case Kind::kUpdated:
+            return when(queued || held, state);
+        case Kind::kStarted:
+            return when(state == TaskState::kAssigned, TaskState::kRunning);
+        case Kind::kFinished:
+            return when(state == TaskState::kRunning, TaskState::kDone);
+        case Kind::kFailed:
+            return when(working, TaskState::kFailed);
+        case Kind::kPreempted:
+            return when(working, TaskState::kPreempted);
+        case Kind::kResumed:
+            return when(state == TaskState::kPreempted, TaskState::kRunning);
+        case Kind::kReassigned:
+            return when(held_by_worker, TaskState::kAssigned);
         case Kind::kRequeued:
             return when(held_by_worker || state == TaskState::kFailed, TaskState::kQueued);
         case Kind::kCancelled:
             return when(state != TaskState::kNone && state != TaskState::kDone, TaskState::kDone);
-        default: return std::nullopt;
+        default:
+            return std::nullopt;
     }
 }
 
@@ -86,9 +106,15 @@ std::optional<std::string> Auditor::add(const Entry& entry) {
     }
     std::optional<std::string> wrong;
     switch (subject_of(entry.kind)) {
-        case Subject::kTask: wrong = add_task_entry(entry); break;
-        case Subject::kWorker: wrong = add_worker_entry(entry); break;
-        case Subject::kScheduler: wrong = add_scheduler_entry(entry); break;
+        case Subject::kTask:
+            wrong = add_task_entry(entry);
+            break;
+        case Subject::kWorker:
+            wrong = add_worker_entry(entry);
+            break;
+        case Subject::kScheduler:
+            wrong = add_scheduler_entry(entry);
+            break;
     }
     if (!wrong) ++next_index_;
     return wrong;

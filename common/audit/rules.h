@@ -1,8 +1,8 @@
 // Auditor checks, entry by entry, that a log tells a possible story (the audit rules).
 //
 // It knows nothing of reeve's own state: whatever the writer believed, a chain with a gap, a result
-// by a worker declared dead, a task taken from a dead holder without naming the death, or a step the
-// state table does not have is refused. docs/formats/audit.md lists the rules.
+// by a worker declared dead, a task taken from a dead holder without naming the death, or a step
+// the state table does not have is refused. docs/formats/audit.md lists the rules.
 //
 // Memory: 40 bytes per task ever seen at a load of at most 3/4; a done task stays known, so that it
 // cannot rise again. About 60 ns per entry. Not thread-safe.

@@ -88,7 +88,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
         }
         std::uint32_t group = 0;
         for (std::size_t i = 0; i < 4; ++i) {
-            const int value = i < 4 - padding ? kValues[static_cast<unsigned char>(text[at + i])] : 0;
+            const int value =
+                i < 4 - padding ? kValues[static_cast<unsigned char>(text[at + i])] : 0;
             if (value < 0) return std::nullopt;
             group = group << 6 | static_cast<std::uint32_t>(value);
         }

@@ -90,7 +90,8 @@ std::optional<TileName> parse_tile_path(std::string_view path) {
         const std::string_view group = rest.substr(more ? 1 : 0, 3);
         if (group.size() != 3 || !is_digits(group)) return std::nullopt;
         if (name.index > merkle::kSizeMax / 1000) return std::nullopt;
-        name.index = name.index * 1000 + *parse_decimal(std::to_string(std::stoi(std::string(group))));
+        name.index =
+            name.index * 1000 + *parse_decimal(std::to_string(std::stoi(std::string(group))));
         rest.remove_prefix(more ? 4 : 3);
         if (more != (!rest.empty() && rest.front() == '/')) return std::nullopt;
         if (more) rest.remove_prefix(1);
@@ -124,8 +125,8 @@ Result<std::vector<std::string_view>> split_bundle(std::string_view bytes, unsig
     }
     if (at != bytes.size()) {
         return fail(ErrorCode::kDataLoss, std::to_string(bytes.size() - at) +
-                                              " bytes follow the last of " +
-                                              std::to_string(width) + " entries");
+                                              " bytes follow the last of " + std::to_string(width) +
+                                              " entries");
     }
     return entries;
 }
@@ -147,8 +148,7 @@ Result<std::string> TileReader::hash_tile(unsigned level, std::uint64_t index) c
     if (!bytes) return bytes;
     if (bytes->size() != wanted) {
         return fail(ErrorCode::kDataLoss, name.path() + ": " + std::to_string(bytes->size()) +
-                                              " bytes where " + std::to_string(wanted) +
-                                              " belong");
+                                              " bytes where " + std::to_string(wanted) + " belong");
     }
     return bytes;
 }
@@ -164,8 +164,8 @@ Result<std::string> TileReader::bundle(std::uint64_t index) const {
     if (!whole) return bytes;
     const std::size_t end = bundle_prefix(*whole, width);
     if (end == std::string::npos) {
-        return fail(ErrorCode::kDataLoss, full.path() + ": cut before entry " +
-                                              std::to_string(width));
+        return fail(ErrorCode::kDataLoss,
+                    full.path() + ": cut before entry " + std::to_string(width));
     }
     whole->resize(end);
     return whole;

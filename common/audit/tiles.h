@@ -2,8 +2,8 @@
 //
 //   checkpoint                            tile/<L>/<N>[.p/<W>]        tile/entries/<N>[.p/<W>]
 //
-// N is decimal in groups of three, all but the last prefixed x: 1234067 -> x001/x234/067. A tile has
-// 256 hashes when full, W when partial; hash i of tile n at level l is the root of the complete
+// N is decimal in groups of three, all but the last prefixed x: 1234067 -> x001/x234/067. A tile
+// has 256 hashes when full, W when partial; hash i of tile n at level l is the root of the complete
 // subtree of 256^l leaves at n*256+i. A bundle holds u16 length + bytes per entry.
 #pragma once
 

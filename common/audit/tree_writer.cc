@@ -16,7 +16,9 @@ namespace {
 constexpr std::size_t kFullTile = kTileWidth * merkle::kHashSize;
 
 // entries < level 0 < level 1 ...: the order in which a reader needs them to exist.
-unsigned write_rank(const TileName& name) { return name.level == kEntryLevel ? 0 : 1 + name.level; }
+unsigned write_rank(const TileName& name) {
+    return name.level == kEntryLevel ? 0 : 1 + name.level;
+}
 
 void remove_directory(const std::string& path) {
     DIR* directory = opendir(path.c_str());

@@ -49,9 +49,9 @@ private:
     std::string directory_;
     std::uint64_t size_ = 0;
     std::uint64_t written_size_ = 0;
-    std::string bundle_;                           // of the partial tile
-    std::array<std::string, kLevelsMax> edge_;     // hashes of the partial tile of each level
-    std::vector<File> full_;                       // full tiles not yet written
+    std::string bundle_;                        // of the partial tile
+    std::array<std::string, kLevelsMax> edge_;  // hashes of the partial tile of each level
+    std::vector<File> full_;                    // full tiles not yet written
     std::vector<TileName> superseded_;
 };
 

@@ -148,8 +148,8 @@ private:
         if (auto refusal = checker_.refusal()) {
             if (entries_right || refusal->kind != RefusalKind::kTileMismatch) return refusal;
             refusal->kind = RefusalKind::kEditedEntry;
-            refusal->message = "the entries from " + std::to_string(*refusal->index) +
-                               " on do not give this hash";
+            refusal->message =
+                "the entries from " + std::to_string(*refusal->index) + " on do not give this hash";
             return refusal;
         }
         if (entries_right) return std::nullopt;
@@ -180,8 +180,8 @@ Result<std::optional<Checkpoint>> load_remembered(const VerifyOptions& options) 
     if (!text && text.error().code == ErrorCode::kNotFound) return std::nullopt;
     if (!text) return fail(std::move(text).error());
     auto note = parse_note(*text);
-    auto checkpoint = note ? parse_checkpoint(note->text)
-                           : Result<Checkpoint>(fail(std::move(note).error()));
+    auto checkpoint =
+        note ? parse_checkpoint(note->text) : Result<Checkpoint>(fail(std::move(note).error()));
     if (!checkpoint) {
         return fail(ErrorCode::kInvalidArgument, *options.remember_path +
                                                      ": is not a remembered checkpoint (" +
@@ -195,8 +195,8 @@ std::optional<Refusal> check_memory(const Checkpoint& head, const Checkpoint& re
         return Refusal{kind, std::nullopt, "", std::move(message)};
     };
     if (head.origin != remembered.origin) {
-        return refuse(RefusalKind::kRewritten, "this is the log " + head.origin +
-                                                   ", remembered is " + remembered.origin);
+        return refuse(RefusalKind::kRewritten,
+                      "this is the log " + head.origin + ", remembered is " + remembered.origin);
     }
     if (head.size < remembered.size) {
         return refuse(RefusalKind::kRolledBack, "size " + std::to_string(head.size) +
@@ -214,16 +214,26 @@ std::optional<Refusal> check_memory(const Checkpoint& head, const Checkpoint& re
 
 std::string_view to_string(RefusalKind kind) {
     switch (kind) {
-        case RefusalKind::kEditedEntry: return "edited entry";
-        case RefusalKind::kTileMismatch: return "tile mismatch";
-        case RefusalKind::kTruncated: return "truncated";
-        case RefusalKind::kRolledBack: return "rolled back";
-        case RefusalKind::kRewritten: return "rewritten";
-        case RefusalKind::kSplitView: return "split view";
-        case RefusalKind::kBadSignature: return "bad signature";
-        case RefusalKind::kQuorum: return "quorum";
-        case RefusalKind::kAuditRule: return "audit rule";
-        case RefusalKind::kMalformed: return "malformed";
+        case RefusalKind::kEditedEntry:
+            return "edited entry";
+        case RefusalKind::kTileMismatch:
+            return "tile mismatch";
+        case RefusalKind::kTruncated:
+            return "truncated";
+        case RefusalKind::kRolledBack:
+            return "rolled back";
+        case RefusalKind::kRewritten:
+            return "rewritten";
+        case RefusalKind::kSplitView:
+            return "split view";
+        case RefusalKind::kBadSignature:
+            return "bad signature";
+        case RefusalKind::kQuorum:
+            return "quorum";
+        case RefusalKind::kAuditRule:
+            return "audit rule";
+        case RefusalKind::kMalformed:
+            return "malformed";
     }
     return "unknown";
 }
@@ -262,10 +272,10 @@ Result<VerifyReport> verify_directory(const VerifyOptions& options) {
     }
     report.head = std::move(*head);
     if (!options.policy.quorum_met(report.head->cosignatures)) {
-        report.refusal = Refusal{RefusalKind::kQuorum, std::nullopt, "checkpoint",
-                                 std::to_string(report.head->cosignatures.size()) +
-                                     " good cosignatures, the policy asks for " +
-                                     options.policy.quorum_text()};
+        report.refusal =
+            Refusal{RefusalKind::kQuorum, std::nullopt, "checkpoint",
+                    std::to_string(report.head->cosignatures.size()) +
+                        " good cosignatures, the policy asks for " + options.policy.quorum_text()};
         return report;
     }
     const Checkpoint& checkpoint = report.head->checkpoint;

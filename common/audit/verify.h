@@ -53,8 +53,8 @@ struct VerifyReport {
     std::optional<Refusal> refusal;
     std::optional<Checkpoint> remembered;
     std::uint64_t entries = 0;
-    std::uint64_t tiles = 0;       // hash tiles compared
-    std::uint64_t tasks = 0;       // 0 with hashes_only
+    std::uint64_t tiles = 0;  // hash tiles compared
+    std::uint64_t tasks = 0;  // 0 with hashes_only
     std::uint64_t open_tasks = 0;
 };
 

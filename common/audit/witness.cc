@@ -29,7 +29,8 @@ std::optional<WitnessAnswer> check_signature(const Note& note, const Checkpoint&
         origin_known = true;
         for (const NoteSignature& line : note.signatures) {
             if (line.name != log.name || line.key_id != log.id) continue;
-            if (!log.verify(note.text, line.bytes)) return answer(403, "the log's signature is bad");
+            if (!log.verify(note.text, line.bytes))
+                return answer(403, "the log's signature is bad");
             signed_by_log = true;
         }
     }
@@ -81,9 +82,9 @@ Result<Witness> Witness::open(std::string state_path, SigningKey key,
     if (!state) return fail(std::move(state).error());
     auto opened = open_checkpoint(*state, witness.logs_, {});
     if (!opened) {
-        return fail(ErrorCode::kDataLoss,
-                    witness.state_path_ + ": is not a checkpoint of a trusted log (" +
-                        opened.error().message + ")");
+        return fail(ErrorCode::kDataLoss, witness.state_path_ +
+                                              ": is not a checkpoint of a trusted log (" +
+                                              opened.error().message + ")");
     }
     witness.last_seen_ = opened->checkpoint;
     return witness;

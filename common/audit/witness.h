@@ -1,8 +1,10 @@
-// Witness decides whether to cosign a log's checkpoint (C2SP tlog-witness, the add-checkpoint rules).
+// Witness decides whether to cosign a log's checkpoint (C2SP tlog-witness, the add-checkpoint
+// rules).
 //
 // It remembers, per origin, the largest checkpoint it ever cosigned, and cosigns only what extends
-// it. The new state is durable before the cosignature exists. A refusal for a broken proof or another
-// root at the same size is evidence: the request is kept beside the state file, never deleted.
+// it. The new state is durable before the cosignature exists. A refusal for a broken proof or
+// another root at the same size is evidence: the request is kept beside the state file, never
+// deleted.
 //
 // Statuses are the protocol's: 200 cosigned, 400 malformed, 403 bad signature, 404 unknown origin,
 // 409 other size than remembered (body: that size), 422 proof or root refused, 500 our disk.

@@ -79,9 +79,13 @@ Hash node_hash(const Hash& left, const Hash& right) {
     return hasher().run(buffer, sizeof buffer);
 }
 
-Hash sha256(std::string_view data) { return hasher().run(data.data(), data.size()); }
+Hash sha256(std::string_view data) {
+    return hasher().run(data.data(), data.size());
+}
 
-Hash empty_root() { return sha256({}); }
+Hash empty_root() {
+    return sha256({});
+}
 
 Hash fold(const std::uint8_t* hashes, std::size_t count) {
     REEVE_ASSERT(count > 0);

@@ -15,10 +15,10 @@ namespace reeve::merkle {
 using Hash = std::array<std::uint8_t, 32>;
 inline constexpr std::size_t kHashSize = 32;
 
-Hash leaf_hash(std::string_view data);                    // SHA-256(0x00 || data)
-Hash node_hash(const Hash& left, const Hash& right);      // SHA-256(0x01 || left || right)
+Hash leaf_hash(std::string_view data);                // SHA-256(0x00 || data)
+Hash node_hash(const Hash& left, const Hash& right);  // SHA-256(0x01 || left || right)
 Hash sha256(std::string_view data);
-Hash empty_root();                                        // SHA-256("")
+Hash empty_root();  // SHA-256("")
 
 // The root of count (1..n) hashes that lie one behind the other, by the definition of MTH.
 Hash fold(const std::uint8_t* hashes, std::size_t count);

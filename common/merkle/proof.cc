@@ -61,9 +61,9 @@ Result<Hash> range_hash(std::uint64_t begin, std::uint64_t end, const SubtreeHas
 Result<std::vector<Hash>> inclusion_proof(std::uint64_t index, std::uint64_t size,
                                           const SubtreeHash& hash) {
     if (index >= size || size > kSizeMax) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "inclusion proof: index " + std::to_string(index) +
-                        " is not in a tree of size " + std::to_string(size));
+        return fail(ErrorCode::kInvalidArgument, "inclusion proof: index " + std::to_string(index) +
+                                                     " is not in a tree of size " +
+                                                     std::to_string(size));
     }
     std::vector<Range> siblings;
     Range here{0, size};
@@ -83,9 +83,9 @@ Result<std::vector<Hash>> inclusion_proof(std::uint64_t index, std::uint64_t siz
 Result<std::vector<Hash>> consistency_proof(std::uint64_t old_size, std::uint64_t new_size,
                                             const SubtreeHash& hash) {
     if (old_size == 0 || old_size > new_size || new_size > kSizeMax) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "consistency proof: no proof leads from size " + std::to_string(old_size) +
-                        " to size " + std::to_string(new_size));
+        return fail(ErrorCode::kInvalidArgument, "consistency proof: no proof leads from size " +
+                                                     std::to_string(old_size) + " to size " +
+                                                     std::to_string(new_size));
     }
     std::vector<Range> parts;
     Range here{0, new_size};

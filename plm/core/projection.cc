@@ -6,6 +6,8 @@
 
 namespace reeve::plm {
 
+constexpr std::uint64_t kCancelledRowsMax = 10'000;
+
 std::string state_word(const Job& job) {
     if (job.ended) return "ended";
     if (job.held) return "held";
@@ -49,11 +51,10 @@ void Projection::note(Model& model, const Record& record) {
         record);
 }
 
-// Elements cancelled one by one before they left their run get a row each; the rest of a run does
-// not.
+// Elements cancelled before they left their run get a row each, unless they are very many.
 void Projection::note_cancelled(Model& model, const RunCancelled& record) {
     const Job* job = model.find(record.job);
-    if (job == nullptr || record.rest) return;
+    if (job == nullptr || record.last - record.first >= kCancelledRowsMax) return;
     for (auto ordinal = record.first; ordinal <= record.last; ++ordinal) {
         AttemptRow row;
         row.job = record.job;

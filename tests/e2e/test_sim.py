@@ -1,4 +1,4 @@
-"""`reeve sim`: schedules against hand-made and, where they lie beside the checkout, recorded ones."""
+"""`reeve sim`: schedules against hand-made ones and, where there are any, recorded ones."""
 
 import glob
 import hashlib

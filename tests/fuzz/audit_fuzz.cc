@@ -1,5 +1,5 @@
-// Every parser of the audit log, on hostile bytes: no crash, no hang, and what one of them accepts it
-// writes back as it was read (one meaning, one spelling).
+// Every parser of the audit log, on hostile bytes: no crash, no hang, and what one of them accepts
+// it writes back as it was read (one meaning, one spelling).
 #include <fstream>
 #include <string>
 #include <vector>
@@ -30,9 +30,9 @@ const nlohmann::json& demo() {
 }
 
 const Policy& demo_policy() {
-    static const Policy policy = *Policy::parse(
-        "log " + demo()["log_vkey"].get<std::string>() + "\nwitness w " +
-        demo()["witness_vkey"].get<std::string>() + "\nquorum none\n");
+    static const Policy policy =
+        *Policy::parse("log " + demo()["log_vkey"].get<std::string>() + "\nwitness w " +
+                       demo()["witness_vkey"].get<std::string>() + "\nquorum none\n");
     return policy;
 }
 

@@ -1,4 +1,5 @@
-// A driver for LLVMFuzzerTestOneInput where libFuzzer is not at hand: replays files, then mutates them.
+// A driver for LLVMFuzzerTestOneInput where libFuzzer is not at hand: replays files, then mutates
+// them.
 //
 //   <target> [rounds] [file...]     REEVE_SEED=n repeats a run; the seed is printed first.
 //
@@ -53,11 +54,21 @@ std::string spoiled(std::string input, const std::string& other, std::mt19937_64
             case 0:
                 if (rest > 0) input[at] = static_cast<char>(input[at] ^ (1 << below(random, 8)));
                 break;
-            case 1: input.erase(at, below(random, rest + 1)); break;
-            case 2: input.insert(at, 1, kTelling[below(random, sizeof kTelling - 1)]); break;
-            case 3: input.insert(at, input.substr(at, below(random, 64))); break;
-            case 4: input.erase(at, 1); break;
-            default: input.insert(at, other.substr(below(random, other.size() + 1), 80)); break;
+            case 1:
+                input.erase(at, below(random, rest + 1));
+                break;
+            case 2:
+                input.insert(at, 1, kTelling[below(random, sizeof kTelling - 1)]);
+                break;
+            case 3:
+                input.insert(at, input.substr(at, below(random, 64)));
+                break;
+            case 4:
+                input.erase(at, 1);
+                break;
+            default:
+                input.insert(at, other.substr(below(random, other.size() + 1), 80));
+                break;
         }
     }
     return input;

@@ -354,4 +354,11 @@ TEST_CASE("Launcher: output beyond its limit is punched out, offsets stay", "[wo
     REQUIRE(text.size() == 20'000'004);
     CHECK(text.ends_with("xxxEND\n"));
     CHECK(text[0] == '\0');
+    // One that ended before anybody looked at it is cut as well.
+    start = rig.text({"/bin/sh", "-c", "head -c 8000000 /dev/zero | tr '\\0' y"});
+    start.head.output_limit_bytes = 1 << 20;
+    CHECK(rig.run(std::move(start)).outcome == Outcome::kSucceeded);
+    REQUIRE(::stat(path.c_str(), &info) == 0);
+    CHECK(info.st_size == 8'000'000);
+    CHECK(info.st_blocks * 512 < (2 << 20));
 }

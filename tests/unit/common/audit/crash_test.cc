@@ -1,7 +1,7 @@
 // SIGKILL at every file operation of a publish: the next writer continues the same log.
 //
-// The test program runs itself with REEVE_FP set; the child appends and publishes in three steps and
-// dies at the n-th pass of a crash point, n growing until it survives.
+// The test program runs itself with REEVE_FP set; the child appends and publishes in three steps
+// and dies at the n-th pass of a crash point, n growing until it survives.
 #include <cstdlib>
 
 #include <signal.h>

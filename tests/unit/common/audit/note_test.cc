@@ -26,8 +26,12 @@ SigningKey witness_key() {
     return *SigningKey::from_seed("worker-1.reeve.example", KeyType::kCosignature,
                                   seed_of("witness_seed"));
 }
-VerifierKey log_vkey() { return *parse_vkey(demo("log_vkey")); }
-VerifierKey witness_vkey() { return *parse_vkey(demo("witness_vkey")); }
+VerifierKey log_vkey() {
+    return *parse_vkey(demo("log_vkey"));
+}
+VerifierKey witness_vkey() {
+    return *parse_vkey(demo("witness_vkey"));
+}
 
 std::string replaced(std::string text, const std::string& what, const std::string& with) {
     const auto at = text.find(what);
@@ -64,15 +68,25 @@ TEST_CASE("Keys: a malformed vkey is refused", "[audit]") {
     const std::string good = demo("log_vkey");
     CHECK(parse_vkey(good));
     for (const std::string& bad :
-         {std::string(), std::string("x"), std::string("a+b"), good.substr(1), good + "A",
-          good.substr(0, good.size() - 1), good + "\n", " " + good, "+" + good,
-          replaced(good, "e765ff51", "e765ff52"), replaced(good, "e765ff51", "E765FF51"),
-          replaced(good, "e765ff51", "e765ff5"), replaced(good, "e765ff51", "0e765ff51"),
+         {std::string(),
+          std::string("x"),
+          std::string("a+b"),
+          good.substr(1),
+          good + "A",
+          good.substr(0, good.size() - 1),
+          good + "\n",
+          " " + good,
+          "+" + good,
+          replaced(good, "e765ff51", "e765ff52"),
+          replaced(good, "e765ff51", "E765FF51"),
+          replaced(good, "e765ff51", "e765ff5"),
+          replaced(good, "e765ff51", "0e765ff51"),
           replaced(good, "reeve.example/demo", "reeve.example/dem o"),
           replaced(good, "reeve.example/demo", ""),
           replaced(good, "reeve.example/demo", "reeve.example\xC2\xA0/demo"),
           replaced(good, "reeve.example/demo", "reeve.example\xFF/demo"),
-          replaced(good, "AQOh", "BAOh"), replaced(good, "AQOh", "BgOh"),
+          replaced(good, "AQOh", "BAOh"),
+          replaced(good, "AQOh", "BgOh"),
           replaced(good, "AQOh", "AQO_")}) {
         INFO(bad);
         CHECK_FALSE(parse_vkey(bad));
@@ -109,8 +123,7 @@ TEST_CASE("Checkpoint: the demo's is signed, cosigned and read byte for byte", "
     REQUIRE(opened);
     CHECK(opened->checkpoint.origin == "reeve.example/demo");
     CHECK(opened->checkpoint.size == 10);
-    CHECK(merkle::to_hex(opened->checkpoint.root) ==
-          demo()["roots"][10].get<std::string>());
+    CHECK(merkle::to_hex(opened->checkpoint.root) == demo()["roots"][10].get<std::string>());
     REQUIRE(opened->cosignatures.size() == 1);
     CHECK(opened->cosignatures[0].time_seconds == 1763760060);
     CHECK(sign_checkpoint(opened->checkpoint, log_key()) +
@@ -131,23 +144,33 @@ TEST_CASE("Note: every deviation from the form is refused", "[audit]") {
     for (int i = 0; i < 99; ++i) hundred += replaced(first, "reeve.example", "other.example");
     CHECK(opens(text + "\n" + hundred + first));
     for (const std::string& bad : {
-             std::string(), note.substr(0, note.size() - 1), note + "\n", text, text + "\n",
-             text + first, "\n" + note, replaced(note, "\n\n", "\n\n\n"),
-             replaced(note, "demo\n10", "demo\r\n10"), replaced(note, "10\n", "1\t0\n"),
+             std::string(),
+             note.substr(0, note.size() - 1),
+             note + "\n",
+             text,
+             text + "\n",
+             text + first,
+             "\n" + note,
+             replaced(note, "\n\n", "\n\n\n"),
+             replaced(note, "demo\n10", "demo\r\n10"),
+             replaced(note, "10\n", "1\t0\n"),
              replaced(note, "10\n", std::string("1\0000\n", 4)),
-             replaced(note, "10\n", "11\n"), replaced(note, "10\n", "010\n"),
-             replaced(note, "\xE2\x80\x94 ", "- "), replaced(note, "\xE2\x80\x94 ", "\xE2\x80\x93 "),
+             replaced(note, "10\n", "11\n"),
+             replaced(note, "10\n", "010\n"),
+             replaced(note, "\xE2\x80\x94 ", "- "),
+             replaced(note, "\xE2\x80\x94 ", "\xE2\x80\x93 "),
              replaced(note, "\xE2\x80\x94 ", "\xE2\x80\x94"),
              replaced(note, "\xE2\x80\x94 ", "\xE2\x80\x94  "),
-             text + "\n" + many, text + "\n" + first + "text\n",
-             text + "\n" + replaced(first, "52X/Uc7a", "52X/Uc7b"),     // the signature
-             text + "\n" + replaced(first, "52X/U", "52X/V"),           // the key id
-             text + "\n" + replaced(first, "demo", "dem\xC3"),          // not UTF-8
-             text + "\n" + replaced(first, "ZKAI=", "ZKAJ="),           // pad bits
-             text + "\n" + replaced(first, "ZKAI=", "ZKAI"),            // no padding
+             text + "\n" + many,
+             text + "\n" + first + "text\n",
+             text + "\n" + replaced(first, "52X/Uc7a", "52X/Uc7b"),  // the signature
+             text + "\n" + replaced(first, "52X/U", "52X/V"),        // the key id
+             text + "\n" + replaced(first, "demo", "dem\xC3"),       // not UTF-8
+             text + "\n" + replaced(first, "ZKAI=", "ZKAJ="),        // pad bits
+             text + "\n" + replaced(first, "ZKAI=", "ZKAI"),         // no padding
              text + "\n" + replaced(first, "ZKAI=\n", "ZKAI= \n"),
              text + "\n" + replaced(first, "52X/U", "52X_U"),
-             text + "\n\xE2\x80\x94 reeve.example/demo 52X/\n",         // shorter than 5 bytes
+             text + "\n\xE2\x80\x94 reeve.example/demo 52X/\n",  // shorter than 5 bytes
              text + "\n\xE2\x80\x94 reeve.example/demo \n",
              replaced(note, "reeve.example/demo 52", "reeve.example/other 52"),
          }) {
@@ -167,10 +190,10 @@ TEST_CASE("Note: s + L does not pass as a second form of a signature", "[audit]"
     const std::string good = log_key().sign(body);
     REQUIRE(log_vkey().verify(body, good));
     // L = 2^252 + 27742317777372353535851937790883648493, little-endian, added to the s half.
-    static constexpr unsigned char kOrder[32] = {
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
-        0x14, 0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,    0,
-        0,    0x10};
+    static constexpr unsigned char kOrder[32] = {0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58,
+                                                 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+                                                 0,    0,    0,    0,    0,    0,    0,    0,
+                                                 0,    0,    0,    0,    0,    0,    0,    0x10};
     std::string forged = good;
     unsigned carry = 0;
     for (std::size_t i = 0; i < 32; ++i) {
@@ -253,9 +276,13 @@ TEST_CASE("Checkpoint: the body has one spelling", "[audit]") {
 }
 
 TEST_CASE("Base64: the known answers, and only canonical input", "[audit]") {
-    const std::pair<const char*, const char*> pairs[] = {
-        {"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},        {"foo", "Zm9v"},
-        {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+    const std::pair<const char*, const char*> pairs[] = {{"", ""},
+                                                         {"f", "Zg=="},
+                                                         {"fo", "Zm8="},
+                                                         {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="},
+                                                         {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"}};
     for (const auto& [plain, coded] : pairs) {
         CHECK(encode_base64(plain) == coded);
         CHECK(decode_base64(coded) == plain);
@@ -273,8 +300,14 @@ TEST_CASE("UTF-8: overlong forms, surrogates and stray bytes are refused", "[aud
                             "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF"}) {
         CHECK_FALSE(is_utf8(bad));
     }
-    CHECK_FALSE(is_key_name("a\xE2\x80\xA8" "b"));
-    CHECK_FALSE(is_key_name("a\xE3\x80\x80" "b"));
-    CHECK_FALSE(is_key_name("a\xC2\x85" "b"));
+    CHECK_FALSE(
+        is_key_name("a\xE2\x80\xA8"
+                    "b"));
+    CHECK_FALSE(
+        is_key_name("a\xE3\x80\x80"
+                    "b"));
+    CHECK_FALSE(
+        is_key_name("a\xC2\x85"
+                    "b"));
     CHECK(is_key_name("caf\xC3\xA9/x"));
 }

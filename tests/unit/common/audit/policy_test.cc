@@ -13,7 +13,9 @@ std::string vkey(const std::string& name, KeyType type, int seed) {
     bytes[0] = static_cast<std::uint8_t>(seed);
     return SigningKey::from_seed(name, type, bytes)->verifier().to_string();
 }
-std::string log_line() { return "log " + vkey("log", KeyType::kNote, 100) + "\n"; }
+std::string log_line() {
+    return "log " + vkey("log", KeyType::kNote, 100) + "\n";
+}
 std::string witness_line(const std::string& name, int seed) {
     return "witness " + name + " " + vkey("key-" + name, KeyType::kCosignature, seed) + "\n";
 }
@@ -59,24 +61,31 @@ TEST_CASE("Policy: blanks, comments and urls are fine", "[audit]") {
 TEST_CASE("Policy: everything ambiguous is refused", "[audit]") {
     const std::string good = three();
     for (const std::string& bad : {
-             good,                                                          // no quorum
-             good + "quorum none\nquorum none\n",                           // two
-             good + "quorum w9\n", good + "quorum\n", good + "quorum w0 w1\n",
-             good + "group g 0 w0\nquorum g\n", good + "group g 2 w0\nquorum g\n",
-             good + "group g 01 w0\nquorum g\n", good + "group g some w0\nquorum g\n",
-             good + "group g any\nquorum g\n", good + "group g any w0 w0\nquorum g\n",
-             good + "group g any w0\ngroup h any w0 g\nquorum h\n",         // w0 twice
-             good + "group g any h\ngroup h any w0\nquorum g\n",            // used before
-             good + "group w0 any w1\nquorum w0\n",                         // name twice
+             good,                                 // no quorum
+             good + "quorum none\nquorum none\n",  // two
+             good + "quorum w9\n",
+             good + "quorum\n",
+             good + "quorum w0 w1\n",
+             good + "group g 0 w0\nquorum g\n",
+             good + "group g 2 w0\nquorum g\n",
+             good + "group g 01 w0\nquorum g\n",
+             good + "group g some w0\nquorum g\n",
+             good + "group g any\nquorum g\n",
+             good + "group g any w0 w0\nquorum g\n",
+             good + "group g any w0\ngroup h any w0 g\nquorum h\n",  // w0 twice
+             good + "group g any h\ngroup h any w0\nquorum g\n",     // used before
+             good + "group w0 any w1\nquorum w0\n",                  // name twice
              good + "group none any w1\nquorum none\n",
              good + "group g any none\nquorum g\n",
              good + witness_line("w0", 5) + "quorum none\n",
-             good + witness_line("w5", 1) + "quorum none\n",                // key twice
+             good + witness_line("w5", 1) + "quorum none\n",  // key twice
              good + log_line() + "quorum none\n",
              good + "witness x " + vkey("x", KeyType::kNote, 9) + "\nquorum none\n",
              "log " + vkey("x", KeyType::kCosignature, 9) + "\nquorum none\n",
-             good + "witness x\nquorum none\n", good + "log\nquorum none\n",
-             good + "speak friend\nquorum none\n", good + "quorum none\r\n",
+             good + "witness x\nquorum none\n",
+             good + "log\nquorum none\n",
+             good + "speak friend\nquorum none\n",
+             good + "quorum none\r\n",
              good + "log not-a-key\nquorum none\n",
          }) {
         INFO(bad);

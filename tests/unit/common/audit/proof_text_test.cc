@@ -15,7 +15,9 @@ std::string replaced(std::string text, const std::string& what, const std::strin
     return text.replace(at, what.size(), with);
 }
 
-Policy demo_policy() { return Policy::trust(*parse_vkey(demo("log_vkey"))); }
+Policy demo_policy() {
+    return Policy::trust(*parse_vkey(demo("log_vkey")));
+}
 
 bool proves(const std::string& text, const std::string& entry) {
     const auto proof = parse_tlog_proof(text);

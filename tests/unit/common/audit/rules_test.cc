@@ -53,7 +53,9 @@ Story running() {
     return story;
 }
 
-void spoil(Story& story, std::function<void(Entry&)> how) { story.raw = std::move(how); }
+void spoil(Story& story, std::function<void(Entry&)> how) {
+    story.raw = std::move(how);
+}
 
 }  // namespace
 

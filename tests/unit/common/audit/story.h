@@ -1,7 +1,7 @@
 // Story writes audit entries as the PLM does: chains, attempts and causes right by construction.
 //
-// Each call appends one entry and returns its index; `entries` holds the bytes. The `raw` hook lets a
-// test spoil an entry before it is encoded.
+// Each call appends one entry and returns its index; `entries` holds the bytes. The `raw` hook lets
+// a test spoil an entry before it is encoded.
 #pragma once
 
 #include <fstream>
@@ -116,7 +116,8 @@ inline LogOptions options_in(const std::string& directory) {
 }
 
 // Writes a whole log and returns its checkpoint.
-inline std::string write_log(const std::string& directory, const std::vector<std::string>& entries) {
+inline std::string write_log(const std::string& directory,
+                             const std::vector<std::string>& entries) {
     auto log = AuditLog::open(options_in(directory), ledger_of(entries));
     if (!log) return "error: " + log.error().message;
     log->append(std::span(entries).subspan(log->size()));
@@ -139,7 +140,9 @@ inline const nlohmann::json& demo() {
     }();
     return vectors;
 }
-inline std::string demo(const char* name) { return demo().at(name).get<std::string>(); }
+inline std::string demo(const char* name) {
+    return demo().at(name).get<std::string>();
+}
 inline std::vector<std::string> demo_entries() {
     std::vector<std::string> entries;
     for (const auto& entry : demo()["entries"]) {

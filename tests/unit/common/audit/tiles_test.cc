@@ -25,14 +25,40 @@ TEST_CASE("Tiles: paths have one spelling", "[audit]") {
         REQUIRE(name);
         CHECK(name->path() == good);
     }
-    for (const char* bad :
-         {"", "tile", "tile/", "tile/0", "tile/0/", "tile/0/0", "tile/0/00", "tile/0/0000",
-          "tile/00/000", "tile/64/000", "tile/-1/000", "tile/+1/000", "tile/0/x000/001",
-          "tile/0/001/000", "tile/0/x001", "tile/0/x001/", "tile/0/x001/x000", "tile/0/x01/000",
-          "tile/0/000.p", "tile/0/000.p/", "tile/0/000.p/0", "tile/0/000.p/256",
-          "tile/0/000.p/01", "tile/0/000.p/-1", "tile/0/000.p/1/", "tile/0/000/", "/tile/0/000",
-          "tile/0/00a", "tile/0/0 0", "tile//000", "tile/entries", "tile/entry/000",
-          "tile/0/x001/000.p/x1", "tile/0/x999/x999/x999/x999/x999/x999/x999/999"}) {
+    for (const char* bad : {"",
+                            "tile",
+                            "tile/",
+                            "tile/0",
+                            "tile/0/",
+                            "tile/0/0",
+                            "tile/0/00",
+                            "tile/0/0000",
+                            "tile/00/000",
+                            "tile/64/000",
+                            "tile/-1/000",
+                            "tile/+1/000",
+                            "tile/0/x000/001",
+                            "tile/0/001/000",
+                            "tile/0/x001",
+                            "tile/0/x001/",
+                            "tile/0/x001/x000",
+                            "tile/0/x01/000",
+                            "tile/0/000.p",
+                            "tile/0/000.p/",
+                            "tile/0/000.p/0",
+                            "tile/0/000.p/256",
+                            "tile/0/000.p/01",
+                            "tile/0/000.p/-1",
+                            "tile/0/000.p/1/",
+                            "tile/0/000/",
+                            "/tile/0/000",
+                            "tile/0/00a",
+                            "tile/0/0 0",
+                            "tile//000",
+                            "tile/entries",
+                            "tile/entry/000",
+                            "tile/0/x001/000.p/x1",
+                            "tile/0/x999/x999/x999/x999/x999/x999/x999/999"}) {
         INFO(bad);
         CHECK_FALSE(parse_tile_path(bad));
     }

@@ -48,7 +48,8 @@ struct Fixture {
     VerifyReport verify() const { return verify(options()); }
 
     // The refusal's kind, and that it names this place.
-    void check(RefusalKind kind, std::optional<std::uint64_t> index, const std::string& tile) const {
+    void check(RefusalKind kind, std::optional<std::uint64_t> index,
+               const std::string& tile) const {
         const auto report = verify();
         REQUIRE(report.refusal);
         INFO(report.refusal->to_string());
@@ -121,8 +122,8 @@ TEST_CASE("Verify: one bit in an entry names the entry", "[audit]") {
         log.flip("tile/entries/001", 7 * kEntryStride + 50);
         std::string bytes = slurp(log.path("tile/entries/001"));
         std::string tile = slurp(log.path("tile/0/001"));
-        const auto hash = merkle::leaf_hash(
-            std::string_view(bytes).substr(7 * kEntryStride + 2, 96));
+        const auto hash =
+            merkle::leaf_hash(std::string_view(bytes).substr(7 * kEntryStride + 2, 96));
         tile.replace(7 * 32, 32, merkle::as_bytes(hash));
         spew(log.path("tile/0/001"), tile);
         log.check(RefusalKind::kEditedEntry, 256, "tile/1/000.p/2");
@@ -210,8 +211,12 @@ TEST_CASE("Verify: files missing, short, long or odd are refused", "[audit]") {
 TEST_CASE("Verify: rewritten files under the old checkpoint are refused", "[audit]") {
     const Fixture log(1000);
     auto other = log.entries;
-    SECTION("swapped") { std::swap(other[100], other[101]); }
-    SECTION("one forged") { other[100].back() = 'x'; }
+    SECTION("swapped") {
+        std::swap(other[100], other[101]);
+    }
+    SECTION("one forged") {
+        other[100].back() = 'x';
+    }
     log.rewrite(other, false);
     const auto report = log.verify();
     REQUIRE(report.refusal);
@@ -345,9 +350,15 @@ TEST_CASE("Verify: broken rules are found by a signed log's reader, hashes alone
           "[audit]") {
     Fixture log(300);
     auto other = log.entries;
-    SECTION("an entry dropped") { other.erase(other.begin() + 50); }
-    SECTION("an entry doubled") { other.insert(other.begin() + 50, other[50]); }
-    SECTION("an entry that is none") { other[50] = "not an entry"; }
+    SECTION("an entry dropped") {
+        other.erase(other.begin() + 50);
+    }
+    SECTION("an entry doubled") {
+        other.insert(other.begin() + 50, other[50]);
+    }
+    SECTION("an entry that is none") {
+        other[50] = "not an entry";
+    }
     log.rewrite(other, true);
     const auto report = log.verify();
     REQUIRE(report.refusal);

@@ -156,8 +156,8 @@ TEST_CASE("Inclusion: absurd sizes end, and are refused", "[merkle]") {
     const std::vector<Hash> long_proof(64, leaf);
     CHECK_FALSE(verify_inclusion(0, kSizeMax, leaf, long_proof, leaf));
     CHECK_FALSE(verify_inclusion(0, kSizeMax + 1, leaf, std::span(long_proof).first(63), leaf));
-    CHECK_FALSE(verify_inclusion(kSizeMax - 1, kSizeMax, leaf, std::span(long_proof).first(63),
-                                 leaf));
+    CHECK_FALSE(
+        verify_inclusion(kSizeMax - 1, kSizeMax, leaf, std::span(long_proof).first(63), leaf));
     CHECK_FALSE(verify_inclusion(0, 0, leaf, {}, leaf));
 }
 
@@ -185,8 +185,8 @@ TEST_CASE("Consistency: anything changed is refused", "[merkle]") {
             refused(verify_consistency(old_size, size, old_root, root, {}));
             refused(verify_consistency(old_size, size, old_root, root,
                                        std::span(proof).first(proof.size() - 1)));
-            refused(verify_consistency(old_size, size, old_root, root,
-                                       std::span(proof).subspan(1)));
+            refused(
+                verify_consistency(old_size, size, old_root, root, std::span(proof).subspan(1)));
             for (std::size_t i = 0; i < proof.size(); ++i) {
                 auto changed = proof;
                 changed[i] = flipped(changed[i], 7 * i);

@@ -45,7 +45,8 @@ inline std::vector<Hash> reference_subproof(std::size_t old_size, std::span<cons
 
 inline std::vector<Hash> numbered_leaves(std::size_t count) {
     std::vector<Hash> leaves;
-    for (std::size_t i = 0; i < count; ++i) leaves.push_back(leaf_hash("leaf " + std::to_string(i)));
+    for (std::size_t i = 0; i < count; ++i)
+        leaves.push_back(leaf_hash("leaf " + std::to_string(i)));
     return leaves;
 }
 
