@@ -82,7 +82,7 @@ class Fencing(unittest.TestCase):
 class Flush(unittest.TestCase):
     def test_an_acknowledgement_waits_for_the_flush(self):
         """Two cells side by side, one with slow flushes; submissions take turns."""
-        delayed = {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "20"}
+        delayed = {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "25"}
         with tempfile.TemporaryDirectory(prefix="reeve-ack-") as top:
             cells = [Cell(REEVE, top + "/plain", {}), Cell(REEVE, top + "/slow", delayed)]
             times = {id(cell): [] for cell in cells}
@@ -101,7 +101,8 @@ class Flush(unittest.TestCase):
                 for cell in cells:
                     cell.run("down")
         plain, slow = (statistics.median(times[id(cell)]) for cell in cells)
-        print("median ACK: %.1f ms, with every flush delayed by 20 ms: %.1f ms" % (plain, slow))
+        print("median ACK: %.1f ms, with every flush delayed by 25 ms: %.1f ms" % (plain, slow))
+        # 5 ms are left to the noise of two medians of whole client processes.
         self.assertGreaterEqual(slow - plain, 20)
 
 
