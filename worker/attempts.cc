@@ -429,6 +429,7 @@ void Attempts::retry_emptying() {
 void Attempts::finish(std::uint32_t index) {
     auto& attempt = table_[index];
     attempt.output.finish();
+    attempt.output = OutputLimit();
     EndedRecord record;
     record.sequence = next_sequence_++;
     record.id = attempt.id;
