@@ -131,6 +131,12 @@ Result<Recovered> recover(const std::string& directory, const VerifierKey& key,
                         std::to_string(head.size) + " is signed: going on would fork the log; " +
                         "restore the ledger, or move " + directory + " away to begin a new log");
     }
+    if (ledger.first > head.size) {
+        return fail(ErrorCode::kDataLoss,
+                    directory + ": ends at size " + std::to_string(head.size) +
+                        ", but the ledger has dropped the entries below " +
+                        std::to_string(ledger.first) + "; restore a newer copy of the directory");
+    }
     Synced synced = load_synced(directory);
     synced.size = std::min(synced.size, head.size);
     Result<TreeWriter> writer =

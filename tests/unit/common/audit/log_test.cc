@@ -241,6 +241,19 @@ TEST_CASE("AuditLog: a ledger that tells another story is refused and overwrites
     CHECK(slurp(directory.file("audit/tile/entries/001")) == before);
 }
 
+TEST_CASE("AuditLog: an old copy of the directory that the ledger cannot catch up is refused",
+          "[audit]") {
+    TempDirectory directory;
+    const auto entries = plain_entries(700);
+    auto some = entries;
+    some.resize(300);
+    write_log(directory.path(), some);
+    auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries, 301));
+    REQUIRE_FALSE(log);
+    CHECK(log.error().code == ErrorCode::kDataLoss);
+    CHECK(AuditLog::open(options_in(directory.path()), ledger_of(entries, 300))->size() == 300);
+}
+
 TEST_CASE("AuditLog: a lost checkpoint is made again only from the whole ledger", "[audit]") {
     TempDirectory directory;
     const auto entries = plain_entries(300);
