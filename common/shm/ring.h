@@ -7,6 +7,7 @@
 //              the entry is read before it is overwritten.
 // Death        a producer killed before (1) leaves nothing visible; its successor overwrites the
 //              entry. A consumer killed before (3) reads the entry again: entries are idempotent.
+// Several Ring objects may exist for one ring, used one after another by the side they belong to.
 // Untrusted    head and tail may hold anything: size() clamps, entries are read at masked indices.
 //
 // INVARIANT 1  tail - head <= capacity, as long as both sides keep to the contract.
@@ -32,7 +33,10 @@ public:
     // Producer.
     bool try_push(const T& entry) {
         const auto tail = header_->tail.load(std::memory_order_relaxed);
-        if (tail - header_->head.load(std::memory_order_acquire) > mask_) return false;  // (4)
+        if (tail - known_head_ > mask_) {
+            known_head_ = header_->head.load(std::memory_order_acquire);  // (4)
+            if (tail - known_head_ > mask_) return false;
+        }
         entries_[tail & mask_] = entry;
         header_->tail.store(tail + 1, std::memory_order_release);  // (1)
         return true;
@@ -48,7 +52,10 @@ public:
     }  // (3)
     std::optional<T> pop() {
         const auto at = header_->head.load(std::memory_order_relaxed);
-        if (at == tail()) return std::nullopt;
+        if (known_tail_ - at - 1 > mask_) {
+            known_tail_ = tail();
+            if (known_tail_ == at) return std::nullopt;
+        }
         T entry = entries_[at & mask_];
         advance(at + 1);
         return entry;
@@ -63,6 +70,10 @@ private:
     RingHeader* header_ = nullptr;
     T* entries_ = nullptr;
     std::uint64_t mask_ = 0;
+    // The other side's index as last seen, so that its line is not asked for each time. Private to this
+    // object; only trusted where it says that there is room, or something to take, within a capacity.
+    std::uint64_t known_head_ = 0;
+    std::uint64_t known_tail_ = 0;
 };
 
 using EventRing = Ring<Event>;

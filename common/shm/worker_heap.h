@@ -65,6 +65,7 @@ public:
 
     void update(std::uint32_t worker, std::uint64_t key) {
         REEVE_ASSERT(worker < tree_.leaf_count());
+        tree_.prefetch(worker);
         Policy::step();
         leaves_.key(worker).store(key, std::memory_order_seq_cst);  // (1)
         tree_.climb(worker);
