@@ -1,24 +1,25 @@
 // ClassIndex is the scheduler's private view of the queue: the best task of every class at once.
 //
-// The shared part (TaskHeap) knows the best task of each chunk of 64 slots, and which class owns the
-// chunk. This keeps, per class, a heap of chunk heads, and over the classes a min tree, so that "the
-// best task of all classes that may run now" is one look, parking a class is one write, and a million
-// parked tasks cost nothing. It is a cache: what it says is checked against the shared head and decided
-// by the slot's word; losing it costs a rescan (0.3 ms).
+// The shared part (TaskHeap) knows the best task of each chunk of 64 slots, and which class owns
+// the chunk. This keeps, per class, a heap of chunk heads, and over the classes a min tree, so that
+// "the best task of all classes that may run now" is one look, parking a class is one write, and a
+// million parked tasks cost nothing. It is a cache: what it says is checked against the shared head
+// and decided by the slot's word; losing it costs a rescan (0.3 ms).
 //
-// Only one may exist per segment: it clears the dirty bits. The register confirms a scheduler's death
-// before the next one starts. Not thread-safe.
+// Only one may exist per segment: it clears the dirty bits. The register confirms a scheduler's
+// death before the next one starts. Not thread-safe.
 //
 // claim(): (1) read the slot word: queued, key as announced (2) chunk owner is still this class
 //          (3) CAS the word of (1) to claimed (4) climb, also when (3) failed: that heals what a
 //          dead claimer or pusher left. The generation in the word grows when a slot is reused, and
 //          an owner changes only while all its slots are free, so (3) succeeding proves (2) held.
 //
-// Progress     claim: lock-free; gives up after kClaimTriesMax lost races (the next loop tries again).
-// Death        after (3): the slot is claimed by kOwnerScheduler; the next scheduler gives it back.
-// Linearizes   at (3).
+// Progress     claim: lock-free; gives up after kClaimTriesMax lost races (the next loop tries
+// again). Death        after (3): the slot is claimed by kOwnerScheduler; the next scheduler gives
+// it back. Linearizes   at (3).
 //
-// Tested in tests/unit/common/shm/{class_index,interleaving,every_instruction}_test.cc, tests/stress.
+// Tested in tests/unit/common/shm/{class_index,interleaving,every_instruction}_test.cc,
+// tests/stress.
 #pragma once
 
 #include <cstdint>
@@ -88,8 +89,8 @@ public:
         }
     }
     bool empty(std::uint32_t class_id) const { return heaps_[class_id].empty(); }
-    // Calls visit(HeapEntry) for the best `limit` tasks of a class, best first, without taking them;
-    // stops when visit returns false. For backfill and explain.
+    // Calls visit(HeapEntry) for the best `limit` tasks of a class, best first, without taking
+    // them; stops when visit returns false. For backfill and explain.
     template <typename Visit>
     void for_each_in_class(std::uint32_t class_id, std::uint32_t limit, Visit visit);
 
@@ -104,7 +105,8 @@ private:
     };
     using Items = std::vector<Item>;  // 4-ary heap
 
-    bool set(std::uint32_t chunk);  // the chunk's owner and head into the cache; true: was different
+    bool set(
+        std::uint32_t chunk);  // the chunk's owner and head into the cache; true: was different
     void insert(std::uint32_t class_id, Item item);
     void erase(std::uint32_t class_id, std::uint32_t position);
     void change(std::uint32_t class_id, std::uint32_t position, const HeapEntry& head);

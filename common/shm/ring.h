@@ -70,8 +70,9 @@ private:
     RingHeader* header_ = nullptr;
     T* entries_ = nullptr;
     std::uint64_t mask_ = 0;
-    // The other side's index as last seen, so that its line is not asked for each time. Private to this
-    // object; only trusted where it says that there is room, or something to take, within a capacity.
+    // The other side's index as last seen, so that its line is not asked for each time. Private to
+    // this object; only trusted where it says that there is room, or something to take, within a
+    // capacity.
     std::uint64_t known_head_ = 0;
     std::uint64_t known_tail_ = 0;
 };

@@ -1,23 +1,24 @@
 // TaskHeap is the shared part of the queue: a two-level tournament tree per chunk of 64 task slots.
 //
-// A task is in it iff its slot word says queued; its place is its key, smaller first. Everybody works
-// on it: the PLM pushes, the scheduler claims, the register requeues, and each calls touch() after it
-// moved a slot into or out of queued, or changed the key of a queued one. A two-level bitmap tells the
-// scheduler's ClassIndex which chunks changed. The best of a chunk is the best of its 8 group nodes,
-// found by whoever asks: a root node would cost every push one more swap.
+// A task is in it iff its slot word says queued; its place is its key, smaller first. Everybody
+// works on it: the PLM pushes, the scheduler claims, the register requeues, and each calls touch()
+// after it moved a slot into or out of queued, or changed the key of a queued one. A two-level
+// bitmap tells the scheduler's ClassIndex which chunks changed. The best of a chunk is the best of
+// its 8 group nodes, found by whoever asks: a root node would cost every push one more swap.
 //
 //   touch:  (1) slot word or key changed by the caller   (2) climb 2 levels
 //           (3) dirty bit of the chunk, unless set       (4) sum bit of the dirty word, unless set
 //   drain:  (5) sum.exchange(0)   (6) dirty.exchange(0)  (7) read the chunk's owner and head
 //
 // Progress     touch, chunk_head: lock-free; at most 4 swaps and 2 bit sets.
-// Order        all seq_cst. (7) comes after (6), (6) after (3), (3) after (2): a head read in (7) is at
-//              least as new as the climb whose bit was cleared. A skipped (3) found the bit set, so its
-//              clearing is still to come and reads what we climbed; a skipped (3) must still do (4), for
-//              whoever set the dirty bit may have died before its own (4).
+// Order        all seq_cst. (7) comes after (6), (6) after (3), (3) after (2): a head read in (7)
+// is at
+//              least as new as the climb whose bit was cleared. A skipped (3) found the bit set, so
+//              its clearing is still to come and reads what we climbed; a skipped (3) must still do
+//              (4), for whoever set the dirty bit may have died before its own (4).
 // Death        after (1), before (2) ends: the task may be hidden behind an old node until somebody
-//              climbs there; between (2) and (4): until the scheduler's rescan(). heal() cures both,
-//              with nobody stopped. A process stopped anywhere in here blocks nobody.
+//              climbs there; between (2) and (4): until the scheduler's rescan(). heal() cures
+//              both, with nobody stopped. A process stopped anywhere in here blocks nobody.
 // Untrusted    indices outside their subtree read as empty; heal() recomputes from the slots.
 //
 // INVARIANT 1  quiet heap: chunk_head(c) is the smallest key of the queued slots of chunk c.
@@ -51,7 +52,9 @@ public:
         const auto key = slots_[slot].key.load(std::memory_order_seq_cst);
         return word.state() == SlotState::kQueued ? key : kEmptyKey;
     }
-    [[gnu::always_inline]] void prefetch(std::uint32_t slot) const { prefetch_to_write(&slots_[slot]); }
+    [[gnu::always_inline]] void prefetch(std::uint32_t slot) const {
+        prefetch_to_write(&slots_[slot]);
+    }
 
 private:
     TaskSlot* slots_;
@@ -95,7 +98,9 @@ public:
         tree_.prefetch_level(0, slot);
         tree_.prefetch_level(kGroupLevel, slot / kFanOut);
     }
-    [[gnu::always_inline]] void prefetch_head(std::uint32_t chunk) const { tree_.prefetch_level(kGroupLevel, chunk * kFanOut); }
+    [[gnu::always_inline]] void prefetch_head(std::uint32_t chunk) const {
+        tree_.prefetch_level(kGroupLevel, chunk * kFanOut);
+    }
     // touch() without the bits: for the drainer itself, which reads the chunk's head right after.
     void climb(std::uint32_t slot) {
         REEVE_ASSERT(slot < slot_count_);
@@ -161,8 +166,8 @@ public:
     }
 
     // For the one drainer (ClassIndex): calls changed(chunk) for every marked chunk, after clearing
-    // its bit. Other readers look at all heads instead and never drain. (Leaving few sum bits set for
-    // good, to spare both sides the line, was tried: no gain.)
+    // its bit. Other readers look at all heads instead and never drain. (Leaving few sum bits set
+    // for good, to spare both sides the line, was tried: no gain.)
     template <typename Changed>
     void drain(Changed changed) {
         const auto words = (chunk_count_ + 63) / 64;

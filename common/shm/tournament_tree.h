@@ -1,28 +1,34 @@
 // TournamentTree keeps, above an array of leaves in shared memory, the smallest key of every group.
 //
-// An f-array (Jayanti, PODC 2002). Level 0 has one node per leaf, each further level one node per 8 of
-// the level below; the last level may have several nodes, then it is a forest (the task heap: levels
-// of 64 and 8 nodes per chunk). Level 0 exists because the leaves lie far apart, each in its own
-// record: eight neighbours' keys are two cache lines there instead of eight (measured: a climb in a
-// million slots costs a third). Whoever changes a leaf climbs to its root and refreshes every node on
-// the way: read the node, read its children, swap in their best. Tried twice per node, that is enough:
-// had both swaps failed, the one that beat our second try began after our first and so read our leaf.
+// An f-array (Jayanti, PODC 2002). Level 0 has one node per leaf, each further level one node per 8
+// of the level below; the last level may have several nodes, then it is a forest (the task heap:
+// levels of 64 and 8 nodes per chunk). Level 0 exists because the leaves lie far apart, each in its
+// own record: eight neighbours' keys are two cache lines there instead of eight (measured: a climb
+// in a million slots costs a third). Whoever changes a leaf climbs to its root and refreshes every
+// node on the way: read the node, read its children, swap in their best. Tried twice per node, that
+// is enough: had both swaps failed, the one that beat our second try began after our first and so
+// read our leaf.
 //
 //      A: leaf = 3                        without the second try:
-//      A: reads node v7                   B's swap carries what it read before A's leaf changed, A's
+//      A: reads node v7                   B's swap carries what it read before A's leaf changed,
+//      A's
 //          B: read node v7, children      swap fails against v8, A goes away, and 3 is hidden until
 //          B: swap v7 -> v8 (old best)    somebody passes by.
 //      A: swap v7 -> fails; again: v8 -> v9
 //
 // The leaves are the truth; nodes are hints that anybody may recompute at any time.
 //
-// Progress     climb: lock-free, at most 2 swaps per level. best: lock-free; with nobody writing, wait-
+// Progress     climb: lock-free, at most 2 swaps per level. best: lock-free; with nobody writing,
+// wait-
 //              free.
-// ABA          32-bit version per node; to be fooled, a refresh must sleep through 2^32 others of the
+// ABA          32-bit version per node; to be fooled, a refresh must sleep through 2^32 others of
+// the
 //              same node and meet the same key and index; the effect is a stale hint.
-// Death        killed within climb: the nodes above keep an older best until somebody climbs through
+// Death        killed within climb: the nodes above keep an older best until somebody climbs
+// through
 //              them or heal() runs; a best that is gone is noticed when it is claimed.
-// Order        all seq_cst: the proof needs "my leaf, my node load, the other's swap, its node load, its
+// Order        all seq_cst: the proof needs "my leaf, my node load, the other's swap, its node
+// load, its
 //              child loads" in one total order. On x86 only the swap costs anything.
 // Untrusted    a child whose index lies outside its own subtree counts as empty.
 //
@@ -40,14 +46,14 @@
 
 namespace reeve::shm {
 
-// What tests replace: step() is called before every shared access, so that a test can choose who goes
-// next; the flags switch off one safeguard each, to prove that the tests notice.
+// What tests replace: step() is called before every shared access, so that a test can choose who
+// goes next; the flags switch off one safeguard each, to prove that the tests notice.
 struct LivePolicy {
     static void step() {}
     static constexpr bool kRefreshTwice = true;
-    static constexpr bool kMarkAfterClimb = true;   // task heap: dirty bit after the climb
-    static constexpr bool kAlwaysCheckSum = true;   // task heap: sum bit looked at in any case
-    static constexpr bool kCheckOwner = true;       // class index: chunk still of this class?
+    static constexpr bool kMarkAfterClimb = true;  // task heap: dirty bit after the climb
+    static constexpr bool kAlwaysCheckSum = true;  // task heap: sum bit looked at in any case
+    static constexpr bool kCheckOwner = true;      // class index: chunk still of this class?
 };
 
 inline constexpr std::uint32_t kFanOutBits = 3;
@@ -140,7 +146,8 @@ public:
     static constexpr std::uint32_t padded(std::uint32_t nodes) {
         return (nodes + kFanOut - 1) / kFanOut * kFanOut;
     }
-    // Levels from the leaves up; level l has ceil(leaf_count / 8^l) nodes and room for padded() of them.
+    // Levels from the leaves up; level l has ceil(leaf_count / 8^l) nodes and room for padded() of
+    // them.
     void add_level(HeapNode* nodes) {
         nodes_[levels_] = nodes;
         counts_[levels_] = levels_ == 0 ? leaf_count_ : padded(counts_[levels_ - 1]) / kFanOut;
@@ -150,9 +157,10 @@ public:
     std::uint32_t node_count(std::uint32_t level) const { return counts_[level]; }
     std::uint32_t leaf_count() const { return leaf_count_; }
 
-    // Asks for the memory climb(leaf) will read and write, so that the misses overlap each other and the
-    // caller's own: a locked instruction lets no later load start, a prefetch before it does. Inlined
-    // always: gcc takes an outlined function of nothing but prefetches for pure and drops the calls.
+    // Asks for the memory climb(leaf) will read and write, so that the misses overlap each other
+    // and the caller's own: a locked instruction lets no later load start, a prefetch before it
+    // does. Inlined always: gcc takes an outlined function of nothing but prefetches for pure and
+    // drops the calls.
     [[gnu::always_inline]] void prefetch(std::uint32_t leaf) const {
         leaves_.prefetch(leaf);
         std::uint32_t at = leaf;
@@ -203,8 +211,8 @@ public:
         if (node.key == kEmptyKey) return std::nullopt;
         return HeapEntry{node.key, node.index};
     }
-    // The best below a node, or nothing; an index outside its subtree is damage and reads as nothing,
-    // `damaged` says so.
+    // The best below a node, or nothing; an index outside its subtree is damage and reads as
+    // nothing, `damaged` says so.
     std::optional<HeapEntry> best(std::uint32_t level, std::uint32_t at,
                                   bool* damaged = nullptr) const {
         Policy::step();
@@ -219,8 +227,8 @@ public:
     // A leaf's key as level 0 has it.
     std::uint64_t cached_key(std::uint32_t leaf) const { return load_node_key(nodes_[0][leaf]); }
 
-    // Refreshes a node, of the padding too, unless it is right; says whether it was wrong. Nobody's proof rests on the swap
-    // of a healer, so looking is enough.
+    // Refreshes a node, of the padding too, unless it is right; says whether it was wrong. Nobody's
+    // proof rests on the swap of a healer, so looking is enough.
     bool heal_node(std::uint32_t level, std::uint32_t at) {
         const HeapNode before = load_node(nodes_[level][at]);
         const bool padding = at >= counts_[level];
@@ -273,13 +281,15 @@ private:
                 winner = load_node(nodes_[level - 1][first + best.at]);
                 if (winner.key != best.key) continue;  // changed since: somebody got further
             }
-            if (is_below(winner.index, level - 1, first + best.at)) [[likely]] return winner;
+            if (is_below(winner.index, level - 1, first + best.at)) [[likely]]
+                return winner;
             if (damaged != nullptr) *damaged = true;
             return best_sound_child(level, at);
         }
     }
     // The slow way, for when some child is damaged.
-    [[gnu::noinline, gnu::cold]] HeapNode best_sound_child(std::uint32_t level, std::uint32_t at) const {
+    [[gnu::noinline, gnu::cold]] HeapNode best_sound_child(std::uint32_t level,
+                                                           std::uint32_t at) const {
         HeapNode best;
         const std::uint32_t first = at << kFanOutBits;
         for (std::uint32_t i = 0; i < kFanOut; ++i) {

@@ -1,8 +1,8 @@
 // What the shared-memory benchmarks have in common: pinning, forked workers, medians, latency
 // histograms, and one JSON line per figure.
 //
-// A figure with a target is printed as {"name","value","unit","target","met"}; nothing is asserted: a
-// time on a shared machine is a fact about that machine.
+// A figure with a target is printed as {"name","value","unit","target","met"}; nothing is asserted:
+// a time on a shared machine is a fact about that machine.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,9 @@
 
 namespace reeve::bench {
 
-inline std::uint64_t now_ns() { return read_clock_ns(CLOCK_MONOTONIC); }
+inline std::uint64_t now_ns() {
+    return read_clock_ns(CLOCK_MONOTONIC);
+}
 
 inline void pin(int cpu) {
     cpu_set_t set;
@@ -44,8 +46,12 @@ inline void normal_time() {
     sched_param parameters{};
     sched_setscheduler(0, SCHED_OTHER, &parameters);
 }
-inline void favoured() { setpriority(PRIO_PROCESS, 0, -20); }
-inline void relax() { __builtin_ia32_pause(); }
+inline void favoured() {
+    setpriority(PRIO_PROCESS, 0, -20);
+}
+inline void relax() {
+    __builtin_ia32_pause();
+}
 
 // Gives this process its page table entries for shared memory it inherited.
 inline void map_all(char* memory, std::size_t bytes) {
@@ -66,7 +72,8 @@ inline double median(std::vector<double> values) {
 
 template <typename T>
 T& share() {
-    void* memory = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory =
+        mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return *new (memory) T();
 }
 
@@ -108,7 +115,9 @@ inline pid_t spawn(const std::function<void()>& body) {
     }
     return pid;
 }
-inline void wait_for(pid_t pid) { waitpid(pid, nullptr, 0); }
+inline void wait_for(pid_t pid) {
+    waitpid(pid, nullptr, 0);
+}
 
 inline void print(const std::string& name, double value, const char* unit) {
     std::printf("{\"name\":\"%s\",\"value\":%.3g,\"unit\":\"%s\"}\n", name.c_str(), value, unit);
@@ -118,9 +127,10 @@ enum class Want { kAtMost, kAtLeast };
 inline void print_goal(const std::string& name, double value, const char* unit, Want want,
                        double target) {
     const bool met = want == Want::kAtMost ? value <= target : value >= target;
-    std::printf("{\"name\":\"%s\",\"value\":%.3g,\"unit\":\"%s\",\"target\":\"%s %g\",\"met\":%s}\n",
-                name.c_str(), value, unit, want == Want::kAtMost ? "<=" : ">=", target,
-                met ? "true" : "false");
+    std::printf(
+        "{\"name\":\"%s\",\"value\":%.3g,\"unit\":\"%s\",\"target\":\"%s %g\",\"met\":%s}\n",
+        name.c_str(), value, unit, want == Want::kAtMost ? "<=" : ">=", target,
+        met ? "true" : "false");
     std::fflush(stdout);
 }
 

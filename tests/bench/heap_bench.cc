@@ -1,5 +1,6 @@
-// The task heap's acceptance figures A1 to A5 (docs: SHM.md section 4), against the mutex heap in the
-// same run: medians of interleaved repetitions, as ratios. --quick: fewer and shorter repetitions.
+// The task heap's acceptance figures A1 to A5 (docs: SHM.md section 4), against the mutex heap in
+// the same run: medians of interleaved repetitions, as ratios. --quick: fewer and shorter
+// repetitions.
 
 #include <random>
 #include <set>
@@ -11,8 +12,12 @@ namespace reeve::bench {
 namespace {
 
 bool quick = false;
-int repetitions() { return quick ? 3 : 5; }
-std::uint64_t window_ns() { return (quick ? 30 : 60) * kMillisecond; }
+int repetitions() {
+    return quick ? 3 : 5;
+}
+std::uint64_t window_ns() {
+    return (quick ? 30 : 60) * kMillisecond;
+}
 
 constexpr std::uint32_t kThousand = 1'000;
 constexpr std::uint32_t kHundredThousand = 100'000;
@@ -21,8 +26,8 @@ const char* size_name(std::uint32_t size) {
     return size == kThousand ? "1k" : size == kHundredThousand ? "100k" : "1M";
 }
 
-// Slots on their way between two processes: single producer, single consumer, both with a cached view
-// of the other's index and batched hand-over, so that the pipe is not what is measured.
+// Slots on their way between two processes: single producer, single consumer, both with a cached
+// view of the other's index and batched hand-over, so that the pipe is not what is measured.
 struct SlotPipe {
     static constexpr std::uint32_t kBatch = 16;
     alignas(128) std::atomic<std::uint64_t> tail{0};
@@ -124,7 +129,8 @@ void produce(Queue& queue, Stage& stage, std::uint32_t who, bool yield) {
         if (!timed) continue;
         const auto end = now_ns();
         stage.push.add(end - start);
-        if (stage.logging && stage.pushed < kLogMax) stage.push_log[stage.pushed++] = {end, last_key};
+        if (stage.logging && stage.pushed < kLogMax)
+            stage.push_log[stage.pushed++] = {end, last_key};
     }
 }
 
@@ -181,15 +187,18 @@ struct Outcome {
     double pop_p99 = 0;
 };
 
-// The processes of a hold model. They live for all windows, with every page mapped beforehand: a new
-// process faults on each page it touches for the first time, and that is what would be measured. The
-// consumer has core 1, the others share core 0; two processes get real-time priority.
+// The processes of a hold model. They live for all windows, with every page mapped beforehand: a
+// new process faults on each page it touches for the first time, and that is what would be
+// measured. The consumer has core 1, the others share core 0; two processes get real-time priority.
 template <typename Queue>
 class Crew {
 public:
     Crew(Queue& queue, const shm::Segment& segment, Stage& stage, std::uint32_t producers,
          bool requeuer)
-        : queue_(queue), segment_(segment), stage_(stage), crowd_(producers > 1),
+        : queue_(queue),
+          segment_(segment),
+          stage_(stage),
+          crowd_(producers > 1),
           workers_(producers + 1 + (requeuer ? 1 : 0)) {
         stage_.quit = false;
         stage_.window = 0;
@@ -218,9 +227,9 @@ public:
         stage_.window.fetch_add(1);
         while (stage_.done.load() < workers_) usleep(200);
         while (stage_.requeues.waiting() != 0) queue_.requeue(stage_.requeues.take());
-        return Outcome{static_cast<double>(stage_.pops.load()) * 1e9 /
-                           static_cast<double>(stage_.consumer_ns),
-                       stage_.push.quantile(0.99), stage_.pop.quantile(0.99)};
+        return Outcome{
+            static_cast<double>(stage_.pops.load()) * 1e9 / static_cast<double>(stage_.consumer_ns),
+            stage_.push.quantile(0.99), stage_.pop.quantile(0.99)};
     }
 
 private:
@@ -309,7 +318,8 @@ void contended(const shm::Segment& ours, const shm::Segment& locked) {
                    "x mutex heap", Want::kAtLeast, one[i]);
         if (sizes[i] != kMillion) continue;
         print_goal("A2 push p99 1M", median(result.push_ratio), "x mutex heap", Want::kAtMost, 0.1);
-        print_goal("A2 pop p99 1M", median(result.pop_ratio), "x mutex heap", Want::kAtMost, 1.0 / 3);
+        print_goal("A2 pop p99 1M", median(result.pop_ratio), "x mutex heap", Want::kAtMost,
+                   1.0 / 3);
     }
     for (const auto size : {kHundredThousand, kMillion}) {
         const auto result = measure_contended(ours, locked, stage_ours, stage_locked, size, 2);
@@ -382,8 +392,10 @@ Alone measure_alone(const shm::Segment& ours, const shm::Segment& locked, Stage&
     }
     for (int which = 0; which < 2; ++which) {
         const std::string name = which == 0 ? ChunkQueue::kName : LockedQueue::kName;
-        print("push " + std::string(size_name(resident)) + ", " + name, median(result.push[which]), "ns");
-        print("pop " + std::string(size_name(resident)) + ", " + name, median(result.pop[which]), "ns");
+        print("push " + std::string(size_name(resident)) + ", " + name, median(result.push[which]),
+              "ns");
+        print("pop " + std::string(size_name(resident)) + ", " + name, median(result.pop[which]),
+              "ns");
     }
     return result;
 }
@@ -397,7 +409,8 @@ void alone(const shm::Segment& ours, const shm::Segment& locked) {
     const auto large = measure_alone(ours, locked, stage, kMillion);
     print_goal("A3 push 1M", median(large.push_ratio), "x mutex heap", Want::kAtMost, 4);
     print_goal("A3 pop 1M", median(large.pop_ratio), "x mutex heap", Want::kAtMost, 1.2);
-    print_goal("A5 pop 1M / pop 1k", median(large.pop[0]) / median(small.pop[0]), "x", Want::kAtMost, 3);
+    print_goal("A5 pop 1M / pop 1k", median(large.pop[0]) / median(small.pop[0]), "x",
+               Want::kAtMost, 3);
     munmap(&stage, sizeof(Stage));
 }
 
@@ -442,7 +455,8 @@ void parked(const shm::Segment& segment) {
         auto& slot = segment.task(i);
         const bool in = i / 64 == 100 ? i % 64 == 0 : i < kMillion;
         slot.key.store(i / 64 == 100 ? ~std::uint64_t{0} - 1 : random() >> 1);
-        slot.word.store(in ? next_queued(slot).raw : shm::SlotWord::make(1, 0, 0, shm::SlotState::kFree).raw);
+        slot.word.store(in ? next_queued(slot).raw
+                           : shm::SlotWord::make(1, 0, 0, shm::SlotState::kFree).raw);
     }
     shm::TaskHeap(segment).heal();
     real_time();
@@ -506,7 +520,8 @@ void healing(const shm::Segment& segment) {
     normal_time();
 }
 
-// Replays a logged run: a pop that began although a smaller key had been pushed to the end for 1 us.
+// Replays a logged run: a pop that began although a smaller key had been pushed to the end for 1
+// us.
 void rank_error(const shm::Segment& segment) {
     auto& stage = share<Stage>();
     ChunkQueue queue(segment);
@@ -514,7 +529,8 @@ void rank_error(const shm::Segment& segment) {
     std::multiset<std::uint64_t> resident;
     for (std::uint32_t i = 0; i < kBenchSlots; ++i) {
         const auto& slot = segment.task(i);
-        if (shm::load_word(slot).state() == shm::SlotState::kQueued) resident.insert(slot.key.load());
+        if (shm::load_word(slot).state() == shm::SlotState::kQueued)
+            resident.insert(slot.key.load());
     }
     stage.logging = true;
     Crew(queue, segment, stage, 1, false).run_window();
@@ -540,7 +556,8 @@ void rank_error(const shm::Segment& segment) {
         }
     }
     print("pops replayed for order", stage.popped, "pops");
-    print_goal("A5 rank errors, one consumer", static_cast<double>(errors), "pops", Want::kAtMost, 0);
+    print_goal("A5 rank errors, one consumer", static_cast<double>(errors), "pops", Want::kAtMost,
+               0);
     munmap(&stage, sizeof(Stage));
 }
 

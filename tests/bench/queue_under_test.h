@@ -1,6 +1,6 @@
-// The two queues heap_bench compares, behind one interface: the chunk heaps with the class index, and
-// the mutex heap. Both move the slot's word on push and pop, as the product does; under the lock plain
-// stores do.
+// The two queues heap_bench compares, behind one interface: the chunk heaps with the class index,
+// and the mutex heap. Both move the slot's word on push and pop, as the product does; under the
+// lock plain stores do.
 #pragma once
 
 #include <memory>

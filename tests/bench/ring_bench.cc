@@ -1,5 +1,5 @@
-// Hand-off between two processes, acceptance figures A7: a spinning peer, a sleeping peer against an
-// eventfd ping in the same run, and batches of 64 against a wake for every message.
+// Hand-off between two processes, acceptance figures A7: a spinning peer, a sleeping peer against
+// an eventfd ping in the same run, and batches of 64 against a wake for every message.
 
 #include <vector>
 
@@ -13,7 +13,9 @@ namespace reeve::bench {
 namespace {
 
 bool quick = false;
-int repetitions() { return quick ? 3 : 5; }
+int repetitions() {
+    return quick ? 3 : 5;
+}
 constexpr std::uint64_t kEntries = 1'024;
 
 struct Message {
@@ -31,7 +33,9 @@ struct Stage {
     double rate = 0;
 };
 using MessageRing = shm::Ring<Message>;
-MessageRing ring_of(Stage& stage) { return MessageRing(&stage.header, stage.entries, kEntries); }
+MessageRing ring_of(Stage& stage) {
+    return MessageRing(&stage.header, stage.entries, kEntries);
+}
 
 enum class Receive { kSpin, kSleep, kSleepWokenAlways, kEventfd };
 
@@ -145,7 +149,8 @@ int run() {
     print("ring, one by one, woken when asleep", median(unbatched), "M messages/s");
     print("ring, batches of 64", median(batched), "M messages/s");
     print_goal("A7 hand-off to a spinning peer, p50", median(spin) / 1e3, "us", Want::kAtMost, 1.5);
-    print_goal("A7 hand-off to a sleeping peer", median(sleep_ratio), "x eventfd", Want::kAtMost, 1.5);
+    print_goal("A7 hand-off to a sleeping peer", median(sleep_ratio), "x eventfd", Want::kAtMost,
+               1.5);
     print_goal("A7 batches of 64", median(batch_ratio), "x a wake per message", Want::kAtLeast, 5);
     return 0;
 }

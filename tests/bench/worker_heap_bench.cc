@@ -1,5 +1,5 @@
-// The worker heap's acceptance figures A6 against an indexed 4-ary heap behind a robust mutex, in the
-// same run. 16,384 workers in records as far apart as worker slots are.
+// The worker heap's acceptance figures A6 against an indexed 4-ary heap behind a robust mutex, in
+// the same run. 16,384 workers in records as far apart as worker slots are.
 
 #include <random>
 
@@ -12,8 +12,12 @@ namespace reeve::bench {
 namespace {
 
 bool quick = false;
-int repetitions() { return quick ? 3 : 5; }
-std::uint64_t window_ns() { return (quick ? 30 : 100) * kMillisecond; }
+int repetitions() {
+    return quick ? 3 : 5;
+}
+std::uint64_t window_ns() {
+    return (quick ? 30 : 100) * kMillisecond;
+}
 
 constexpr std::uint32_t kWorkers = 16'384;
 
@@ -91,7 +95,8 @@ struct Stage {
 
 using Leaves = shm::RankLeaves<shm::LivePolicy>;
 shm::WorkerHeap make_heap(Stage& stage) {
-    return shm::WorkerHeap(Leaves(&stage.records[0].rank_key, sizeof(Record)), kWorkers, stage.nodes);
+    return shm::WorkerHeap(Leaves(&stage.records[0].rank_key, sizeof(Record)), kWorkers,
+                           stage.nodes);
 }
 
 // Runs operation(turn) on a core until the window ends; rate and sampled latency into `which`.
@@ -128,7 +133,8 @@ void together(Stage& stage, Update update, Reserve reserve) {
             update(static_cast<std::uint32_t>(random() % kWorkers), random() % 1'000'000);
         });
     });
-    const auto b = run(1, [&] { repeat(stage, 1, [&](std::uint64_t turn) { reserve(1 + turn % 1'000); }); });
+    const auto b =
+        run(1, [&] { repeat(stage, 1, [&](std::uint64_t turn) { reserve(1 + turn % 1'000); }); });
     wait_for(a);
     wait_for(b);
 }
@@ -147,7 +153,8 @@ void single(Stage& stage, shm::WorkerHeap& heap) {
         best.push_back(static_cast<double>(now_ns() - start) / kRounds);
         if (sum == 1) std::printf("\n");
         start = now_ns();
-        for (std::uint32_t i = 0; i < kRounds; ++i) heap.update(random() % kWorkers, random() % 1'000'000);
+        for (std::uint32_t i = 0; i < kRounds; ++i)
+            heap.update(random() % kWorkers, random() % 1'000'000);
         update.push_back(static_cast<double>(now_ns() - start) / kRounds);
         start = now_ns();
         for (std::uint32_t i = 0; i < kRounds; ++i) {
@@ -179,18 +186,20 @@ int run() {
     for (int i = 0; i < repetitions(); ++i) {
         double ours_rate[2];
         double ours_tail[2];
-        together(stage, [&](std::uint32_t worker, std::uint64_t key) { heap.update(worker, key); },
-                 [&](std::uint64_t step) {
-                     const auto top = heap.best();
-                     heap.update(top->slot, top->key + step);
-                 });
+        together(
+            stage, [&](std::uint32_t worker, std::uint64_t key) { heap.update(worker, key); },
+            [&](std::uint64_t step) {
+                const auto top = heap.best();
+                heap.update(top->slot, top->key + step);
+            });
         for (int k = 0; k < 2; ++k) {
             ours_rate[k] = stage.rate[k];
             ours_tail[k] = stage.latency[k].quantile(0.99);
         }
-        together(stage,
-                 [&](std::uint32_t worker, std::uint64_t key) { stage.locked.update(worker, key); },
-                 [&](std::uint64_t step) { stage.locked.reserve(step); });
+        together(
+            stage,
+            [&](std::uint32_t worker, std::uint64_t key) { stage.locked.update(worker, key); },
+            [&](std::uint64_t step) { stage.locked.reserve(step); });
         for (int k = 0; k < 2; ++k) {
             rate[k].push_back(ours_rate[k] / stage.rate[k]);
             tail[k].push_back(ours_tail[k] / stage.latency[k].quantile(0.99));
@@ -202,7 +211,8 @@ int run() {
         print_goal(name + " rate", median(rate[k]), "x mutex heap", Want::kAtLeast, 0.8);
         print_goal(name + " p99", median(tail[k]), "x mutex heap", Want::kAtMost, 0.7);
     }
-    if (const auto wrong = heap.heal(); wrong != 0) std::printf("%d nodes wrong\n", static_cast<int>(wrong));
+    if (const auto wrong = heap.heal(); wrong != 0)
+        std::printf("%d nodes wrong\n", static_cast<int>(wrong));
     return 0;
 }
 
