@@ -119,12 +119,16 @@ Result<Evidence> parse_evidence(std::string_view text) {
         return bad("the first line is not " + std::string(kEvidenceHeader));
     }
     Evidence evidence;
-    while (text.starts_with("entry ")) {
+    // The first empty line ends the entries; what follows is the checkpoint, whatever it is.
+    for (bool more = text.starts_with("entry "); more;) {
         if (evidence.entries.size() == Evidence::kEntriesMax) return bad("more than 1024 entries");
         const auto line = next_line(text);
         if (!line) return bad("ends in an entry line");
         REEVE_TRY_ASSIGN(auto entry, read_entry(*line));
+        const std::string_view before = text;
         REEVE_TRY_ASSIGN(entry.hashes, read_hashes(text, "entry "));
+        const auto read = before.substr(0, before.size() - text.size());
+        more = !read.ends_with("\n\n") && read != "\n";
         evidence.entries.push_back(std::move(entry));
     }
     if (evidence.entries.empty()) return bad("no entry");

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "common/base/assert.h"
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
@@ -20,6 +21,7 @@ Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(
 Core::~Core() {
     stop();
     if (publisher_.joinable()) publisher_.join();
+    ledger_.reset();  // its thread may be at a snapshot, which waits for history and audit log
 }
 
 void Core::stop() {
@@ -237,17 +239,20 @@ void Core::publish_loop() {
         publisher_wanted_.wait_for(lock, interval, [this] { return stopping_.load(); });
         unpublished_ = false;
         lock.unlock();
-        publish_or_complain();
+        const bool published = publish_or_complain();
         lock.lock();
+        unpublished_ = unpublished_ || !published;  // again after the next interval
     }
     lock.unlock();
-    publish_or_complain();
+    (void)publish_or_complain();
 }
 
-void Core::publish_or_complain() {
-    if (const auto published = publish_audit(); !published) {
+bool Core::publish_or_complain() {
+    const auto published = publish_audit();
+    if (!published) {
         log::error("the audit log cannot be published", {{"why", published.error().message}});
     }
+    return published.has_value();
 }
 
 Status Core::publish_audit() {
@@ -258,13 +263,6 @@ Status Core::publish_audit() {
 void Core::maybe_snapshot() {
     if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
     bytes_since_snapshot_ = 0;
-    // Batches may go only when their tiles no longer depend on them.
-    const auto published = publish_audit();
-    const auto synced = audit_log_->sync_tiles();
-    if (!published || !synced || *synced < model_.next_leaf) {
-        log::warn("no snapshot: the audit log's tiles cannot be flushed", {});
-        return;
-    }
     auto bytes = model_.save();
     last_snapshot_bytes_ = bytes.size();
     std::vector<std::string> parts;
@@ -275,9 +273,15 @@ void Core::maybe_snapshot() {
         if (written) return;
         log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
     };
-    // The batches go only once their rows are safe in history.
-    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, told,
-                                    [this] { return history_->make_durable(30'000); });
+    // Batches may go only once their rows are safe in history and their leaves in flushed tiles.
+    const auto safe = [this, leaves = model_.next_leaf]() -> Status {
+        REEVE_TRY(history_->make_durable(30'000));
+        REEVE_TRY(publish_audit());
+        REEVE_TRY_ASSIGN(const auto flushed, audit_log_->sync_tiles());
+        REEVE_ASSERT(flushed >= leaves);
+        return {};
+    };
+    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, told, safe);
 }
 
 }  // namespace reeve::plm

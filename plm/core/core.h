@@ -100,7 +100,7 @@ private:
     void effects();
     void sleep_until_work();
     void publish_loop();
-    void publish_or_complain();
+    bool publish_or_complain();
     Status publish_audit();
     void maybe_snapshot();
     void wake_scheduler();

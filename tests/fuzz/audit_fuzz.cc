@@ -107,6 +107,10 @@ std::vector<std::string> fuzz_seeds() {
     seeds.push_back(bundle);
     seeds.push_back(evidence.to_string());
     seeds.push_back("reeve/audit-evidence@v1\nentry role 1 AAAA");  // once a crash: no newline
+    // Once read as two entries: the empty line before the second ends the entries.
+    auto parted = evidence.to_string();
+    parted.insert(parted.find("entry role", parted.find("entry role") + 1), "\n");
+    seeds.push_back(parted);
     seeds.push_back("log " + demo()["log_vkey"].get<std::string>() + "\nwitness w " +
                     demo()["witness_vkey"].get<std::string>() +
                     "\ngroup g 1 w\n# comment\nquorum g\n");
