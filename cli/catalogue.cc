@@ -44,7 +44,7 @@ void from_plm(const Context& context, Gathered& out) {
     auto client = rpc::Client::connect(context.cell);
     if (!client) return;
     v1::GetRequest request;
-    request.set_limit(~std::uint32_t{0});
+    request.set_limit(kAllJobs);
     const auto reply = (*client)->call(&v1::Reeve::Stub::Get, request, std::chrono::seconds(5));
     if (!reply) return;
     out.last = std::max(out.last, reply->last_job_id());

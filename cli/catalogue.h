@@ -13,6 +13,9 @@ namespace reeve::cli {
 // kLive: `all` and `name:` mean jobs that have not ended. kKnown: ended ones too.
 enum class Scope { kLive, kKnown };
 
+// For GetRequest.limit: more than there can be, and positive as a signed number too.
+inline constexpr std::uint32_t kAllJobs = 0x7FFF'FFFFU;
+
 // At most so many ended jobs are looked through for `all` and `name:`.
 inline constexpr std::size_t kCatalogueEndedMax = 1'000'000;
 

@@ -13,8 +13,11 @@ constexpr std::size_t kHoldersShown = 8;
 
 Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     ExplainJob out;
-    REEVE_TRY_ASSIGN(auto detail, gatherer.detail(selected, {false, 1, true}));
-    out.status = std::move(detail.status);
+    REEVE_TRY_ASSIGN(out.status, gatherer.status(selected.job));
+    if (auto spec = gatherer.spec(selected.job)) {
+        take_dependencies(out.status, *spec);
+        *out.status.mutable_spec() = std::move(*spec);
+    }
     out.request = resources_of(out.status.spec().task().resources());
     out.node = out.status.spec().node_name();
     if (!selected.elements.empty()) out.element = selected.elements.front().first;

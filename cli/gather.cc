@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/render.h"
+#include "cli/catalogue.h"
 #include "common/rpc/client.h"
 
 namespace reeve::cli {
@@ -31,6 +32,13 @@ void keep_last_attempts(std::vector<v1::TaskResult>& tasks) {
 }
 
 }  // namespace
+
+void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec) {
+    const bool resolved =
+        std::all_of(spec.after().begin(), spec.after().end(),
+                    [](const v1::Dependency& dependency) { return dependency.job() != 0; });
+    if (resolved && spec.after_size() > 0) *status.mutable_after() = spec.after();
+}
 
 Gatherer::Gatherer(const Context& context) : context_(context) {
     auto segment = open_segment(context.cell);
@@ -131,10 +139,11 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
             const bool live = seen.count(result.element()) != 0;
             if (!wanted.all_attempts && (live || !attempt.terminal)) continue;
             // The slot of an ended task may still be there: one row is enough.
-            const bool same = std::any_of(out.tasks.begin(), out.tasks.end(), [&](const auto& one) {
-                return one.element() == result.element() && one.attempt() == result.attempt();
-            });
-            if (!same || !live) out.tasks.push_back(result);
+            const bool same = live && std::any_of(views.begin(), views.end(), [&](const auto& one) {
+                                  return one.result.element() == result.element() &&
+                                         one.result.attempt() == result.attempt();
+                              });
+            if (!same) out.tasks.push_back(result);
         }
     }
     std::stable_sort(out.tasks.begin(), out.tasks.end(), by_element);
@@ -154,9 +163,7 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
             out.has_spec = true;
         }
     }
-    if (out.has_spec && out.status.spec().after_size() > 0) {
-        *out.status.mutable_after() = out.status.spec().after();
-    }
+    if (out.has_spec) take_dependencies(out.status, out.status.spec());
     return out;
 }
 
@@ -168,7 +175,7 @@ std::vector<v1::JobStatus> Gatherer::beyond_segment(std::uint64_t& missing) {
     auto client = rpc::Client::connect(context_.cell);
     if (!client) return out;
     v1::GetRequest request;
-    request.set_limit(~std::uint32_t{0});
+    request.set_limit(kAllJobs);
     auto reply = (*client)->call(&v1::Reeve::Stub::Get, request, kAskTimeout);
     if (!reply) return out;
     missing = 0;

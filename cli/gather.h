@@ -28,6 +28,10 @@ struct JobDetail {
 std::vector<std::pair<std::string, std::vector<std::uint64_t>>> elements_by_state(
     const std::vector<v1::TaskResult>& tasks);
 
+// The dependencies with their kinds, from a spec whose labels the PLM has resolved; shared memory
+// tells the first few ids only.
+void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec);
+
 // One look at a cell; the parts that are missing say why.
 class Gatherer {
 public:

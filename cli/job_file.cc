@@ -51,24 +51,19 @@ tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& nod
         {"dependencies", "after"}, {"stdout", "output"},   {"stderr", "error"},
         {"environment", "env"},    {"workdir", "cwd"},     {"max_fails", "max_failures"},
     };
+    const auto found = meant.find(name);
+    const auto word = found == meant.end() ? name : found->second;
+    const auto has = [&](const std::vector<std::string_view>& fields) {
+        return std::find(fields.begin(), fields.end(), word) != fields.end();
+    };
     const auto known = known_fields(prefix);
-    std::string guess;
-    if (const auto found = meant.find(name);
-        found != meant.end() &&
-        std::find(known.begin(), known.end(), found->second) != known.end()) {
-        guess = found->second;
-    } else {
-        guess = closest(name, known);
-    }
-    std::string cure = guess.empty() ? "remove it (the fields are listed in docs/formats/json.md)"
-                                     : "did you mean \"" + guess + "\"?";
-    if (prefix.empty() && guess.empty()) {
-        const auto inside = known_fields("resources.");
-        const auto found = meant.find(name);
-        const auto word = found == meant.end() ? name : found->second;
-        if (std::find(inside.begin(), inside.end(), word) != inside.end()) {
-            cure = "write it inside \"resources\" as \"" + std::string(word) + "\"";
-        }
+    std::string cure = "remove it (the fields are listed in docs/formats/json.md)";
+    if (has(known)) {
+        cure = "did you mean \"" + std::string(word) + "\"?";
+    } else if (prefix.empty() && has(known_fields("resources."))) {
+        cure = "write it inside \"resources\" as \"" + std::string(word) + "\"";
+    } else if (const auto guess = closest(name, known); !guess.empty()) {
+        cure = "did you mean \"" + guess + "\"?";
     }
     return bad_at(join(path, name), node, "unknown field; " + cure);
 }
