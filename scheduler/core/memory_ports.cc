@@ -72,8 +72,8 @@ WorkerRef MemoryWorkers::add(const Resources& capacity) {
     const auto worker = static_cast<WorkerRef>(workers_.size());
     Worker entry;
     entry.capacity = capacity;
-    entry.gpu_free = capacity.gpus == 64 ? ~std::uint64_t{0}
-                                         : (std::uint64_t{1} << capacity.gpus) - 1;
+    entry.gpu_free =
+        capacity.gpus == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << capacity.gpus) - 1;
     workers_.push_back(entry);
     if (tree_.size() <= worker) tree_.resize(std::max(64U, worker * 2));
     publish(worker);

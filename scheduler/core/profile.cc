@@ -23,9 +23,9 @@ void FreeProfile::add_release(std::int64_t time, std::int64_t size) {
 }
 
 std::size_t FreeProfile::first_at_or_after(std::int64_t time) const {
-    const auto found = std::lower_bound(
-        steps_.begin(), steps_.end(), time,
-        [](const Step& step, std::int64_t wanted) { return step.time < wanted; });
+    const auto found =
+        std::lower_bound(steps_.begin(), steps_.end(), time,
+                         [](const Step& step, std::int64_t wanted) { return step.time < wanted; });
     return static_cast<std::size_t>(found - steps_.begin());
 }
 

@@ -123,12 +123,20 @@ void RigidCore::pass(std::int64_t now, std::vector<Ref>& started) {
     if (queue_.empty() || free_ == 0) return;
     switch (policy_) {
         case RigidPolicy::kFcfs:
-        case RigidPolicy::kSjf: start_heads(now, started); return;
+        case RigidPolicy::kSjf:
+            start_heads(now, started);
+            return;
         case RigidPolicy::kEasy:
         case RigidPolicy::kEasySjbf:
-        case RigidPolicy::kSjfEasy: pass_easy(now, started); return;
-        case RigidPolicy::kConservative: pass_conservative(now, started); return;
-        case RigidPolicy::kReeve: pass_own(now, started); return;
+        case RigidPolicy::kSjfEasy:
+            pass_easy(now, started);
+            return;
+        case RigidPolicy::kConservative:
+            pass_conservative(now, started);
+            return;
+        case RigidPolicy::kReeve:
+            pass_own(now, started);
+            return;
     }
 }
 

@@ -23,7 +23,7 @@ struct GpuJob {
     std::string gpu_model;          // "A|B": either
     std::int64_t priority = 0;
     std::string sla;
-    std::int64_t deadline = -1;     // relative to submit; -1: none
+    std::int64_t deadline = -1;  // relative to submit; -1: none
     std::string user;
 };
 

@@ -9,7 +9,6 @@
 #include "scheduler/core/gang.h"
 #include "scheduler/sim/csv.h"
 #include "scheduler/sim/metrics.h"
-#include "scheduler/sim/rigid_sim.h"
 
 namespace reeve::sim {
 

@@ -9,7 +9,9 @@
 
 namespace reeve::sim {
 
-void LineReader::Close::operator()(gzFile_s* file) const { gzclose(file); }
+void LineReader::Close::operator()(gzFile_s* file) const {
+    gzclose(file);
+}
 
 Result<LineReader> LineReader::open(const std::string& path) {
     LineReader reader(path);
@@ -106,8 +108,8 @@ bool parse_number(std::string_view text, double& out) {
     if (!text.empty() && text.front() == '+') text.remove_prefix(1);
     if (text.empty()) return false;
     for (const char c : text) {
-        const bool part = (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e' ||
-                          c == 'E';
+        const bool part =
+            (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e' || c == 'E';
         if (!part) return false;
     }
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), out);

@@ -108,6 +108,15 @@ void summarise(std::span<const JobRecord> records, std::int64_t capacity, Metric
     }
 }
 
+std::string printable(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        out += byte < 0x20 || byte == 0x7F ? '?' : c;
+    }
+    return out;
+}
+
 std::string to_json(const Metrics& m) {
     nlohmann::ordered_json out;
     out["policy"] = m.policy;

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace reeve::sim {
+
+// `progress(done, total)` is called now and then; it may be empty.
+using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
 // One finished job. Times in seconds.
 struct JobRecord {
@@ -43,6 +47,9 @@ void summarise(std::span<const JobRecord> records, std::int64_t capacity, Metric
 
 // "id start" lines sorted by (id, start).
 std::string schedule_text(std::span<const JobRecord> records);
+
+// Names come from files: no control character of theirs reaches a terminal.
+std::string printable(const std::string& text);
 
 std::string to_json(const Metrics& metrics);
 std::string to_table(const Metrics& metrics);

@@ -16,7 +16,7 @@ RigidResult simulate_rigid(const SwfTrace& trace, sched::RigidPolicy policy,
     metrics.skipped = trace.skipped;
     metrics.ignored_lines = trace.ignored_lines;
     const std::vector<SwfJob>& jobs = trace.jobs;
-    result.starts.assign(jobs.size(), -1);
+    std::vector<std::int64_t> starts(jobs.size(), -1);
     if (jobs.empty()) {
         summarise({}, trace.machine, metrics);
         return result;
@@ -40,22 +40,21 @@ RigidResult simulate_rigid(const SwfTrace& trace, sched::RigidPolicy policy,
         started.clear();
         core.pass(now, started);
         for (const auto ref : started) {
-            result.starts[ref] = now;
+            starts[ref] = now;
             ends.emplace(now + jobs[ref].run, ref);
         }
         metrics.decisions += started.size();
     }
     const double seconds = static_cast<double>(boot_ns() - began) * 1e-9;
     metrics.decisions_per_s = static_cast<double>(metrics.decisions) / std::max(seconds, 1e-9);
+    if (progress) progress(jobs.size(), jobs.size());
     metrics.backfilled = core.backfilled();
-    std::vector<JobRecord> records;
-    records.reserve(jobs.size());
+    result.records.reserve(jobs.size());
     for (std::size_t i = 0; i < jobs.size(); ++i) {
-        const std::int64_t start = result.starts[i];
-        records.push_back(JobRecord{jobs[i].job.id, jobs[i].job.submit, start, start + jobs[i].run,
-                                    jobs[i].run, jobs[i].job.size});
+        result.records.push_back(JobRecord{jobs[i].job.id, jobs[i].job.submit, starts[i],
+                                           starts[i] + jobs[i].run, jobs[i].run, jobs[i].job.size});
     }
-    summarise(records, trace.machine, metrics);
+    summarise(result.records, trace.machine, metrics);
     return result;
 }
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,11 +16,8 @@ namespace reeve::sim {
 
 struct RigidResult {
     Metrics metrics;
-    std::vector<std::int64_t> starts;  // by index of the trace's jobs
+    std::vector<JobRecord> records;  // in the trace's order
 };
-
-// `progress(done, total)` is called now and then; it may be empty.
-using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
 RigidResult simulate_rigid(const SwfTrace& trace, sched::RigidPolicy policy,
                            const Progress& progress = {});

@@ -12,11 +12,10 @@ namespace reeve::sim {
 namespace {
 
 constexpr std::array<std::string_view, 18> kFieldNames{
-    "1 (job)",        "2 (submit)",    "3 (wait)",           "4 (run)",
-    "5 (allocated)",  "6 (cpu)",       "7 (memory)",         "8 (requested)",
-    "9 (time limit)", "10 (memory)",   "11 (status)",        "12 (user)",
-    "13 (group)",     "14 (program)",  "15 (queue)",         "16 (partition)",
-    "17 (preceding)", "18 (think time)"};
+    "1 (job)",        "2 (submit)",     "3 (wait)",       "4 (run)",        "5 (allocated)",
+    "6 (cpu)",        "7 (memory)",     "8 (requested)",  "9 (time limit)", "10 (memory)",
+    "11 (status)",    "12 (user)",      "13 (group)",     "14 (program)",   "15 (queue)",
+    "16 (partition)", "17 (preceding)", "18 (think time)"};
 constexpr std::size_t kFieldsMin = 12;
 constexpr double kMost = 9.0e15;  // exact in a double, and no sum of ours overflows
 constexpr std::size_t kJobsMax = 50'000'000;
@@ -48,9 +47,9 @@ Status split(const LineReader& reader, std::string_view line, Fields& fields) {
             double number = 0;
             const std::string_view text = line.substr(at, end - at);
             if (!parse_number(text, number) || number > kMost || number < -kMost) {
-                return fail(reader.error(kFieldNames[fields.count],
-                                         "\"" + std::string(text.substr(0, 40)) +
-                                             "\" is not a number"));
+                return fail(
+                    reader.error(kFieldNames[fields.count],
+                                 "\"" + std::string(text.substr(0, 40)) + "\" is not a number"));
             }
             fields.value[fields.count++] = static_cast<std::int64_t>(number);
         }
@@ -105,8 +104,8 @@ Result<SwfTrace> read_swf(const std::string& path) {
             continue;
         }
         if (!ids.insert(fields.value[0]).second) {
-            return fail(reader.error(kFieldNames[0], "job " + std::to_string(fields.value[0]) +
-                                                         " was already listed"));
+            return fail(reader.error(
+                kFieldNames[0], "job " + std::to_string(fields.value[0]) + " was already listed"));
         }
         if (read.size() >= kJobsMax) return fail(reader.error(kFieldNames[0], "too many jobs"));
         read.push_back(job_of(fields));

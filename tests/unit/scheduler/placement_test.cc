@@ -45,9 +45,9 @@ TEST_CASE("CapacityTree: agrees with a scan", "[sched]") {
                 tree.close(leaf);
                 model[leaf].reset();
             } else {
-                model[leaf] = Resources{static_cast<std::uint32_t>(random() % 9),
-                                        static_cast<std::uint32_t>(random() % 3),
-                                        (random() % 9) * 700'000};
+                model[leaf] =
+                    Resources{static_cast<std::uint32_t>(random() % 9),
+                              static_cast<std::uint32_t>(random() % 3), (random() % 9) * 700'000};
                 tree.open(leaf, *model[leaf]);
             }
             const Resources want{static_cast<std::uint32_t>(random() % 10),

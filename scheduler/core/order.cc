@@ -1,0 +1,89 @@
+#include "scheduler/core/order.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "common/base/assert.h"
+
+namespace reeve::sched {
+
+double sla_points(SlaClass sla) {
+    switch (sla) {
+        case SlaClass::kCritical:
+            return 20;
+        case SlaClass::kStandard:
+            return 0;
+        case SlaClass::kFlexible:
+            return -5;
+        case SlaClass::kSpot:
+            return -10;
+    }
+    return 0;
+}
+
+std::string OrderTerms::to_string() const {
+    std::array<char, 160> text{};
+    std::snprintf(text.data(), text.size(),
+                  "%.2f = priority %.0f + sla %.0f + age %.2f - fair share %.2f", score(), priority,
+                  sla, age, fair_share);
+    return text.data();
+}
+
+OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points) {
+    return OrderTerms{static_cast<double>(priority), sla_points(sla),
+                      std::max(waited_s, 0.0) / kAgeingSeconds, fair_points};
+}
+
+FairShare::FairShare(double half_life_s) : half_life_s_(half_life_s) {
+    REEVE_ASSERT(half_life_s > 0);
+}
+
+double FairShare::decayed(const Account& account, double now_s) const {
+    return account.amount * std::exp2(-std::max(now_s - account.at, 0.0) / half_life_s_);
+}
+
+void FairShare::add(Accounts& accounts, const std::string& name, double amount, double now_s) {
+    Account& account = accounts[name];
+    account = Account{decayed(account, now_s) + amount, now_s};
+}
+
+void FairShare::charge(const std::string& user, const std::string& group, double amount,
+                       double now_s) {
+    REEVE_ASSERT(amount >= 0);
+    add(users_, user, amount, now_s);
+    add(groups_, group, amount, now_s);
+    total_ = Account{decayed(total_, now_s) + amount, now_s};
+}
+
+double FairShare::usage(const std::string& name, double now_s) const {
+    const auto found = users_.find(name);
+    return found == users_.end() ? 0 : decayed(found->second, now_s);
+}
+
+// How far above its fair share an account is: 0 at or below, 1 when all usage is its own. The fair
+// share is its weight among those that have used anything.
+double FairShare::excess(const Accounts& accounts, const Account& total, const std::string& name,
+                         double now_s) const {
+    const auto found = accounts.find(name);
+    const double all = decayed(total, now_s);
+    if (found == accounts.end() || all <= 0 || accounts.size() < 2) return 0;
+    double weights = 0;
+    const auto weight_of = [this](const std::string& who) {
+        const auto weight = weights_.find(who);
+        return weight == weights_.end() ? 1.0 : weight->second;
+    };
+    for (const auto& [who, account] : accounts) weights += weight_of(who);
+    const double fair = weights > 0 ? weight_of(name) / weights : 0;
+    const double used = decayed(found->second, now_s) / all;
+    return fair >= 1 ? 0 : std::clamp((used - fair) / (1 - fair), 0.0, 1.0);
+}
+
+double FairShare::points(const std::string& user, const std::string& group, double now_s) const {
+    const double user_excess = excess(users_, total_, user, now_s);
+    const double group_excess = excess(groups_, total_, group, now_s);
+    return kFairPointsMax * (user_excess + group_excess) / 2;
+}
+
+}  // namespace reeve::sched

@@ -1,0 +1,68 @@
+// The one formula by which waiting jobs are ordered, with every term named for `explain`.
+//
+//   score = priority + sla points + waited / kAgeingSeconds - fair-share points
+//
+// Higher first, ties by submission. Priority and SLA points never change and waiting grows at one
+// speed for all, so without fair share the order of two jobs is fixed at submission: that is the
+// static key of the class heaps. Fair share moves with usage and is applied to whole classes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+
+#include "scheduler/core/select_node.h"
+
+namespace reeve::sched {
+
+inline constexpr double kAgeingSeconds = 3600;  // waiting this long is worth one priority point
+inline constexpr double kFairPointsMax = 10;    // most that past usage can cost
+
+// critical +20, standard 0, flexible -5, spot -10.
+double sla_points(SlaClass sla);
+
+struct OrderTerms {
+    double priority = 0;
+    double sla = 0;
+    double age = 0;
+    double fair_share = 0;  // subtracted
+    double score() const { return priority + sla + age - fair_share; }
+    std::string to_string() const;  // "12.5 = priority 10 + sla 0 + age 3.5 - fair share 1"
+};
+
+OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points);
+
+// Decayed usage of users and groups: what was used a half-life ago counts half.
+class FairShare {
+public:
+    explicit FairShare(double half_life_s = 7 * 86'400.0);
+
+    // Weight of a user or group among its equals; default 1.
+    void set_weight(const std::string& name, double weight) { weights_[name] = weight; }
+    void charge(const std::string& user, const std::string& group, double amount, double now_s);
+    // Decayed usage now, in the units charged.
+    double usage(const std::string& name, double now_s) const;
+    // 0 for who has used nothing or at most a fair share, up to kFairPointsMax for who has used it
+    // all: user and group count half each.
+    double points(const std::string& user, const std::string& group, double now_s) const;
+
+private:
+    struct Account {
+        double amount = 0;  // as of `at`
+        double at = 0;
+    };
+    using Accounts = std::unordered_map<std::string, Account>;
+
+    double decayed(const Account& account, double now_s) const;
+    void add(Accounts& accounts, const std::string& name, double amount, double now_s);
+    double excess(const Accounts& accounts, const Account& total, const std::string& name,
+                  double now_s) const;
+
+    double half_life_s_;
+    std::unordered_map<std::string, double> weights_;
+    Accounts users_;
+    Accounts groups_;
+    Account total_;
+};
+
+}  // namespace reeve::sched

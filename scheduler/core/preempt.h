@@ -1,0 +1,45 @@
+// Who is pushed aside for a more important job: a pure choice among what runs on one node.
+//
+// Victims have a lower score class than the job (plain priority with SLA points, never age), allow
+// preemption, and have run for their minimum time. Among nodes the one is taken whose most
+// important victim is least important, then where the least work is lost, then the first.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "common/model/resources.h"
+
+namespace reeve::sched {
+
+// What happens to a victim; in this order of preference for the one who is pushed.
+enum class PreemptMode : std::uint8_t { kNever, kSuspend, kCheckpoint, kRequeue, kCancel };
+
+struct Victim {
+    std::uint32_t job = 0;
+    double importance = 0;   // priority + SLA points
+    Resources holds;         // on this node
+    double lost_work_s = 0;  // run time since its last checkpoint
+    double ran_s = 0;        // in this attempt
+    double minimum_run_s = 0;
+    PreemptMode mode = PreemptMode::kRequeue;
+};
+
+struct NodeVictims {
+    std::uint32_t node = 0;
+    Resources free;
+    std::vector<Victim> running;
+};
+
+struct PreemptChoice {
+    std::uint32_t node = 0;
+    std::vector<std::uint32_t> jobs;  // to be pushed, none superfluous
+};
+
+// nullopt when no node can make room of `request` for a job of this importance.
+std::optional<PreemptChoice> choose_victims(const Resources& request, double importance,
+                                            std::span<const NodeVictims> nodes);
+
+}  // namespace reeve::sched
