@@ -64,7 +64,7 @@ bool LiveQueue::claim(const ClassHead& head) {
         index_.give_back(*claimed);
         index_.park(head.cls);
         rested_.push_back(head.cls);
-        shm::wake(segment_.participant(shm::kParticipantPlm).wake);
+        shm::wake(segment_.participant(shm::kParticipantPlm).wake, shm::Urgency::kSoon);
         return false;
     }
     last_claim_ = *claimed;

@@ -78,8 +78,8 @@ private:
             if (word.state() == SlotState::kClaimed && word.owner() == shm::kOwnerScheduler) {
                 slot.claim.store(0);
                 auto expected = word.raw;
-                slot.word.compare_exchange_strong(
-                    expected, word.to(SlotState::kQueued, shm::kOwnerNone).raw);
+                slot.word.compare_exchange_strong(expected,
+                                                  word.to(SlotState::kQueued, shm::kOwnerNone).raw);
                 queue_.index().heap().touch(i);
             } else if (is_placed(word) && word.worker_slot() < used.size()) {
                 count_use(i, word, used, gpus);
@@ -93,7 +93,7 @@ private:
             seen_[i] = Seen{worker.incarnation.load(), worker.state.load()};
             workers_.set_used(i, used[i], gpus[i]);
         }
-        shm::wake(segment_.participant(shm::kParticipantPlm).wake);
+        shm::wake(segment_.participant(shm::kParticipantPlm).wake, shm::Urgency::kSoon);
     }
 
     void count_use(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
@@ -255,7 +255,7 @@ private:
             shm::wake(segment_.worker(worker).agent.wake);
         }
         if (std::exchange(plm_to_wake_, false)) {
-            shm::wake(segment_.participant(shm::kParticipantPlm).wake);
+            shm::wake(segment_.participant(shm::kParticipantPlm).wake, shm::Urgency::kSoon);
         }
     }
 
@@ -264,9 +264,8 @@ private:
         bool work = stop_wanted();
         for (std::uint32_t i = 0; i < segment_.config().workers && !work; ++i) {
             const auto state = segment_.worker(i).state.load();
-            work = state != seen_[i].state ||
-                   (state != shm::WorkerState::kFree &&
-                    shm::completion_ring(segment_, i).size() != 0);
+            work = state != seen_[i].state || (state != shm::WorkerState::kFree &&
+                                               shm::completion_ring(segment_, i).size() != 0);
         }
         // Tasks that were touched before we prepared are in the heaps now.
         queue_.index().drain();

@@ -140,8 +140,8 @@ void Agent::wake_others() {
     if (std::exchange(wake_scheduler_, false)) {
         shm::wake(segment_->participant(shm::kParticipantScheduler).wake);
     }
-    if (std::exchange(wake_plm_, false)) {
-        shm::wake(segment_->participant(shm::kParticipantPlm).wake);
+    if (const auto urgency = std::exchange(wake_plm_, std::nullopt)) {
+        shm::wake(segment_->participant(shm::kParticipantPlm).wake, *urgency);
     }
 }
 

@@ -29,6 +29,7 @@
 #include "common/process/host.h"
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
+#include "common/shm/wake.h"
 #include "worker/launcher_protocol.h"
 #include "worker/output_digest.h"
 #include "worker/task_text.h"
@@ -171,7 +172,7 @@ private:
     std::unordered_map<std::uint64_t, ParsedPayload> parsed_;  // by payload offset
     std::vector<int> free_cpus_;
     bool stopping_ = false;
-    bool wake_plm_ = false;
+    std::optional<shm::Urgency> wake_plm_;  // after this step
     bool wake_scheduler_ = false;
     bool blocked_ = false;  // the event ring has no room for a start
     std::uint64_t next_sweep_ns_ = 0;

@@ -71,7 +71,7 @@ bool Agent::push_moved(std::uint32_t slot, SlotWord from, SlotWord to, Outcome o
     event.worker_slot = worker_index_;
     event.code = code;
     event.outcome = static_cast<std::uint8_t>(outcome);
-    wake_plm_ = true;
+    if (!wake_plm_) wake_plm_ = shm::Urgency::kSoon;
     if (events_.try_push(event)) return true;
     // The slot holds it; the PLM sweeps.
     segment_->header().sweep_requested.fetch_add(1);
@@ -98,7 +98,7 @@ void Agent::refused(std::uint32_t slot, SlotWord attempted, TaskId task) {
     event.worker_incarnation = id_.incarnation;
     event.worker_slot = worker_index_;
     (void)events_.try_push(event);
-    wake_plm_ = true;
+    wake_plm_ = shm::Urgency::kNow;
     log::warn("a report was refused: the task is no longer ours",
               {{"job", task.job}, {"element", task.element}, {"attempt", attempted.attempt()}});
 }
@@ -154,7 +154,7 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
         return true;
     }
     if (!room_for_start() || launcher_gone_.load()) {
-        wake_plm_ = true;
+        wake_plm_ = shm::Urgency::kNow;
         return false;
     }
     REEVE_FAILPOINT("worker.before_start");
@@ -231,7 +231,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
     if (wait_durable) {
         waiting_.push_back({events_.produced(), id, std::move(*start), (*spec)->stdin_data()});
-        wake_plm_ = true;
+        wake_plm_ = shm::Urgency::kNow;
         return true;
     }
     send_start(id, *start, (*spec)->stdin_data());

@@ -49,7 +49,7 @@ enum class Phase : std::uint32_t { kInitialising = 0, kReady = 1, kRetired = 2 }
 // sleep is bounded, so a lost wake costs at most that bound. Non-private futex: processes share it.
 struct alignas(64) WakeWord {
     std::atomic<std::uint32_t> event{0};    // futex word; + 1 per wake
-    std::atomic<std::uint32_t> waiting{0};  // 1 while the consumer is about to sleep or asleep
+    std::atomic<std::uint32_t> waiting{0};  // not 0: about to sleep or asleep; see wake.cc
 };
 
 // One life of one process of the group. Written by itself; `heartbeat_ns` each loop.

@@ -51,6 +51,7 @@ Status Core::run() {
     auto& self = segment_->participant(shm::kParticipantPlm);
     while (!stopping_.load()) {
         self.heartbeat_ns.store(boot_ns(), std::memory_order_relaxed);
+        pace();
         if (!gather()) sleep_until_work();
         admit();
         if (!batch_.empty()) {
@@ -110,14 +111,34 @@ bool Core::gather() {
     return events || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
 }
 
+bool Core::asked() {
+    const std::lock_guard lock(requests_mutex_);
+    return stopping_.load() || !requests_.empty();
+}
+
+// Commits that only record what the others did may take a fifth of this thread's time: after each
+// it rests for four times as long as that took, so that a busy cell's events are flushed many at
+// once and leave the processors to the tasks. Requests, starts that wait for their record, and
+// results somebody reads are not made to wait.
+void Core::pace() {
+    const auto now = boot_ns();
+    if (now >= pace_until_ns_) return;
+    for (const auto& [sink, watcher] : watchers_) {
+        if (watcher.results) return;
+    }
+    auto& wake = segment_->participant(shm::kParticipantPlm).wake;
+    const auto ticket = shm::prepare_sleep(wake, shm::Urgency::kNow);
+    if (asked()) {
+        shm::cancel_sleep(wake);
+        return;
+    }
+    shm::sleep(wake, ticket, pace_until_ns_ - now);
+}
+
 void Core::sleep_until_work() {
     auto& wake = segment_->participant(shm::kParticipantPlm).wake;
     const auto ticket = shm::prepare_sleep(wake);
-    bool work = stopping_.load();
-    {
-        const std::lock_guard lock(requests_mutex_);
-        work = work || !requests_.empty();
-    }
+    bool work = asked();
     for (const auto& cursor : rings_) {
         // A ring that is blocked on a late event does not keep us awake; the sweep looks at it.
         work = work || (cursor.ring.tail() != cursor.at && cursor.blocked_since_ns == 0);
@@ -144,6 +165,7 @@ Status Core::commit() {
     auto& frames = batch_.frames();
     const auto leaves = static_cast<std::uint32_t>(batch_.entries().size());
     REEVE_FAILPOINT("plm.before_commit");
+    const auto begun = boot_ns();
     auto committed = ledger_->commit(frames.bytes(), batch_.first_leaf(), leaves);
     while (!committed) {
         if (segment_->header().acknowledging.exchange(0) == 1) {
@@ -160,6 +182,8 @@ Status Core::commit() {
         log::info("the ledger can be written again", {});
     }
     REEVE_FAILPOINT("plm.after_commit");
+    const auto ended = boot_ns();
+    pace_until_ns_ = ended + std::min(4 * (ended - begun), kPaceNsMax);
     ++commits_;
     ledger_seq_ = ledger_->last_seq();
     bytes_since_snapshot_ += frames.bytes().size();

@@ -44,6 +44,7 @@ inline constexpr std::uint64_t kRunWindow = 1'024;  // queued tasks of one run o
 inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
+inline constexpr std::uint64_t kPaceNsMax = 2'000'000;
 inline constexpr std::uint64_t kInferAfterNs = 200'000'000;  // how long a missing event may be late
 inline constexpr std::uint64_t kLiveJobsMax = 20'000'000;
 
@@ -96,8 +97,10 @@ private:
         return [done] { done(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); };
     }
     bool gather();
+    bool asked();
     Status commit();
     void effects();
+    void pace();
     void sleep_until_work();
     void publish_loop();
     bool publish_or_complain();
@@ -224,6 +227,7 @@ private:
     std::uint64_t bytes_since_snapshot_ = 0;
     std::uint64_t last_snapshot_bytes_ = 0;
     std::uint64_t commits_ = 0;
+    std::uint64_t pace_until_ns_ = 0;  // until then only what somebody waits for is committed
     std::uint64_t cell_id_ = 0;
     std::vector<JobId> recheck_;        // after a replay: jobs whose dependencies may have ended
     std::vector<std::uint32_t> stale_;  // slots of tasks the record has no more, still held

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Process tasks per second through the whole cell, against the bare launch loop of the same run.
+
+    process_rate.py --build build/release [--tasks 5000] [--runs 5] [--parallel 2]
+
+Each run launches `true` so many times from a bare loop (fresh cgroup, output file, no scheduler,
+no record; forked or sharing memory, whichever is faster) and then as one array through a cell:
+submitted, durable, placed, run, recorded, audited. The rate is counted from the first start to the
+last end as `reeve show` has them. Runs take turns; the ratio is that of the medians. Also says what
+each process of the group spent per task.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "stress"))
+from kill_cell import Cell  # noqa: E402
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid, encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def spent(cell):
+    """role -> cpu seconds of its processes until now"""
+    status = json.loads(cell.run("status", "--json").stdout)
+    return {process["role"]: cpu_seconds(process["pid"])
+            for process in status["processes"] if process["pid"]}
+
+
+def through_cell(cell, options):
+    before = spent(cell)
+    job = int(cell.run("submit", "--parsable", "--output", options.output, "--array",
+                       "1-%d" % options.tasks, "--", options.program).stdout)
+    cell.run("wait", str(job))
+    after = spent(cell)
+    record = json.loads(cell.run("show", str(job), "--json", "--limit", "1").stdout)["jobs"][0]
+    begun, ended = (datetime.datetime.fromisoformat(record["job"][name].replace("Z", "+00:00"))
+                    for name in ("started", "ended"))
+    seconds = (ended - begun).total_seconds()
+    return options.tasks / seconds, {role: (after[role] - before.get(role, 0)) / options.tasks * 1e6
+                                     for role in after}
+
+
+def bare_rate(options, mode):
+    done = subprocess.run([options.build + "/tests/bench/launch_loop", str(options.tasks),
+                           str(options.parallel), mode, options.program],
+                          check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)["value"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--tasks", type=int, default=5000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--program", default="/bin/true")
+    options = parser.parse_args()
+    loop, ours, costs = [], [], {}
+    with tempfile.TemporaryDirectory(prefix="reeve-bench-") as top:
+        options.output = top + "/out-%a"
+        cell = Cell(options.build + "/cli/reeve", top + "/cell", {})
+        cell.run("up", "--workers", "1", "--cpus", str(options.parallel))
+        for _ in range(options.runs):
+            loop.append(max(bare_rate(options, "fork"), bare_rate(options, "shared")))
+            rate, cost = through_cell(cell, options)
+            ours.append(rate)
+            for role, value in cost.items():
+                costs.setdefault(role, []).append(value)
+            time.sleep(0.5)
+        cell.run("down")
+    for name, value, unit in (
+            ("launch_loop", statistics.median(loop), "tasks/s"),
+            ("process_rate", statistics.median(ours), "tasks/s"),
+            ("process_ratio", statistics.median(ours) / statistics.median(loop), "1"),
+            *(("process_cpu_" + role, statistics.median(values), "us/task")
+              for role, values in sorted(costs.items()))):
+        print(json.dumps({"name": name, "unit": unit, "runs": options.runs,
+                          "value": round(value, 3)}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
