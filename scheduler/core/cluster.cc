@@ -1,24 +1,30 @@
 #include "scheduler/core/cluster.h"
 
 #include <algorithm>
-#include <array>
-#include <set>
 
 #include "common/base/assert.h"
 
 namespace reeve::sched {
 namespace {
 
-constexpr std::array<std::pair<ClusterPolicy, std::string_view>, 5> kNames{{
+constexpr std::array<std::pair<ClusterPolicy, std::string_view>, 9> kNames{{
     {ClusterPolicy::kReeve, "reeve"},
     {ClusterPolicy::kFcfs, "fcfs"},
     {ClusterPolicy::kSjf, "sjf"},
+    {ClusterPolicy::kEdf, "edf"},
     {ClusterPolicy::kEasy, "easy"},
+    {ClusterPolicy::kEasySjbf, "easy-sjbf"},
+    {ClusterPolicy::kSjfEasy, "sjf-easy"},
+    {ClusterPolicy::kConservative, "conservative"},
     {ClusterPolicy::kBestFit, "best-fit"},
 }};
 
-// A job is urgent when less than this share of its limit is left before it must start.
-constexpr double kRescueShare = 0.1;
+constexpr double kNoDeadline = 1e18;
+
+// When a job must be treated as critical: a tenth of its limit before it has to start.
+std::int64_t urgent_from(const ClusterJob& request) {
+    return request.deadline - request.limit - request.limit / 10;
+}
 
 }  // namespace
 
@@ -36,192 +42,207 @@ std::optional<ClusterPolicy> parse_cluster_policy(std::string_view name) {
     return std::nullopt;
 }
 
-std::string_view to_string(DecisionKind kind) {
-    switch (kind) {
-        case DecisionKind::kPlace:
-            return "place";
-        case DecisionKind::kPreempt:
-            return "preempt";
-        case DecisionKind::kReserve:
-            return "reserve";
-        case DecisionKind::kReject:
-            return "reject";
-    }
-    return "unknown";
+ClusterCore::ClusterCore(ClusterOptions options)
+    : options_(std::move(options)),
+      index_(options_.policy != ClusterPolicy::kBestFit),
+      fair_(options_.fair_half_life_s) {
+    for (const auto& [name, weight] : options_.shares) fair_.set_weight(name, weight);
 }
 
-std::uint32_t ClusterCore::node_up(std::int64_t, const NodeOffer& node) {
-    nodes_.push_back(Node{node, {}, false});
-    nodes_.back().offer.used = Resources{};
-    return static_cast<std::uint32_t>(nodes_.size() - 1);
+std::uint32_t ClusterCore::add_node(const NodeOffer& node) {
+    nodes_.emplace_back();
+    return index_.add(node);
 }
 
-void ClusterCore::node_down(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
-    nodes_[node].offer.open = false;
-    nodes_[node].down = true;
+void ClusterCore::lose_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
+    drain_node(node);
     const std::vector<std::uint32_t> running = nodes_[node].running;
     for (const std::uint32_t job : running) push_aside(now, job, "node-lost", out);
 }
 
-void ClusterCore::node_notice(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
-    nodes_[node].offer.open = false;
+void ClusterCore::warn_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
+    drain_node(node);
     const std::vector<std::uint32_t> running = nodes_[node].running;
     for (const std::uint32_t job : running) push_aside(now, job, "spot-notice", out);
 }
 
-void ClusterCore::submit(std::int64_t now, std::uint32_t job, const ClusterJob& request,
+bool ClusterCore::possible(const ClusterJob& request) const {
+    std::uint32_t found = 0;
+    for (std::uint32_t i = 0; i < index_.size() && found < request.nodes; ++i) {
+        NodeOffer empty = index_[i];
+        empty.used = Resources{};
+        empty.open = true;
+        found += refusal_of(request.want, empty) == Refusal::kNone ? 1U : 0U;
+    }
+    return found == request.nodes;
+}
+
+void ClusterCore::submit(std::int64_t now, std::uint32_t ref, const ClusterJob& request,
                          std::vector<Decision>& out) {
     REEVE_ASSERT(request.limit > 0 && request.nodes > 0);
-    if (job >= jobs_.size()) jobs_.resize(std::size_t{job} + 1);
-    REEVE_ASSERT(jobs_[job].state == State::kUnknown);
-    jobs_[job].request = request;
-    if (options_.reject_impossible) {
-        std::vector<NodeOffer> empty;
-        for (const Node& node : nodes_) {
-            empty.push_back(node.offer);
-            empty.back().used = Resources{};
-            empty.back().open = !node.down;
-        }
-        if (!choose_nodes(request.want, request.nodes, empty)) {
-            jobs_[job].state = State::kRejected;
-            jobs_[job].waits_for = "impossible";
-            out.push_back(Decision{DecisionKind::kReject, job, {}, now, "impossible"});
-            return;
-        }
+    if (ref >= jobs_.size()) jobs_.resize(std::size_t{ref} + 1);
+    Job& job = jobs_[ref];
+    REEVE_ASSERT(job.state == State::kUnknown);
+    job.request = request;
+    job.want = want_of(request);
+    Want& want = wants_[job.want];
+    want.possible = want.possible || possible(request);
+    if (!want.possible) {
+        job.state = State::kRejected;
+        out.push_back(Decision{DecisionKind::kReject, ref, {}, now, "impossible"});
+        return;
     }
-    jobs_[job].state = State::kWaiting;
-    waiting_.push_back(job);
+    enqueue(now, ref);
+    watch_deadline(now, ref);
 }
 
-void ClusterCore::cancel(std::int64_t now, std::uint32_t job) {
-    if (jobs_[job].state == State::kRunning) {
-        stop(now, job, State::kEnded);
-    } else if (jobs_[job].state == State::kWaiting) {
-        jobs_[job].state = State::kEnded;
-        std::erase(waiting_, job);
+void ClusterCore::cancel(std::int64_t now, std::uint32_t ref) {
+    if (jobs_[ref].state == State::kRunning) {
+        stop(now, ref, State::kEnded);
+    } else if (jobs_[ref].state == State::kWaiting) {
+        dequeue(ref);
+        jobs_[ref].state = State::kEnded;
     }
 }
 
-void ClusterCore::end(std::int64_t now, std::uint32_t job) {
-    REEVE_ASSERT(jobs_[job].state == State::kRunning);
-    stop(now, job, State::kEnded);
+void ClusterCore::end(std::int64_t now, std::uint32_t ref) {
+    REEVE_ASSERT(jobs_[ref].state == State::kRunning);
+    stop(now, ref, State::kEnded);
+}
+
+std::uint32_t ClusterCore::want_of(const ClusterJob& request) {
+    const auto [it, fresh] =
+        want_ids_.try_emplace({request.want, request.nodes, request.named_limits},
+                              static_cast<std::uint32_t>(wants_.size()));
+    if (fresh) {
+        Want& want = wants_.emplace_back();
+        want.want = request.want;
+        want.nodes = request.nodes;
+        want.named_limits = request.named_limits;
+    }
+    return it->second;
+}
+
+std::uint32_t ClusterCore::class_of(std::int64_t now, const Job& job) {
+    const ClusterJob& request = job.request;
+    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
+    const std::int64_t limit = options_.policy == ClusterPolicy::kEasySjbf ? request.limit : 0;
+    const auto [it, fresh] = class_ids_.try_emplace(
+        {request.user, request.group, job.want, request.priority, sla, limit},
+        static_cast<std::uint32_t>(classes_.size()));
+    if (fresh) {
+        classes_.push_back(Class{request.user, request.group, job.want, request.priority, sla, {}});
+    }
+    return it->second;
+}
+
+// Smaller first, among jobs of one class; for most policies among all.
+double ClusterCore::key_of(const ClusterJob& request) const {
+    switch (options_.policy) {
+        case ClusterPolicy::kSjf:
+        case ClusterPolicy::kSjfEasy:
+            return static_cast<double>(request.limit);
+        case ClusterPolicy::kEdf:
+            return request.deadline < 0 ? kNoDeadline : static_cast<double>(request.deadline);
+        default:
+            return static_cast<double>(request.submit);
+    }
+}
+
+void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
+    Job& job = jobs_[ref];
+    job.state = State::kWaiting;
+    job.cls = class_of(now, job);
+    classes_[job.cls].jobs.emplace(key_of(job.request), ref);
+    ++waiting_;
+}
+
+void ClusterCore::dequeue(std::uint32_t ref) {
+    const Job& job = jobs_[ref];
+    const std::size_t gone = classes_[job.cls].jobs.erase({key_of(job.request), ref});
+    REEVE_ASSERT(gone == 1);
+    --waiting_;
+}
+
+bool ClusterCore::urgent(std::int64_t now, const ClusterJob& request) const {
+    return options_.policy == ClusterPolicy::kReeve && request.deadline >= 0 &&
+           now >= urgent_from(request) && now < request.deadline;
+}
+
+double ClusterCore::importance(std::int64_t now, const ClusterJob& request) const {
+    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
+    return request.priority + sla_points(sla);
+}
+
+// Notes when this job becomes urgent, or ceases to be.
+void ClusterCore::watch_deadline(std::int64_t now, std::uint32_t ref) {
+    const ClusterJob& request = jobs_[ref].request;
+    if (options_.policy != ClusterPolicy::kReeve || request.deadline < 0) return;
+    if (now < urgent_from(request)) {
+        wakes_.emplace(urgent_from(request), ref);
+    } else if (now < request.deadline) {
+        wakes_.emplace(request.deadline, ref);
+    }
+}
+
+std::optional<std::int64_t> ClusterCore::next_wake() const {
+    if (wakes_.empty()) return std::nullopt;
+    return wakes_.begin()->first;
 }
 
 void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
     Job& job = jobs_[ref];
+    const ClusterJob& request = job.request;
     const auto seconds = static_cast<double>(now - job.started);
-    spent_[job.request.user] += price_of(job, job.nodes) * seconds / 3600;
-    const double cpus = static_cast<double>(job.request.want.request.cpu_milli) / 1000 +
-                        8.0 * job.request.want.request.gpus;
-    fair_.charge(job.request.user, job.request.group,
+    const double cpus = static_cast<double>(request.want.request.cpu_milli) / 1000 +
+                        8.0 * request.want.request.gpus;
+    fair_.charge(request.user, request.group,
                  cpus * seconds * static_cast<double>(job.nodes.size()), static_cast<double>(now));
     for (const std::uint32_t node : job.nodes) {
-        nodes_[node].offer.used -= job.request.want.request;
-        user_used_[job.request.user] -= job.request.want.request;
+        spent_[request.user] += index_[node].price() * seconds / 3600;
+        index_.release(node, request.want.request);
+        user_used_[request.user] -= request.want.request;
         std::erase(nodes_[node].running, ref);
     }
-    for (const std::string& name : job.request.named_limits) --named_used_[name];
+    for (const std::string& name : request.named_limits) --named_used_[name];
+    by_end_.erase({job.started + request.limit, ref});
+    running_importance_.erase(
+        running_importance_.find(request.priority + sla_points(request.want.sla)));
     job.nodes.clear();
     job.state = next;
 }
 
-void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, std::string reason,
+void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::string& reason,
                              std::vector<Decision>& out) {
-    out.push_back(Decision{DecisionKind::kPreempt, job, jobs_[job].nodes, now, std::move(reason)});
-    const bool cancelled = jobs_[job].request.preempt == PreemptMode::kCancel;
-    stop(now, job, cancelled ? State::kEnded : State::kWaiting);
-    if (!cancelled) waiting_.push_back(job);
+    out.push_back(Decision{DecisionKind::kPreempt, job, jobs_[job].nodes, now, reason});
+    stop(now, job, State::kEnded);
+    if (jobs_[job].request.preempt == PreemptMode::kCancel) return;
+    enqueue(now, job);
+    watch_deadline(now, job);
 }
 
 void ClusterCore::place(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes,
                         std::vector<Decision>& out) {
+    dequeue(ref);
     Job& job = jobs_[ref];
+    const ClusterJob& request = job.request;
     for (const std::uint32_t node : nodes) {
-        NodeOffer& offer = nodes_[node].offer;
-        offer.used += job.request.want.request;
-        REEVE_ASSERT(offer.used.fits(offer.capacity));
-        user_used_[job.request.user] += job.request.want.request;
+        index_.claim(node, request.want.request);
+        user_used_[request.user] += request.want.request;
         nodes_[node].running.push_back(ref);
     }
-    for (const std::string& name : job.request.named_limits) ++named_used_[name];
+    for (const std::string& name : request.named_limits) ++named_used_[name];
+    by_end_.emplace(now + request.limit, ref);
+    running_importance_.insert(request.priority + sla_points(request.want.sla));
     job.state = State::kRunning;
     job.started = now;
     job.nodes = nodes;
-    job.waits_for.clear();
     out.push_back(Decision{DecisionKind::kPlace, ref, std::move(nodes), now, ""});
-}
-
-bool ClusterCore::urgent(std::int64_t now, const ClusterJob& request) const {
-    if (request.deadline < 0 || options_.policy != ClusterPolicy::kReeve) return false;
-    const auto margin =
-        static_cast<std::int64_t>(kRescueShare * static_cast<double>(request.limit));
-    return now + request.limit + margin >= request.deadline && now < request.deadline;
-}
-
-OrderTerms ClusterCore::terms_of(std::int64_t now, const Job& job) const {
-    const ClusterJob& request = job.request;
-    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
-    return order_terms(request.priority, sla, static_cast<double>(now - request.submit),
-                       fair_.points(request.user, request.group, static_cast<double>(now)));
-}
-
-double ClusterCore::importance(std::int64_t now, const Job& job) const {
-    const OrderTerms terms = terms_of(now, job);
-    return terms.priority + terms.sla;
-}
-
-void ClusterCore::sort_waiting(std::int64_t now) {
-    std::vector<std::pair<double, std::uint32_t>> order;
-    for (const std::uint32_t ref : waiting_) {
-        const ClusterJob& request = jobs_[ref].request;
-        double rank = static_cast<double>(request.submit);
-        if (options_.policy == ClusterPolicy::kSjf) rank = static_cast<double>(request.limit);
-        if (options_.policy == ClusterPolicy::kReeve) rank = -terms_of(now, jobs_[ref]).score();
-        order.emplace_back(rank, ref);
-    }
-    std::sort(order.begin(), order.end());
-    for (std::size_t i = 0; i < order.size(); ++i) waiting_[i] = order[i].second;
-}
-
-bool ClusterCore::backfills() const {
-    return options_.policy == ClusterPolicy::kReeve || options_.policy == ClusterPolicy::kEasy ||
-           options_.policy == ClusterPolicy::kBestFit;
-}
-
-double ClusterCore::price_of(const Job&, const std::vector<std::uint32_t>& nodes) const {
-    double price = 0;
-    for (const std::uint32_t node : nodes) price += nodes_[node].offer.price();
-    return price;
 }
 
 double ClusterCore::spent(const std::string& user) const {
     const auto found = spent_.find(user);
     return found == spent_.end() ? 0 : found->second;
-}
-
-// "" or the code of the limit that keeps the job waiting whatever is free.
-std::string ClusterCore::blocked_by_limits(const Job& job) const {
-    const ClusterJob& request = job.request;
-    for (const std::string& name : request.named_limits) {
-        const auto limit = options_.named_limits.find(name);
-        const auto used = named_used_.find(name);
-        if (limit != options_.named_limits.end() && used != named_used_.end() &&
-            used->second >= limit->second) {
-            return "named-limit";
-        }
-    }
-    const auto quota = options_.user_quota.find(request.user);
-    if (quota != options_.user_quota.end()) {
-        const auto used = user_used_.find(request.user);
-        Resources would = used == user_used_.end() ? Resources{} : used->second;
-        for (std::uint32_t i = 0; i < request.nodes; ++i) would += request.want.request;
-        if (!would.fits(quota->second)) return "quota";
-    }
-    const auto budget = options_.user_budget.find(request.user);
-    if (budget != options_.user_budget.end() && spent(request.user) >= budget->second) {
-        return "budget";
-    }
-    return "";
 }
 
 }  // namespace reeve::sched

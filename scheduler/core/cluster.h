@@ -1,29 +1,50 @@
 // ClusterCore schedules jobs with vector requests on unequal, priced, vanishing nodes.
 //
-// Events in (submit, end, cancel, node up/down/drain/notice), decisions out (place, preempt,
-// reserve, reject). Time is an argument, nothing is random: the same events give the same
-// decisions. Order is order.h's formula, the node select_node.h's, victims preempt.h's. The best
-// job that does not fit holds a reservation on the node(s) it can have first; others start around
-// it only if they do not delay it (EASY). A job near its deadline is treated as critical.
-// docs/policy.md.
+// Events in (submit, end, cancel, nodes added, opened, drained, warned, lost), decisions out
+// (place, preempt, reserve, reject). Time is an argument, nothing is random: the same events give
+// the same decisions. Order is order.h's formula, the node select_node.h's, victims preempt.h's.
+// The best job that does not fit holds a reservation where it can start first; others start around
+// it only if they do not delay it (EASY; conservative: every one of the first kPlannedMax). A job
+// near its deadline counts as critical. docs/policy.md.
 //
-// Used by `reeve sim jobs.json nodes.json` and by explain; the live scheduler's hot path places
-// whole classes through placement.h.
+// Waiting jobs stand in classes (same user, wants and importance): what fits nowhere is passed over
+// as a whole, and the nodes are searched through an index, so a pass costs what can change.
 #pragma once
 
+#include <array>
+#include <compare>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "scheduler/core/node_index.h"
 #include "scheduler/core/order.h"
 #include "scheduler/core/preempt.h"
 #include "scheduler/core/select_node.h"
 
 namespace reeve::sched {
 
-enum class ClusterPolicy : std::uint8_t { kReeve, kFcfs, kSjf, kEasy, kBestFit };
+enum class ClusterPolicy : std::uint8_t {
+    kReeve,
+    kFcfs,          // submit order, the head blocks
+    kSjf,           // the same, shortest limit first
+    kEdf,           // the same, earliest deadline first
+    kEasy,          // submit order, backfill around the head's reservation
+    kEasySjbf,      // the same, fillers shortest limit first
+    kSjfEasy,       // backfill, everything shortest limit first
+    kConservative,  // every waiting job holds a reservation
+    kBestFit,       // backfill, nodes by what is left over, whatever they cost
+};
+inline constexpr std::array kClusterPolicies{
+    ClusterPolicy::kReeve,   ClusterPolicy::kFcfs,         ClusterPolicy::kSjf,
+    ClusterPolicy::kEdf,     ClusterPolicy::kEasy,         ClusterPolicy::kEasySjbf,
+    ClusterPolicy::kSjfEasy, ClusterPolicy::kConservative, ClusterPolicy::kBestFit};
 std::string_view to_string(ClusterPolicy policy);
 std::optional<ClusterPolicy> parse_cluster_policy(std::string_view name);
 
@@ -43,15 +64,14 @@ struct ClusterJob {
 struct ClusterOptions {
     ClusterPolicy policy = ClusterPolicy::kReeve;
     bool preemption = true;
-    bool reject_impossible = true;                      // no node could ever take it
     std::map<std::string, std::uint32_t> named_limits;  // how many of each may be taken
     std::map<std::string, Resources> user_quota;        // most a user may hold at once
     std::map<std::string, double> user_budget;          // money
+    std::map<std::string, double> shares;               // weights of users and groups, default 1
     double fair_half_life_s = 7 * 86'400.0;
 };
 
 enum class DecisionKind : std::uint8_t { kPlace, kPreempt, kReserve, kReject };
-std::string_view to_string(DecisionKind kind);
 
 struct Decision {
     DecisionKind kind = DecisionKind::kPlace;
@@ -73,84 +93,162 @@ struct Explanation {
     std::string reason;  // stable code: resources reservation quota named-limit budget impossible
     OrderTerms order;
     std::vector<NodeVerdict> nodes;
-    std::optional<std::int64_t> earliest_start;  // by time limits; nullopt: never as things are
+    // By time limits, behind everybody who is ahead; nullopt: never as things are.
+    std::optional<std::int64_t> earliest_start;
 };
 
 class ClusterCore {
 public:
-    explicit ClusterCore(ClusterOptions options)
-        : options_(std::move(options)), fair_(options_.fair_half_life_s) {}
+    explicit ClusterCore(ClusterOptions options);
 
-    std::uint32_t node_up(std::int64_t now, const NodeOffer& node);
+    std::uint32_t add_node(const NodeOffer& node);
+    void open_node(std::uint32_t node) { index_.set_open(node, true); }
+    void drain_node(std::uint32_t node) { index_.set_open(node, false); }
     // What ran there waits again; its work since the last checkpoint is lost.
-    void node_down(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
-    void node_drain(std::uint32_t node) { nodes_[node].offer.open = false; }
-    void node_undrain(std::uint32_t node) { nodes_[node].offer.open = !nodes_[node].down; }
+    void lose_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
     // A spot node will vanish: nothing new, and what runs is checkpointed or requeued now.
-    void node_notice(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
+    void warn_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
 
+    // Rejected as "impossible" when no set of the known nodes could ever take it.
     void submit(std::int64_t now, std::uint32_t job, const ClusterJob& request,
                 std::vector<Decision>& out);
     void cancel(std::int64_t now, std::uint32_t job);
     void end(std::int64_t now, std::uint32_t job);
     void pass(std::int64_t now, std::vector<Decision>& out);
     // The next time at which a pass could decide otherwise although nothing happened (deadlines).
-    std::optional<std::int64_t> next_wake(std::int64_t now) const;
+    std::optional<std::int64_t> next_wake() const;
 
-    Explanation explain(std::int64_t now, std::uint32_t job) const;
+    Explanation explain(std::int64_t now, std::uint32_t job);
 
-    std::size_t waiting() const { return waiting_.size(); }
-    const NodeOffer& node(std::uint32_t index) const { return nodes_[index].offer; }
+    std::size_t waiting() const { return waiting_; }
+    const NodeOffer& node(std::uint32_t index) const { return index_[index]; }
     std::size_t node_count() const { return nodes_.size(); }
     double spent(const std::string& user) const;
 
 private:
+    static constexpr std::size_t kPlannedMax = 128;
+    static constexpr std::size_t kExplainedMax = 1000;  // jobs ahead that explain() plans
+
     enum class State : std::uint8_t { kUnknown, kWaiting, kRunning, kEnded, kRejected };
     struct Job {
         ClusterJob request;
         State state = State::kUnknown;
+        std::uint32_t want = 0;
+        std::uint32_t cls = 0;     // while waiting
+        std::uint32_t pushed = 0;  // how often it was preempted for another job
         std::int64_t started = 0;
-        std::vector<std::uint32_t> nodes;
-        std::string waits_for;
+        std::vector<std::uint32_t> nodes;  // while running
     };
     struct Node {
-        NodeOffer offer;
         std::vector<std::uint32_t> running;
-        bool down = false;
+        std::vector<std::uint32_t> reserved;  // reservations of this pass
+    };
+    // What decides whether and where jobs fit, apart from time.
+    struct Want {
+        JobRequest want;
+        std::uint32_t nodes = 1;
+        std::vector<std::string> named_limits;
+        bool possible = false;  // on the empty nodes known so far
+        // What one pass found out.
+        std::uint64_t tried_pass = 0;
+        bool misfit = false;        // fits nowhere
+        std::int64_t too_long = 0;  // from this limit on it is in the way of a reservation
+        double pushes_nobody = 0;   // up to this importance
+        void begin(std::uint64_t pass) {
+            tried_pass = pass;
+            misfit = false;
+            too_long = std::numeric_limits<std::int64_t>::max();
+            pushes_nobody = -std::numeric_limits<double>::max();
+        }
+    };
+    using Ordered = std::set<std::pair<double, std::uint32_t>>;  // (key, job)
+    struct Class {
+        std::string user, group;
+        std::uint32_t want;
+        std::int32_t priority;
+        SlaClass sla;  // kCritical when urgent
+        Ordered jobs;
+    };
+    struct Head {
+        double rank;
+        std::uint32_t job;
+        std::uint32_t cls;
+        bool operator<(const Head& other) const {  // for a heap with the smallest on top
+            return std::tie(rank, job) > std::tie(other.rank, other.job);
+        }
     };
     struct Reservation {
         std::uint32_t job = 0;
         std::vector<std::uint32_t> nodes;
         std::int64_t at = 0;
+        std::int64_t until = 0;
     };
+    enum class Tried { kPlaced, kPushed, kNextInClass, kNextClass, kByLimit, kStop };
 
-    OrderTerms terms_of(std::int64_t now, const Job& job) const;
-    double importance(std::int64_t now, const Job& job) const;
-    bool urgent(std::int64_t now, const ClusterJob& request) const;
-    void sort_waiting(std::int64_t now);
-    std::string blocked_by_limits(const Job& job) const;
-    double price_of(const Job& job, const std::vector<std::uint32_t>& nodes) const;
-    std::optional<std::vector<std::uint32_t>> choose_nodes(const JobRequest& want,
-                                                           std::uint32_t count,
-                                                           std::vector<NodeOffer>& offers) const;
-    std::vector<NodeOffer> offers_at(std::int64_t time, std::int64_t now) const;
-    std::vector<NodeOffer> offers_around(std::int64_t now, const ClusterJob& request,
-                                         const std::vector<NodeOffer>& now_offers,
-                                         const std::optional<Reservation>& reservation) const;
-    std::optional<Reservation> reserve(std::int64_t now, std::uint32_t job) const;
+    // cluster.cc: what happened.
+    std::uint32_t want_of(const ClusterJob& request);
+    std::uint32_t class_of(std::int64_t now, const Job& job);
+    bool possible(const ClusterJob& request) const;
+    void enqueue(std::int64_t now, std::uint32_t job);
+    void dequeue(std::uint32_t job);
+    void stop(std::int64_t now, std::uint32_t job, State next);
+    void push_aside(std::int64_t now, std::uint32_t job, const std::string& reason,
+                    std::vector<Decision>& out);
     void place(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes,
                std::vector<Decision>& out);
+    void watch_deadline(std::int64_t now, std::uint32_t job);
+    bool urgent(std::int64_t now, const ClusterJob& request) const;
+    double importance(std::int64_t now, const ClusterJob& request) const;
+    double key_of(const ClusterJob& request) const;
+
+    // cluster_pass.cc: who starts where.
+    bool one_pass(std::int64_t now, std::vector<Decision>& out);
+    void notice_deadlines(std::int64_t now);
+    void collect_heads(std::int64_t now);
+    Head pop_head();
+    void push_next(std::int64_t now, const Head& head);
+    double rank_of(std::int64_t now, const Class& cls, const ClusterJob& request);
+    Tried try_head(std::int64_t now, const Head& head, std::vector<Decision>& out);
     bool try_preempt(std::int64_t now, std::uint32_t job, std::vector<Decision>& out);
-    void stop(std::int64_t now, std::uint32_t job, State next);
-    void push_aside(std::int64_t now, std::uint32_t job, std::string reason,
-                    std::vector<Decision>& out);
+    NodeVictims victims_on(std::int64_t now, std::uint32_t node) const;
+    std::string blocked_by_limits(const Class& cls) const;
     bool backfills() const;
+    std::size_t reservations_max() const;
+
+    // cluster_plan.cc: where and when.
+    std::optional<std::vector<std::uint32_t>> choose_nodes(std::int64_t now, const Job& job,
+                                                           bool around = true) const;
+    // Reservations aside.
+    bool fits_now(const Job& job) const { return choose_nodes(0, job, false).has_value(); }
+    bool fits_at(std::uint32_t node, const Resources& request, std::int64_t time) const;
+    bool holds(std::uint32_t node, const Resources& request, std::int64_t from,
+               std::int64_t until) const;
+    std::optional<Reservation> earliest(std::int64_t now, std::uint32_t job) const;
+    void add_reservation(Reservation reservation);
+    void clear_reservations();
 
     ClusterOptions options_;
     std::vector<Job> jobs_;
+    NodeIndex index_;
     std::vector<Node> nodes_;
-    std::vector<std::uint32_t> waiting_;
+    std::vector<Want> wants_;
+    std::vector<Class> classes_;
+    std::map<std::tuple<JobRequest, std::uint32_t, std::vector<std::string>>, std::uint32_t>
+        want_ids_;
+    std::map<
+        std::tuple<std::string, std::string, std::uint32_t, std::int32_t, SlaClass, std::int64_t>,
+        std::uint32_t>
+        class_ids_;
+    std::size_t waiting_ = 0;
+    std::vector<Head> heads_;
+    std::vector<Reservation> reservations_;
+    std::uint64_t pass_number_ = 0;
+    bool by_limit_ = false;                                    // kEasySjbf, behind the head
+    std::set<std::pair<std::int64_t, std::uint32_t>> by_end_;  // running, by time limit
+    std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;   // deadlines near or past
+    std::multiset<double> running_importance_;                 // without urgency
     FairShare fair_;
+    std::map<std::pair<std::string, std::string>, double> fair_points_;  // of this pass
     std::map<std::string, std::uint32_t> named_used_;
     std::map<std::string, Resources> user_used_;
     std::map<std::string, double> spent_;

@@ -1,8 +1,5 @@
-// ClusterCore's pass: who starts where now, who is pushed aside, who gets the reservation.
+// ClusterCore's pass: who starts where now, who is pushed aside, who gets a reservation.
 #include <algorithm>
-#include <map>
-#include <set>
-#include <tuple>
 
 #include "common/base/assert.h"
 #include "scheduler/core/cluster.h"
@@ -10,214 +7,215 @@
 namespace reeve::sched {
 namespace {
 
-// Jobs of equal wants fail alike: one is tried per pass.
-using WantKey = std::tuple<Resources, SlaClass, double, bool, std::vector<std::string>,
-                           std::uint32_t, std::int64_t>;
-
-WantKey key_of(const ClusterJob& job) {
-    return {job.want.request, job.want.sla,    job.want.max_price_per_hour,
-            job.want.spread,  job.want.labels, job.nodes,
-            job.limit};
-}
+// Who was pushed aside is harder to push again: this many points for each time.
+constexpr double kPushedPoints = 10;
 
 }  // namespace
 
-// `count` different nodes, the best first; marks them closed in `offers`.
-std::optional<std::vector<std::uint32_t>> ClusterCore::choose_nodes(
-    const JobRequest& want, std::uint32_t count, std::vector<NodeOffer>& offers) const {
-    std::vector<std::uint32_t> chosen;
-    if (options_.policy == ClusterPolicy::kBestFit) {  // packs, whatever it costs
-        for (NodeOffer& offer : offers) offer.price_per_hour = offer.spot_price_per_hour = 0;
-    }
-    while (chosen.size() < count) {
-        const auto best = select_best_node(want, offers);
-        if (!best) return std::nullopt;
-        chosen.push_back(static_cast<std::uint32_t>(*best));
-        offers[*best].open = false;
-    }
-    return chosen;
+bool ClusterCore::backfills() const {
+    return options_.policy != ClusterPolicy::kFcfs && options_.policy != ClusterPolicy::kSjf &&
+           options_.policy != ClusterPolicy::kEdf;
 }
 
-// The nodes as they will be once everything expected to end by `time` has ended.
-std::vector<NodeOffer> ClusterCore::offers_at(std::int64_t time, std::int64_t now) const {
-    std::vector<NodeOffer> offers;
-    for (const Node& node : nodes_) {
-        offers.push_back(node.offer);
-        for (const std::uint32_t ref : node.running) {
-            const Job& job = jobs_[ref];
-            const std::int64_t expected = std::max(job.started + job.request.limit, now + 1);
-            if (expected <= time) offers.back().used -= job.request.want.request;
-        }
-    }
-    return offers;
+std::size_t ClusterCore::reservations_max() const {
+    return options_.policy == ClusterPolicy::kConservative ? kPlannedMax : 1;
 }
 
-// What a job may use without delaying the reservation: everything, if it ends in time; else, on the
-// reserved nodes, only what is left over beside the reserved job when that starts.
-std::vector<NodeOffer> ClusterCore::offers_around(
-    std::int64_t now, const ClusterJob& request, const std::vector<NodeOffer>& now_offers,
-    const std::optional<Reservation>& reservation) const {
-    std::vector<NodeOffer> offers = now_offers;
-    if (!reservation || now + request.limit <= reservation->at) return offers;
-    const std::vector<NodeOffer> then = offers_at(reservation->at, now);
-    const Resources& reserved = jobs_[reservation->job].request.want.request;
-    for (const std::uint32_t node : reservation->nodes) {
-        Resources spare = then[node].capacity;
-        spare -= then[node].used;
-        if (!reserved.fits(spare)) {
-            offers[node].open = false;
-            continue;
-        }
-        spare -= reserved;
-        if (!request.want.request.fits(spare)) offers[node].open = false;
+// Repeated while somebody was pushed aside: who was may fit elsewhere.
+void ClusterCore::pass(std::int64_t now, std::vector<Decision>& out) {
+    notice_deadlines(now);
+    while (one_pass(now, out)) {
     }
-    return offers;
+    clear_reservations();
 }
 
-std::optional<ClusterCore::Reservation> ClusterCore::reserve(std::int64_t now,
-                                                             std::uint32_t ref) const {
-    std::set<std::int64_t> times;
-    for (const Node& node : nodes_) {
-        for (const std::uint32_t running : node.running) {
-            const Job& job = jobs_[running];
-            times.insert(std::max(job.started + job.request.limit, now + 1));
-        }
+void ClusterCore::notice_deadlines(std::int64_t now) {
+    while (!wakes_.empty() && wakes_.begin()->first <= now) {
+        const std::uint32_t ref = wakes_.begin()->second;
+        wakes_.erase(wakes_.begin());
+        if (jobs_[ref].state != State::kWaiting) continue;
+        dequeue(ref);
+        enqueue(now, ref);
+        watch_deadline(now, ref);
     }
-    const ClusterJob& request = jobs_[ref].request;
-    for (const std::int64_t time : times) {
-        std::vector<NodeOffer> offers = offers_at(time, now);
-        if (auto nodes = choose_nodes(request.want, request.nodes, offers)) {
-            return Reservation{ref, std::move(*nodes), time};
-        }
-    }
-    return std::nullopt;
 }
 
-// Pushes aside the least important work for a job that is critical or urgent, or simply of higher
-// priority. True when room was made; the job is placed by the caller.
+double ClusterCore::rank_of(std::int64_t now, const Class& cls, const ClusterJob& request) {
+    if (by_limit_) return static_cast<double>(request.limit);
+    if (options_.policy != ClusterPolicy::kReeve) return key_of(request);
+    const auto [points, fresh] = fair_points_.try_emplace({cls.user, cls.group}, 0);
+    if (fresh) points->second = fair_.points(cls.user, cls.group, static_cast<double>(now));
+    return -order_terms(cls.priority, cls.sla, static_cast<double>(now - request.submit),
+                        points->second)
+                .score();
+}
+
+void ClusterCore::collect_heads(std::int64_t now) {
+    heads_.clear();
+    fair_points_.clear();
+    for (std::uint32_t i = 0; i < classes_.size(); ++i) {
+        const Class& cls = classes_[i];
+        if (cls.jobs.empty()) continue;
+        const std::uint32_t ref = cls.jobs.begin()->second;
+        heads_.push_back(Head{rank_of(now, cls, jobs_[ref].request), ref, i});
+    }
+    std::make_heap(heads_.begin(), heads_.end());
+}
+
+ClusterCore::Head ClusterCore::pop_head() {
+    std::pop_heap(heads_.begin(), heads_.end());
+    const Head head = heads_.back();
+    heads_.pop_back();
+    return head;
+}
+
+// The next of the same class takes its place.
+void ClusterCore::push_next(std::int64_t now, const Head& head) {
+    const Class& cls = classes_[head.cls];
+    const auto next = cls.jobs.upper_bound({key_of(jobs_[head.job].request), head.job});
+    if (next == cls.jobs.end()) return;
+    heads_.push_back(Head{rank_of(now, cls, jobs_[next->second].request), next->second, head.cls});
+    std::push_heap(heads_.begin(), heads_.end());
+}
+
+bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
+    clear_reservations();
+    ++pass_number_;
+    by_limit_ = false;
+    bool pushed = false;
+    collect_heads(now);
+    while (!heads_.empty()) {
+        const Head head = pop_head();
+        switch (try_head(now, head, out)) {
+            case Tried::kPushed:
+                pushed = true;
+                [[fallthrough]];
+            case Tried::kPlaced:
+            case Tried::kNextInClass:
+                push_next(now, head);
+                break;
+            case Tried::kNextClass:
+                break;
+            case Tried::kByLimit:
+                by_limit_ = true;
+                collect_heads(now);
+                break;
+            case Tried::kStop:
+                heads_.clear();
+        }
+    }
+    by_limit_ = false;
+    return pushed;
+}
+
+// A want that fitted nowhere is not tried again in this pass, nor one that was in the way of a
+// reservation unless the job is shorter: room only shrinks until somebody is pushed aside.
+ClusterCore::Tried ClusterCore::try_head(std::int64_t now, const Head& head,
+                                         std::vector<Decision>& out) {
+    if (!blocked_by_limits(classes_[head.cls]).empty()) return Tried::kNextClass;
+    const Job& job = jobs_[head.job];
+    const std::int64_t limit = job.request.limit;
+    Want& want = wants_[job.want];
+    if (want.tried_pass != pass_number_) want.begin(pass_number_);
+    if (!want.misfit && limit < want.too_long) {
+        if (auto nodes = choose_nodes(now, job)) {
+            place(now, head.job, std::move(*nodes), out);
+            return Tried::kPlaced;
+        }
+        want.too_long = limit;
+        want.misfit = reservations_.empty() || !fits_now(job);
+    }
+    if (try_preempt(now, head.job, out)) {
+        ++pass_number_;
+        return Tried::kPushed;
+    }
+    if (!backfills()) return Tried::kStop;
+    if (reservations_.size() < reservations_max()) {
+        if (auto reservation = earliest(now, head.job)) {
+            out.push_back(Decision{DecisionKind::kReserve, head.job, reservation->nodes,
+                                   reservation->at, ""});
+            add_reservation(std::move(*reservation));
+            if (options_.policy == ClusterPolicy::kEasySjbf) return Tried::kByLimit;
+        }
+    }
+    const bool whole_class = want.misfit && reservations_.size() >= reservations_max();
+    return whole_class ? Tried::kNextClass : Tried::kNextInClass;
+}
+
+NodeVictims ClusterCore::victims_on(std::int64_t now, std::uint32_t node) const {
+    NodeVictims out;
+    out.node = node;
+    out.free = index_[node].capacity;
+    out.free -= index_[node].used;
+    for (const std::uint32_t ref : nodes_[node].running) {
+        const Job& job = jobs_[ref];
+        const auto ran = static_cast<double>(now - job.started);
+        const bool keeps = job.request.preempt == PreemptMode::kSuspend ||
+                           job.request.preempt == PreemptMode::kCheckpoint;
+        Victim victim;
+        victim.job = ref;
+        victim.importance = importance(now, job.request) + kPushedPoints * job.pushed;
+        victim.holds = job.request.want.request;
+        victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(job.nodes.size());
+        victim.ran_s = ran;
+        victim.minimum_run_s = static_cast<double>(job.request.minimum_run);
+        victim.mode = job.request.preempt;
+        out.running.push_back(victim);
+    }
+    return out;
+}
+
+// Pushes aside the least important work for a more important job and places that.
 bool ClusterCore::try_preempt(std::int64_t now, std::uint32_t ref, std::vector<Decision>& out) {
     const Job& job = jobs_[ref];
     if (!options_.preemption || options_.policy != ClusterPolicy::kReeve) return false;
-    if (job.request.nodes != 1) return false;
+    const double important = importance(now, job.request);
+    Want& want = wants_[job.want];
+    if (job.request.nodes != 1 || running_importance_.empty() ||
+        important <= *running_importance_.begin() || important <= want.pushes_nobody) {
+        return false;
+    }
     std::vector<NodeVictims> candidates;
-    for (std::uint32_t index = 0; index < nodes_.size(); ++index) {
-        const Node& node = nodes_[index];
-        NodeOffer empty = node.offer;
+    for (std::uint32_t node = 0; node < index_.size(); ++node) {
+        if (nodes_[node].running.empty()) continue;
+        NodeOffer empty = index_[node];
         empty.used = Resources{};
         if (refusal_of(job.request.want, empty) != Refusal::kNone) continue;
-        NodeVictims victims;
-        victims.node = index;
-        victims.free = node.offer.capacity;
-        victims.free -= node.offer.used;
-        for (const std::uint32_t running : node.running) {
-            const Job& other = jobs_[running];
-            const auto ran = static_cast<double>(now - other.started);
-            const bool keeps = other.request.preempt == PreemptMode::kSuspend ||
-                               other.request.preempt == PreemptMode::kCheckpoint;
-            victims.running.push_back(
-                Victim{running, importance(now, other), other.request.want.request,
-                       keeps ? 0 : ran * static_cast<double>(other.nodes.size()), ran,
-                       static_cast<double>(other.request.minimum_run), other.request.preempt});
-        }
-        candidates.push_back(std::move(victims));
+        candidates.push_back(victims_on(now, node));
     }
-    const auto choice = choose_victims(job.request.want.request, importance(now, job), candidates);
-    if (!choice) return false;
-    for (const std::uint32_t victim : choice->jobs) push_aside(now, victim, "preempted", out);
+    const auto choice = choose_victims(job.request.want.request, important, candidates);
+    if (!choice) {
+        want.pushes_nobody = important;
+        return false;
+    }
+    for (const std::uint32_t victim : choice->jobs) {
+        ++jobs_[victim].pushed;
+        push_aside(now, victim, "preempted", out);
+    }
     place(now, ref, {choice->node}, out);
     return true;
 }
 
-void ClusterCore::pass(std::int64_t now, std::vector<Decision>& out) {
-    sort_waiting(now);
-    std::vector<NodeOffer> offers;
-    for (const Node& node : nodes_) offers.push_back(node.offer);
-    std::optional<Reservation> reservation;
-    std::set<WantKey> failed;
-    const std::vector<std::uint32_t> order = waiting_;
-    for (const std::uint32_t ref : order) {
-        Job& job = jobs_[ref];
-        job.waits_for = blocked_by_limits(job);
-        if (!job.waits_for.empty()) continue;
-        const WantKey key = key_of(job.request);
-        if (failed.contains(key)) {
-            job.waits_for = "resources";
-            continue;
-        }
-        std::vector<NodeOffer> usable = offers_around(now, job.request, offers, reservation);
-        const auto nodes = choose_nodes(job.request.want, job.request.nodes, usable);
-        const bool placed =
-            nodes ? (place(now, ref, *nodes, out), true) : try_preempt(now, ref, out);
-        if (placed) {
-            std::erase(waiting_, ref);
-            for (std::size_t i = 0; i < nodes_.size(); ++i) offers[i] = nodes_[i].offer;
-            if (!nodes) failed.clear();  // room may be left on the node that was cleared
-            continue;
-        }
-        failed.insert(key);
-        job.waits_for = reservation ? "reservation" : "resources";
-        if (!backfills()) break;
-        if (!reservation && (reservation = reserve(now, ref))) {
-            out.push_back(
-                Decision{DecisionKind::kReserve, ref, reservation->nodes, reservation->at, ""});
+// "" or the code of the limit that keeps the class waiting whatever is free.
+std::string ClusterCore::blocked_by_limits(const Class& cls) const {
+    const Want& want = wants_[cls.want];
+    for (const std::string& name : want.named_limits) {
+        const auto limit = options_.named_limits.find(name);
+        const auto used = named_used_.find(name);
+        if (limit != options_.named_limits.end() &&
+            (used == named_used_.end() ? 0 : used->second) >= limit->second) {
+            return "named-limit";
         }
     }
-}
-
-std::optional<std::int64_t> ClusterCore::next_wake(std::int64_t now) const {
-    std::optional<std::int64_t> next;
-    for (const std::uint32_t ref : waiting_) {
-        const ClusterJob& request = jobs_[ref].request;
-        if (request.deadline < 0 || urgent(now, request)) continue;
-        const std::int64_t margin = request.limit + request.limit / 10;
-        const std::int64_t at = request.deadline - margin;
-        if (at > now && (!next || at < *next)) next = at;
+    if (const auto quota = options_.user_quota.find(cls.user); quota != options_.user_quota.end()) {
+        const auto used = user_used_.find(cls.user);
+        Resources would = used == user_used_.end() ? Resources{} : used->second;
+        for (std::uint32_t i = 0; i < want.nodes; ++i) would += want.want.request;
+        if (!would.fits(quota->second)) return "quota";
     }
-    return next;
-}
-
-Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) const {
-    Explanation out;
-    REEVE_ASSERT(ref < jobs_.size());
-    const Job& job = jobs_[ref];
-    switch (job.state) {
-        case State::kUnknown:
-            out.state = "unknown";
-            break;
-        case State::kWaiting:
-            out.state = "waiting";
-            break;
-        case State::kRunning:
-            out.state = "running";
-            break;
-        case State::kEnded:
-            out.state = "ended";
-            break;
-        case State::kRejected:
-            out.state = "rejected";
-            break;
-    }
-    out.reason = job.waits_for;
-    out.order = terms_of(now, job);
-    if (job.state != State::kWaiting) return out;
-    for (std::uint32_t index = 0; index < nodes_.size(); ++index) {
-        const Node& node = nodes_[index];
-        NodeVerdict verdict{index, refusal_of(job.request.want, node.offer), {}};
-        if (verdict.refusal == Refusal::kBusyCpu || verdict.refusal == Refusal::kBusyMemory ||
-            verdict.refusal == Refusal::kBusyGpus) {
-            verdict.blockers = node.running;
-        }
-        out.nodes.push_back(std::move(verdict));
-    }
-    std::vector<NodeOffer> offers = offers_at(now, now);
-    const std::string limited = blocked_by_limits(job);
-    if (!limited.empty()) out.reason = limited;
-    if (limited.empty() && choose_nodes(job.request.want, job.request.nodes, offers)) {
-        out.earliest_start = now;
-    } else if (const auto reservation = reserve(now, ref)) {
-        out.earliest_start = reservation->at;
-    }
-    return out;
+    const auto budget = options_.user_budget.find(cls.user);
+    if (budget != options_.user_budget.end() && spent(cls.user) >= budget->second) return "budget";
+    return "";
 }
 
 }  // namespace reeve::sched

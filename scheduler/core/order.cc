@@ -44,9 +44,23 @@ double FairShare::decayed(const Account& account, double now_s) const {
     return account.amount * std::exp2(-std::max(now_s - account.at, 0.0) / half_life_s_);
 }
 
+double FairShare::weight_of(const std::string& name) const {
+    const auto found = weights_.find(name);
+    return found == weights_.end() ? 1.0 : found->second;
+}
+
+void FairShare::set_weight(const std::string& name, double weight) {
+    REEVE_ASSERT(weight >= 0);
+    for (Accounts* accounts : {&users_, &groups_}) {
+        if (accounts->by_name.contains(name)) accounts->weights += weight - weight_of(name);
+    }
+    weights_[name] = weight;
+}
+
 void FairShare::add(Accounts& accounts, const std::string& name, double amount, double now_s) {
-    Account& account = accounts[name];
-    account = Account{decayed(account, now_s) + amount, now_s};
+    const auto [it, fresh] = accounts.by_name.try_emplace(name);
+    if (fresh) accounts.weights += weight_of(name);
+    it->second = Account{decayed(it->second, now_s) + amount, now_s};
 }
 
 void FairShare::charge(const std::string& user, const std::string& group, double amount,
@@ -58,31 +72,24 @@ void FairShare::charge(const std::string& user, const std::string& group, double
 }
 
 double FairShare::usage(const std::string& name, double now_s) const {
-    const auto found = users_.find(name);
-    return found == users_.end() ? 0 : decayed(found->second, now_s);
+    const auto found = users_.by_name.find(name);
+    return found == users_.by_name.end() ? 0 : decayed(found->second, now_s);
 }
 
 // How far above its fair share an account is: 0 at or below, 1 when all usage is its own. The fair
 // share is its weight among those that have used anything.
-double FairShare::excess(const Accounts& accounts, const Account& total, const std::string& name,
-                         double now_s) const {
-    const auto found = accounts.find(name);
-    const double all = decayed(total, now_s);
-    if (found == accounts.end() || all <= 0 || accounts.size() < 2) return 0;
-    double weights = 0;
-    const auto weight_of = [this](const std::string& who) {
-        const auto weight = weights_.find(who);
-        return weight == weights_.end() ? 1.0 : weight->second;
-    };
-    for (const auto& [who, account] : accounts) weights += weight_of(who);
-    const double fair = weights > 0 ? weight_of(name) / weights : 0;
+double FairShare::excess(const Accounts& accounts, const std::string& name, double now_s) const {
+    const auto found = accounts.by_name.find(name);
+    const double all = decayed(total_, now_s);
+    if (found == accounts.by_name.end() || all <= 0 || accounts.by_name.size() < 2) return 0;
+    const double fair = accounts.weights > 0 ? weight_of(name) / accounts.weights : 0;
     const double used = decayed(found->second, now_s) / all;
     return fair >= 1 ? 0 : std::clamp((used - fair) / (1 - fair), 0.0, 1.0);
 }
 
 double FairShare::points(const std::string& user, const std::string& group, double now_s) const {
-    const double user_excess = excess(users_, total_, user, now_s);
-    const double group_excess = excess(groups_, total_, group, now_s);
+    const double user_excess = excess(users_, user, now_s);
+    const double group_excess = excess(groups_, group, now_s);
     return kFairPointsMax * (user_excess + group_excess) / 2;
 }
 

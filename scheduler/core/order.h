@@ -38,7 +38,7 @@ public:
     explicit FairShare(double half_life_s = 7 * 86'400.0);
 
     // Weight of a user or group among its equals; default 1.
-    void set_weight(const std::string& name, double weight) { weights_[name] = weight; }
+    void set_weight(const std::string& name, double weight);
     void charge(const std::string& user, const std::string& group, double amount, double now_s);
     // Decayed usage now, in the units charged.
     double usage(const std::string& name, double now_s) const;
@@ -51,12 +51,15 @@ private:
         double amount = 0;  // as of `at`
         double at = 0;
     };
-    using Accounts = std::unordered_map<std::string, Account>;
+    struct Accounts {
+        std::unordered_map<std::string, Account> by_name;
+        double weights = 0;  // of all that have an account
+    };
 
     double decayed(const Account& account, double now_s) const;
     void add(Accounts& accounts, const std::string& name, double amount, double now_s);
-    double excess(const Accounts& accounts, const Account& total, const std::string& name,
-                  double now_s) const;
+    double weight_of(const std::string& name) const;
+    double excess(const Accounts& accounts, const std::string& name, double now_s) const;
 
     double half_life_s_;
     std::unordered_map<std::string, double> weights_;

@@ -1,7 +1,6 @@
 #include "scheduler/core/select_node.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace reeve::sched {
 namespace {
@@ -99,19 +98,22 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
     return Refusal::kNone;
 }
 
+NodeRank rank_of(const JobRequest& job, const NodeOffer& node) {
+    const std::uint64_t left = left_over(job, node);
+    return NodeRank{node.price(), job.sla != SlaClass::kSpot && node.spot,
+                    job.spread ? ~left : left};
+}
+
 std::optional<std::size_t> select_best_node(const JobRequest& job,
                                             std::span<const NodeOffer> nodes) {
     std::optional<std::size_t> best;
-    std::tuple<double, bool, std::uint64_t> best_rank;
+    NodeRank best_rank;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
         if (refusal_of(job, nodes[i]) != Refusal::kNone) continue;
-        const std::uint64_t left = left_over(job, nodes[i]);
-        const std::tuple rank{nodes[i].price(), job.sla != SlaClass::kSpot && nodes[i].spot,
-                              job.spread ? ~left : left};
-        if (!best || rank < best_rank) {
-            best = i;
-            best_rank = rank;
-        }
+        const NodeRank rank = rank_of(job, nodes[i]);
+        if (best && !(rank < best_rank)) continue;
+        best = i;
+        best_rank = rank;
     }
     return best;
 }

@@ -5,6 +5,7 @@
 // jobs.json + nodes.json, by `submit --dry-run`, and as the linear reference of the indexed search.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -41,6 +42,7 @@ struct JobRequest {
     double max_price_per_hour = 0;    // 0: no limit
     bool spread = false;              // else pack
     std::vector<std::string> labels;  // all must be on the node
+    auto operator<=>(const JobRequest&) const = default;
 };
 
 // Why a node was not taken; the names are stable (explain, JSON).
@@ -60,6 +62,16 @@ enum class Refusal : std::uint8_t {
 std::string_view to_string(Refusal refusal);
 
 Refusal refusal_of(const JobRequest& job, const NodeOffer& node);
+
+// Where a node stands among those that fit; the smallest is best.
+struct NodeRank {
+    double price = 0;
+    bool spot = false;       // a spot node, and the job did not ask for one
+    std::uint64_t room = 0;  // left over when packing, its complement when spreading
+    auto operator<=>(const NodeRank&) const = default;
+};
+// Precondition: the job fits.
+NodeRank rank_of(const JobRequest& job, const NodeOffer& node);
 
 // Index into `nodes`, or nullopt when no node can take the job now.
 std::optional<std::size_t> select_best_node(const JobRequest& job,

@@ -26,7 +26,7 @@ public:
             const SimNode& node = workload.nodes[i];
             sched::NodeOffer offer = node.offer;
             offer.open = node.up_at == 0;
-            core_.node_up(0, offer);
+            core_.add_node(offer);
             if (node.up_at > 0) changes_.emplace(node.up_at, std::pair{Change::kUp, i});
             if (node.notice_at >= 0)
                 changes_.emplace(node.notice_at, std::pair{Change::kNotice, i});
@@ -35,8 +35,8 @@ public:
     }
 
     void run(const Progress& progress) {
-        std::int64_t now = next_time(-1);
-        for (; now != kNever; now = next_time(now)) {
+        std::int64_t now = next_time();
+        for (; now != kNever; now = next_time()) {
             step(now);
             if (progress && submitted_ % 256 == 0) progress(submitted_, live_.size());
         }
@@ -56,12 +56,12 @@ private:
         bool resumes = false;  // from a checkpoint
     };
 
-    std::int64_t next_time(std::int64_t now) const {
+    std::int64_t next_time() const {
         std::int64_t next = kNever;
         if (submitted_ < live_.size()) next = workload_.jobs[submitted_].job.submit;
         if (!ends_.empty()) next = std::min(next, ends_.begin()->first);
         if (!changes_.empty()) next = std::min(next, changes_.begin()->first);
-        if (const auto wake = core_.next_wake(now)) next = std::min(next, *wake);
+        if (const auto wake = core_.next_wake()) next = std::min(next, *wake);
         return next;
     }
 
@@ -76,9 +76,9 @@ private:
         while (!changes_.empty() && changes_.begin()->first == now) {
             const auto [change, node] = changes_.begin()->second;
             changes_.erase(changes_.begin());
-            if (change == Change::kUp) core_.node_undrain(node);
-            if (change == Change::kNotice) core_.node_notice(now, node, decisions_);
-            if (change == Change::kDown) core_.node_down(now, node, decisions_);
+            if (change == Change::kUp) core_.open_node(node);
+            if (change == Change::kNotice) core_.warn_node(now, node, decisions_);
+            if (change == Change::kDown) core_.lose_node(now, node, decisions_);
         }
         for (; submitted_ < live_.size() && workload_.jobs[submitted_].job.submit == now;
              ++submitted_) {
