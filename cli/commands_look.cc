@@ -5,6 +5,7 @@
 #include "cli/explain.h"
 #include "cli/history_command.h"
 #include "cli/logs.h"
+#include "cli/result.h"
 #include "cli/ls.h"
 #include "cli/nodes.h"
 
@@ -59,6 +60,18 @@ void add_logs(CLI::App& root, Line& line) {
     });
 }
 
+void add_result(CLI::App& root, Line& line) {
+    auto options = std::make_shared<ResultOptions>();
+    auto* command = root.add_subcommand("result", "print what function tasks gave back");
+    add_form(*command, line.context);
+    command->add_option("tasks", options->selectors, kSelectorHelp)->required();
+    command->add_option("--limit", options->limit, "tasks of each job (default 100000)");
+    command->callback([&line, options] {
+        run_with_cell(line,
+                      [&](const Context& context) { return result_command(context, *options); });
+    });
+}
+
 void add_explain(CLI::App& root, Line& line) {
     auto options = std::make_shared<ExplainOptions>();
     auto* command = root.add_subcommand("explain", "why a job waits, and what would start it");
@@ -106,6 +119,7 @@ void add_look_commands(CLI::App& root, Line& line) {
     add_show(root, line);
     add_explain(root, line);
     add_logs(root, line);
+    add_result(root, line);
     add_history(root, line);
     add_top(root, line);
 }

@@ -14,6 +14,7 @@
 #include "register/register.h"
 #endif
 #ifdef REEVE_HAVE_WORKER
+#include "worker/runner/runner.h"
 #include "worker/worker.h"
 #endif
 
@@ -75,9 +76,8 @@ void add_plm(CLI::App& root, Line& line) {
     role->add_option("--deaths-max", options->deaths_max,
                      "workers a task may take down: then it is poison (5)");
     role->callback([&line, options] {
-        run_with_cell(line, [&](const Context& context) {
-            return plm_main(context.cell, *options);
-        });
+        run_with_cell(line,
+                      [&](const Context& context) { return plm_main(context.cell, *options); });
     });
 }
 #endif
@@ -87,9 +87,8 @@ void add_scheduler(CLI::App& root, Line& line) {
     auto options = std::make_shared<SchedulerOptions>();
     auto* role = add_role(root, "scheduler", "places queued tasks on workers");
     role->callback([&line, options] {
-        run_with_cell(line, [&](const Context& context) {
-            return scheduler_main(context.cell, *options);
-        });
+        run_with_cell(
+            line, [&](const Context& context) { return scheduler_main(context.cell, *options); });
     });
 }
 #endif
@@ -115,14 +114,47 @@ void add_register(CLI::App& root, Line& line) {
     role->add_option("--deaths-max", options->deaths_max,
                      "workers a task may take down: then it is poison (5)");
     role->callback([&line, options] {
-        run_with_cell(line, [&](const Context& context) {
-            return register_main(context.cell, *options);
-        });
+        run_with_cell(
+            line, [&](const Context& context) { return register_main(context.cell, *options); });
     });
 }
 #endif
 
 #ifdef REEVE_HAVE_WORKER
+// What function tasks run in.
+void add_runner_options(CLI::App& role, const std::shared_ptr<WorkerOptions>& options) {
+    role.add_option("--plugin", options->plugins, "a shared object with function handlers")
+        ->type_name("FILE")
+        ->check(CLI::ExistingFile)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    role.add_option("--runner", options->runner_program,
+                    "a program kept warm for functions no plug-in has, fed over stdin/stdout")
+        ->type_name("COMMAND");
+    role.add_option("--recycle", options->recycle_after,
+                    "calls of --runner before it is started anew (never)")
+        ->type_name("N");
+    role.add_option("--runners", options->runners, "runner processes at most (one per cpu)")
+        ->check(CLI::Range(1, 256));
+    role.add_option("--runner-cwd", options->runner_directory, "where they work (/)")
+        ->type_name("DIR")
+        ->check(CLI::ExistingDirectory);
+}
+
+// Started by a worker's launcher only; not shown.
+void add_runner(CLI::App& root, Line& line) {
+    auto options = std::make_shared<worker::RunnerOptions>();
+    auto* role = root.add_subcommand("runner", "runs function tasks for a worker");
+    role->group("");
+    role->add_option("--plugin", options->plugins)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    role->add_option("--program", options->program);
+    role->add_option("--recycle", options->recycle_after);
+    role->add_option("--output-root", options->output_root);
+    role->callback([&line, options] { line.code = worker::runner_main(*options); });
+}
+
 void add_worker(CLI::App& root, Line& line) {
     auto options = std::make_shared<WorkerOptions>();
     auto* role = add_role(root, "worker", "runs tasks on this machine");
@@ -161,11 +193,11 @@ void add_worker(CLI::App& root, Line& line) {
     role->add_option("--pids-max", options->pids_max, "processes per task (no limit)");
     role->add_flag("--limit-cpu", options->limit_cpu, "cpu quota per task, where cgroups allow");
     role->add_flag("--require-cgroup", options->require_cgroup, "refuse to start without cgroups");
+    add_runner_options(*role, options);
     role->add_option("--price-micro-usd-h", options->price_micro_usd_h, "price of an hour");
     role->callback([&line, options] {
-        run_with_cell(line, [&](const Context& context) {
-            return worker_main(context.cell, *options);
-        });
+        run_with_cell(line,
+                      [&](const Context& context) { return worker_main(context.cell, *options); });
     });
 }
 #endif
@@ -184,6 +216,7 @@ void add_role_commands([[maybe_unused]] CLI::App& root, [[maybe_unused]] Line& l
 #endif
 #ifdef REEVE_HAVE_WORKER
     add_worker(root, line);
+    add_runner(root, line);
 #endif
 }
 

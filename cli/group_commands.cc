@@ -1,5 +1,6 @@
 // status, and the command-line options of up, down, status, doctor and supervise.
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 
 #include <sched.h>
@@ -40,17 +41,21 @@ void print_json(const Cell& cell, const GroupView& view) {
 }
 
 void print_table(const Cell& cell, const GroupView& view) {
-    Table table({{"ROLE"}, {"NAME"}, {"PID", true}, {"STATE"}, {"HEARTBEAT", true},
-                 {"UPTIME", true}, {"WORKER"}});
+    Table table({{"ROLE"},
+                 {"NAME"},
+                 {"PID", true},
+                 {"STATE"},
+                 {"HEARTBEAT", true},
+                 {"UPTIME", true},
+                 {"WORKER"}});
     table.colour_states_in(3);
     const auto duration = [](std::int64_t ms) {
         return ms < 0 ? std::string("-")
                       : format_duration_ns(static_cast<std::uint64_t>(ms) * kMillisecond);
     };
     for (const auto& process : view.processes) {
-        table.add({process.role, process.name,
-                   process.pid == 0 ? "-" : std::to_string(process.pid), process.state,
-                   duration(process.heartbeat_age_ms), duration(process.uptime_ms),
+        table.add({process.role, process.name, process.pid == 0 ? "-" : std::to_string(process.pid),
+                   process.state, duration(process.heartbeat_age_ms), duration(process.uptime_ms),
                    process.worker_state});
     }
     write_out("cell     " + escape(cell.dir) + "\n");
@@ -60,9 +65,9 @@ void print_table(const Cell& cell, const GroupView& view) {
     } else if (!view.segment_note.empty()) {
         write_out("segment  " + view.segment + " (" + escape(view.segment_note) + ")\n");
     } else {
-        write_out("segment  " + view.segment + ", epoch " + std::to_string(view.epoch) +
-                  (view.acknowledging ? "\n"
-                                      : ", not acknowledging: the ledger cannot be written\n"));
+        write_out(
+            "segment  " + view.segment + ", epoch " + std::to_string(view.epoch) +
+            (view.acknowledging ? "\n" : ", not acknowledging: the ledger cannot be written\n"));
     }
     table.print();
 }
@@ -75,6 +80,9 @@ struct UpWords {
     std::string memory;
     std::string gpus;
     std::string slots;
+    std::vector<std::string> plugins;
+    std::string runner;
+    std::string recycle;
     std::string durability;
     double lease_seconds = 0;
     double wait_seconds = 30;
@@ -94,8 +102,8 @@ Status complete_up(UpWords& words) {
     if (words.cpus.empty() && words.options.workers > 1) {
         const auto milli = machine_cpus() * 1000 / words.options.workers;
         char text[32];
-        std::snprintf(text, sizeof text, "%.3f", static_cast<double>(std::max<std::uint64_t>(
-                                                     1, milli)) / 1000);
+        std::snprintf(text, sizeof text, "%.3f",
+                      static_cast<double>(std::max<std::uint64_t>(1, milli)) / 1000);
         words.cpus = text;
     }
     if (words.memory.empty() && words.options.workers > 1) {
@@ -114,6 +122,20 @@ Status complete_up(UpWords& words) {
     if (!words.gpus.empty()) {
         REEVE_TRY(parse_count(words.gpus, 64));
         worker.insert(worker.end(), {"--gpus", words.gpus});
+    }
+    for (const auto& plugin : words.plugins) {
+        std::error_code error;
+        const auto path = std::filesystem::absolute(plugin, error).string();
+        worker.insert(worker.end(), {"--plugin", path});
+    }
+    if (!words.runner.empty()) {
+        // Its relative words are meant from here.
+        const auto here = std::filesystem::current_path().string();
+        worker.insert(worker.end(), {"--runner", words.runner, "--runner-cwd", here});
+    }
+    if (!words.recycle.empty()) {
+        REEVE_TRY(parse_count(words.recycle, 1ULL << 31));
+        worker.insert(worker.end(), {"--recycle", words.recycle});
     }
     if (words.lease_seconds > 0) {
         char text[32];
@@ -147,6 +169,16 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("-c,--cpus", words->cpus, "cpus each worker offers (default: the machine's)");
     up->add_option("--mem", words->memory, "memory each worker offers, e.g. 8G");
     up->add_option("--gpus", words->gpus, "GPUs each worker offers");
+    up->add_option("--plugin", words->plugins, "a shared object with function handlers")
+        ->type_name("FILE")
+        ->check(CLI::ExistingFile)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    up->add_option("--runner", words->runner,
+                   "a program kept warm for functions, e.g. 'python3 serve.py'")
+        ->type_name("COMMAND");
+    up->add_option("--recycle", words->recycle, "calls of --runner before it is started anew")
+        ->type_name("N");
     up->add_option("--slots", words->slots, "task slots of a new segment");
     up->add_option("--durability", words->durability, "sync (default) or async");
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for");
@@ -174,11 +206,10 @@ void add_supervise(CLI::App& root, const std::string& state_dir, int& exit_code)
     pass("--plm-arg", options->plm_arguments);
     pass("--scheduler-arg", options->scheduler_arguments);
     pass("--register-arg", options->register_arguments);
-    on_run(supervise, state_dir, exit_code,
-           [options, ready_ms](const Cell& cell) {
-               options->ready_timeout_ns = *ready_ms * kMillisecond;
-               return supervise_main(cell, *options);
-           });
+    on_run(supervise, state_dir, exit_code, [options, ready_ms](const Cell& cell) {
+        options->ready_timeout_ns = *ready_ms * kMillisecond;
+        return supervise_main(cell, *options);
+    });
 }
 
 }  // namespace
@@ -200,8 +231,9 @@ void add_group_commands(CLI::App& root, const std::string& state_dir, int& exit_
            [down_options](const Cell& cell) { return down_main(cell, *down_options); });
 
     auto status_json = std::make_shared<bool>(false);
-    auto* status = root.add_subcommand("status", "the processes of the group (0 up, 1 degraded, "
-                                                 "4 down)");
+    auto* status = root.add_subcommand("status",
+                                       "the processes of the group (0 up, 1 degraded, "
+                                       "4 down)");
     status->add_flag("--json", *status_json, "schema reeve.status.v1");
     on_run(status, state_dir, exit_code,
            [status_json](const Cell& cell) { return status_main(cell, *status_json); });

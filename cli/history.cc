@@ -97,8 +97,8 @@ std::string state_condition(const std::string& word) {
 Result<std::unique_ptr<History>> History::open(const Cell& cell) {
     struct stat about {};
     if (stat(cell.history.c_str(), &about) != 0) {
-        return fail(ErrorCode::kNotFound, "there is no history in " + cell.dir +
-                                              " yet; start the cell with reeve up");
+        return fail(ErrorCode::kNotFound,
+                    "there is no history in " + cell.dir + " yet; start the cell with reeve up");
     }
     sqlite3* database = nullptr;
     const int code = sqlite3_open_v2(cell.history.c_str(), &database,
@@ -110,14 +110,16 @@ Result<std::unique_ptr<History>> History::open(const Cell& cell) {
     }
     sqlite3_busy_timeout(database, kBusyMs);
     if (Statement probe(database, "SELECT 1 FROM job LIMIT 1"); !probe.good()) {
-        return fail(ErrorCode::kDataLoss, cell.history + " cannot be read: " +
-                                              sqlite3_errmsg(database) +
+        return fail(ErrorCode::kDataLoss, cell.history +
+                                              " cannot be read: " + sqlite3_errmsg(database) +
                                               "; the PLM rebuilds it when it is deleted");
     }
     return history;
 }
 
-History::~History() { sqlite3_close(database_); }
+History::~History() {
+    sqlite3_close(database_);
+}
 
 std::optional<v1::JobStatus> History::job(std::uint64_t id, bool with_spec) {
     Statement row(database_, std::string("SELECT ") + kJobColumns + " FROM job WHERE id = ?");
@@ -133,12 +135,12 @@ Result<std::vector<v1::JobStatus>> History::jobs(const JobQuery& query) {
     if (query.since_ns != 0) sql += " AND end_ns >= " + std::to_string(query.since_ns);
     if (query.ended_only) sql += " AND state = 'ended'";
     if (!query.name_glob.empty()) sql += " AND name GLOB ?";
-    sql += state_condition(query.outcome) + " ORDER BY id DESC LIMIT " +
-           std::to_string(query.limit);
+    sql +=
+        state_condition(query.outcome) + " ORDER BY id DESC LIMIT " + std::to_string(query.limit);
     Statement row(database_, sql);
     if (!row.good()) {
-        return fail(ErrorCode::kDataLoss, std::string("the history cannot be read: ") +
-                                              sqlite3_errmsg(database_));
+        return fail(ErrorCode::kDataLoss,
+                    std::string("the history cannot be read: ") + sqlite3_errmsg(database_));
     }
     if (!query.name_glob.empty()) row.bind(query.name_glob);
     std::vector<v1::JobStatus> out;
@@ -166,8 +168,8 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
                       element_condition(selected) + " ORDER BY element, attempt LIMIT " +
                       std::to_string(limit));
     if (!row.good()) {
-        return fail(ErrorCode::kDataLoss, std::string("the history cannot be read: ") +
-                                              sqlite3_errmsg(database_));
+        return fail(ErrorCode::kDataLoss,
+                    std::string("the history cannot be read: ") + sqlite3_errmsg(database_));
     }
     row.bind(selected.job);
     std::vector<AttemptRow> out;
@@ -194,6 +196,29 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
         result.set_worker_name(row.text(16));
         attempt.terminal = row.number(17) != 0;
         out.push_back(std::move(attempt));
+    }
+    return out;
+}
+
+std::vector<History::FunctionResult> History::function_results(const Selected& selected,
+                                                               std::uint64_t limit) {
+    // A history from before function tasks has no such table.
+    Statement probe(database_, "SELECT 1 FROM result LIMIT 1");
+    const std::string bytes =
+        probe.good() ? "(SELECT bytes FROM result r WHERE r.job = a.job AND r.element = a.element "
+                       "AND r.attempt = a.attempt)"
+                     : "NULL";
+    Statement row(database_, "SELECT element, max(attempt), outcome, detail, " + bytes +
+                                 " FROM attempt a WHERE job = ? AND terminal = 1" +
+                                 element_condition(selected) +
+                                 " GROUP BY element ORDER BY element LIMIT " +
+                                 std::to_string(limit));
+    std::vector<FunctionResult> out;
+    if (!row.good()) return out;
+    row.bind(selected.job);
+    while (row.step()) {
+        out.push_back({row.number(0), static_cast<std::uint32_t>(row.number(1)), row.text(2),
+                       row.text(3), row.text(4)});
     }
     return out;
 }

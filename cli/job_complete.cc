@@ -232,9 +232,41 @@ bool uses_element_value(const JobDraft& draft) {
     });
 }
 
+namespace {
+
+// A function has no command, files or environment; what an array varies is its data.
+Status complete_function(JobDraft& draft) {
+    auto& spec = draft.spec;
+    auto* task = spec.mutable_task();
+    if (!task->argv().empty()) {
+        return bad("a function and a command are both given; give one of them");
+    }
+    if (!task->env().empty() || !task->input().empty() || !task->stdin_data().empty()) {
+        return bad("a function takes neither --env nor --input; use --data or --data-file");
+    }
+    if (spec.element_values_size() > 0 && !task->data().empty()) {
+        return bad("--data does not go with --each-line or --param; the lines are the data");
+    }
+    REEVE_TRY(complete_elements(spec));
+    for (auto& value : *spec.mutable_element_values()) {
+        spec.add_element_data(std::move(value));
+    }
+    spec.clear_element_values();
+    task->clear_element_variable();
+    if (task->name().empty())
+        task->set_name(spec.label().empty() ? task->function() : spec.label());
+    return check_name(task->name());
+}
+
+}  // namespace
+
 Status complete(JobDraft& draft, const Surroundings& surroundings) {
     auto& spec = draft.spec;
     auto* task = spec.mutable_task();
+    if (!task->function().empty()) return complete_function(draft);
+    if (!task->data().empty()) {
+        return bad("--data goes to a function; name it with --function");
+    }
     if (!spec.element_values().empty() && task->element_variable().empty()) {
         task->set_element_variable(kDefaultVariable);
     }
@@ -341,6 +373,7 @@ Status check_output(const char* field, const std::string& path, const std::strin
 
 Status check(const v1::JobSpec& spec) {
     const auto& task = spec.task();
+    if (!task.function().empty()) return {};
     const bool fixed_cwd = task.cwd().find('%') == std::string::npos;
     if (fixed_cwd && !is_directory(task.cwd())) {
         return bad("cwd: " + task.cwd() + " is not a directory; make it" + kNoCheck);

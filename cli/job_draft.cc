@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <fstream>
 #include <optional>
 
 #include "cli/units.h"
@@ -142,6 +143,30 @@ Status set_text(JobDraft& draft, const std::string& text) {
     return {};
 }
 
+Status set_function(JobDraft& draft, const std::string& text) {
+    if (text.empty() || text.size() > kFunctionNameMax) {
+        return bad("a function's name has 1 to 64 bytes");
+    }
+    draft.spec.mutable_task()->set_function(text);
+    return {};
+}
+
+Status set_data(JobDraft& draft, const std::string& text) {
+    draft.spec.mutable_task()->set_data(text);
+    return {};
+}
+
+Status set_data_file(JobDraft& draft, const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string bytes(kFunctionDataMax + 1, '\0');
+    file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!file.is_open() || file.bad()) return bad(path + " cannot be read; correct the path");
+    bytes.resize(static_cast<std::size_t>(file.gcount()));
+    if (bytes.size() > kFunctionDataMax) return bad(path + " is larger than 1M; pass its name");
+    draft.spec.mutable_task()->set_data(std::move(bytes));
+    return {};
+}
+
 Status set_node(JobDraft& draft, const std::string& text) {
     if (text.empty() || text.size() > 63) return bad("a node name has 1 to 63 bytes");
     draft.spec.set_node_name(text);
@@ -210,6 +235,12 @@ const std::vector<OptionRule>& rules() {
         {"shell", "--shell", "", Kind::kFlag, "give the command to /bin/sh -c",
          [](JobDraft& draft, const std::string& text) { return set_flag(text, draft.shell); },
          "true"},
+        {"function", "--function", "NAME", Kind::kText,
+         "call a worker's handler instead of a program: noop, echo, sleep, or a plug-in's",
+         set_function, "echo"},
+        {"data", "--data", "TEXT", Kind::kText, "what the function is given", set_data, "hello"},
+        {"data_file", "--data-file", "FILE", Kind::kText, "the same, from a file", set_data_file,
+         "in.bin"},
         {"job_id", "", "ID", Kind::kTextOrCount, "", set_label, "prepare"},
     };
     return all;

@@ -25,6 +25,8 @@ inline constexpr const char* kOwnKeyPrefix = "auto-";
 // The PLM's own limits (plm/server/validate.h), so that a refusal names the place in the file.
 inline constexpr std::size_t kJobNameMax = 255;
 inline constexpr std::size_t kLabelMax = 128;
+inline constexpr std::size_t kFunctionNameMax = 64;
+inline constexpr std::size_t kFunctionDataMax = (1U << 20) - 4096;
 inline constexpr int kArgumentsMax = 16'384;
 inline constexpr std::size_t kCommandBytesMax = 128 * 1024;  // arguments and environment together
 inline constexpr std::size_t kElementValuesMax = 1'000'000;

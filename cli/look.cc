@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
 
 namespace reeve::cli {
@@ -244,6 +245,11 @@ std::optional<v1::TaskSpec> task_spec(const shm::Segment& segment, std::uint32_t
         return std::nullopt;
     }
     v1::TaskSpec spec;
+    if (const auto function = shm::view_function(segment, segment.task(slot))) {
+        spec.set_function(std::string(function->handler));
+        spec.set_data(std::string(function->data));
+        return spec;
+    }
     if (!spec.ParseFromString(bytes)) return std::nullopt;
     return spec;
 }

@@ -111,6 +111,15 @@ public:
     };
     // Attempts of the selected elements, in order.
     Result<std::vector<AttemptRow>> attempts(const Selected& selected, std::uint64_t limit);
+    struct FunctionResult {
+        std::uint64_t element = 0;
+        std::uint32_t attempt = 0;
+        std::string outcome;
+        std::string detail;
+        std::string bytes;
+    };
+    // The ending of each selected element that has one, with what its function gave back.
+    std::vector<FunctionResult> function_results(const Selected& selected, std::uint64_t limit);
     struct Ending {
         std::uint64_t element = 0;
         bool succeeded = false;

@@ -37,9 +37,21 @@ void pause_ms(long ms) {
 
 }  // namespace
 
-Agent::Agent(const Cell& cell, const WorkerOptions& options) : cell_(cell), options_(options) {}
+namespace {
+
+std::uint32_t runner_slots(const WorkerOptions& options) {
+    if (options.runners != 0) return options.runners;
+    const auto milli = options.cpu_milli != 0 ? options.cpu_milli : probe_cpus().cpu_milli;
+    return (milli + 999) / 1000;
+}
+
+}  // namespace
+
+Agent::Agent(const Cell& cell, const WorkerOptions& options)
+    : cell_(cell), options_(options), functions_(*this, mutex_, runner_slots(options)) {}
 
 Agent::~Agent() {
+    functions_.shut_down();
     if (reader_.joinable()) {
         ::shutdown(launcher_fd_, SHUT_RDWR);
         reader_.join();
@@ -131,6 +143,11 @@ bool Agent::flush_outgoing() {
 
 void Agent::stop_attempt(Running& running, StopReason reason, bool no_grace) {
     running.stop_sent = true;
+    if (running.function) {
+        functions_.stop(running.id, reason, no_grace);
+        function_deadline_ns_ = 0;
+        return;
+    }
     MessageWriter message;
     message.add(RecordKind::kStop, StopRecord{running.id, reason, no_grace ? 1U : 0U});
     send(message.text());
@@ -153,6 +170,8 @@ bool Agent::step() {
     any = drain_dispatch() || any;
     any = look_at_running() || any;
     sweep_assigned();
+    functions_.wake_fed();
+    function_deadline_ns_ = functions_.look_at_deadlines(now);
     const bool owed = handled_sequence_ > acknowledged_sequence_;
     if (owed && (!batch_.empty() || now >= next_acknowledge_ns_)) {
         batch_.add(RecordKind::kAcknowledge, AcknowledgeRecord{handled_sequence_});
@@ -211,6 +230,9 @@ Agent::Verdict Agent::run_attached() {
             }
             if (!waiting_.empty() || blocked_ || !outgoing_.empty()) timeout_ns = kSoonNs;
             if (stopping_) timeout_ns = std::min(timeout_ns, 10 * kMillisecond);
+            const auto now = boot_ns();
+            const auto due = std::max(function_deadline_ns_, now) - now;
+            timeout_ns = std::min(timeout_ns, due);
         }
         if (launcher_gone_.load() || (stop_wanted() && !stopping_)) {
             shm::cancel_sleep(self_->agent.wake);

@@ -27,9 +27,11 @@
 #include "common/process/cell.h"
 #include "common/process/cgroup.h"
 #include "common/process/host.h"
+#include "common/shm/function_block.h"
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
 #include "common/shm/wake.h"
+#include "worker/function_pool.h"
 #include "worker/launcher_protocol.h"
 #include "worker/output_digest.h"
 #include "worker/task_text.h"
@@ -37,10 +39,10 @@
 
 namespace reeve::worker {
 
-class Agent {
+class Agent final : private FunctionOwner {
 public:
     Agent(const Cell& cell, const WorkerOptions& options);
-    ~Agent();
+    ~Agent() override;
     Agent(const Agent&) = delete;
     Agent& operator=(const Agent&) = delete;
 
@@ -63,12 +65,14 @@ private:
         std::string output;     // for the digest; unknown after a take-over
         std::string error;
         std::uint32_t uid = 0;
+        bool function = false;  // the pool has it, not the launcher
     };
     struct Outgoing {
         std::string message;
         std::vector<int> fds;  // ours until sent
     };
-    struct Waiting {  // RUNNING, its event not durable yet
+    // RUNNING, but its event is not durable yet, or no runner had room for it.
+    struct Waiting {
         std::uint64_t ring_position = 0;
         std::uint64_t id = 0;
         StartText start;
@@ -122,6 +126,22 @@ private:
     bool room_for_start() const;
     bool is_mine(shm::SlotWord word) const;
 
+    // agent_functions.cc: likewise; the overrides are the pool's
+    std::uint64_t start_runner(std::uint32_t index, std::uint32_t life,
+                               const RunnerRing& ring) override;
+    void kill_runner(std::uint64_t launch_id) override;
+    void answered(const FunctionAnswer& answer) override;
+    void again(std::uint64_t id) override;
+    void flush() override;
+    v1::TaskSpec runner_spec(std::uint32_t index, std::uint32_t uid) const;
+    bool has_function_room(const shm::TaskSlot& task);
+    void launch_function(std::uint32_t slot, shm::SlotWord word, bool wait_durable);
+    bool feed_function(const Running& running);
+    FunctionStart function_start(const Running& running, const shm::FunctionView& view) const;
+    void adopt_runners(std::unordered_map<std::uint64_t, AliveRecord>& known);
+    void adopt_function(std::uint32_t slot, shm::SlotWord word);
+    bool store_result(const Running& running, std::string_view result, EndedRecord& record);
+
     // agent.cc
     void send(std::string message, std::vector<int> fds = {});
     void stop_attempt(Running& running, StopReason reason, bool no_grace);
@@ -170,6 +190,8 @@ private:
     std::uint64_t handled_sequence_ = 0;
     std::uint64_t acknowledged_sequence_ = 0;
     std::unordered_map<std::uint64_t, ParsedPayload> parsed_;  // by payload offset
+    FunctionPool functions_;
+    std::uint64_t function_deadline_ns_ = ~std::uint64_t{0};
     std::vector<int> free_cpus_;
     bool stopping_ = false;
     std::optional<shm::Urgency> wake_plm_;  // after this step

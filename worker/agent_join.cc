@@ -51,6 +51,8 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     // The last agent may have died between a CAS and its event.
     if (back) segment_->header().sweep_requested.fetch_add(1);
     adopt();
+    const bool warm = !options_.plugins.empty() || !options_.runner_program.empty();
+    if (warm) functions_.start_all(context_.uid);
     // Last: with a heartbeat the register takes the slot for filled.
     announce(*segment_, self_->agent);
     shm::wake(segment_->participant(shm::kParticipantRegister).wake);
@@ -172,6 +174,7 @@ void Agent::adopt() {
     waiting_.clear();
     free_cpus_ = host_.cpus;
     auto known = std::exchange(launcher_alive_, {});
+    adopt_runners(known);
     for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) {
         const auto word = shm::load_word(segment_->task(slot));
         const bool begun =
@@ -183,6 +186,7 @@ void Agent::adopt() {
                             task.holder_incarnation.load() == id_.incarnation;
         if (orphan || is_mine(word)) adopt_slot(slot, word, known);
     }
+    functions_.resume();
     for (const auto& [id, alive] : known) {
         log::warn("ending an attempt that no slot knows", {{"job", alive.name.job},
                                                            {"element", alive.name.element},
@@ -197,6 +201,10 @@ void Agent::adopt() {
 void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
                        std::unordered_map<std::uint64_t, AliveRecord>& known) {
     auto& task = segment_->task(slot);
+    if ((task.flags & shm::kTaskFunction) != 0) {
+        adopt_function(slot, word);
+        return;
+    }
     std::uint64_t id = 0;
     for (const auto& [one, alive] : known) {
         if (same_attempt(alive.name, task, word)) id = one;
@@ -247,10 +255,12 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
 // The segment was retired: what runs goes on, and is looked for in the next one.
 void Agent::detach() {
     const std::lock_guard lock(mutex_);
+    functions_.pause();
     for (const auto& waiting : waiting_) running_.erase(waiting.id);
     waiting_.clear();
     launcher_alive_.clear();
     for (const auto& [id, running] : running_) {
+        if (running.function) continue;
         AliveRecord alive;
         alive.id = id;
         alive.name = {running.word.raw, running.task.job, running.task.element, running.slot,

@@ -153,7 +153,8 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
         end_unstarted(slot, word, Outcome::kRequeued, "not started");
         return true;
     }
-    if (!room_for_start() || launcher_gone_.load()) {
+    const bool function = (task.flags & shm::kTaskFunction) != 0;
+    if (!room_for_start() || launcher_gone_.load() || (function && !has_function_room(task))) {
         wake_plm_ = shm::Urgency::kNow;
         return false;
     }
@@ -168,7 +169,12 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
     }
     (void)push_moved(slot, word, running_word, Outcome::kNone, 0);
     REEVE_FAILPOINT("worker.after_start");
-    launch(slot, running_word, (task.flags & shm::kTaskAtMostOnce) != 0);
+    const bool wait_durable = (task.flags & shm::kTaskAtMostOnce) != 0;
+    if (function) {
+        launch_function(slot, running_word, wait_durable);
+    } else {
+        launch(slot, running_word, wait_durable);
+    }
     return true;
 }
 
@@ -312,9 +318,14 @@ void Agent::end_unstarted(std::uint32_t slot, SlotWord word, Outcome outcome,
 bool Agent::start_durable() {
     bool any = false;
     while (!waiting_.empty() && events_.head() >= waiting_.front().ring_position) {
+        const auto running = running_.find(waiting_.front().id);
+        const bool function = running != running_.end() && running->second.function;
+        if (function && !feed_function(running->second)) break;
         auto waiting = std::move(waiting_.front());
         waiting_.pop_front();
-        if (running_.contains(waiting.id)) send_start(waiting.id, waiting.start, waiting.input);
+        if (running != running_.end() && !function) {
+            send_start(waiting.id, waiting.start, waiting.input);
+        }
         any = true;
     }
     return any;
@@ -374,6 +385,7 @@ bool Agent::obey_stop(Running& running, bool cancel, bool& over) {
 }
 
 bool Agent::obey_freeze(Running& running, bool frozen) {
+    if (running.function) return false;  // others share its runner
     const auto wanted = frozen ? SlotState::kSuspended : SlotState::kRunning;
     if (running.word.state() == wanted) return false;
     const auto next = running.word.to(wanted, owner_);
@@ -394,6 +406,7 @@ void Agent::on_started(const StartedRecord& record) {
 }
 
 void Agent::on_ended(const EndedRecord& record, const OutputDigest& digest) {
+    if (functions_.runner_ended(record)) return;
     const auto found = running_.find(record.id);
     if (found == running_.end()) return;  // told again, or fenced and forgotten
     const auto running = found->second;

@@ -129,24 +129,6 @@ void set_detail(EndedRecord& out, const std::string& text) {
     std::snprintf(out.detail, sizeof out.detail, "%s", text.c_str());
 }
 
-void describe_stopped(const EndingFacts& facts, EndedRecord& out) {
-    switch (facts.reason) {
-        case StopReason::kCancel:
-            out.outcome = Outcome::kCancelled;
-            set_detail(out, "cancelled");
-            break;
-        case StopReason::kTimeLimit:
-            out.outcome = Outcome::kTimedOut;
-            set_detail(out, "time limit of " + milliseconds(facts.time_limit_ns) + " reached");
-            break;
-        default:
-            out.outcome = Outcome::kRequeued;
-            set_detail(out, facts.reason == StopReason::kRequeue ? "stopped to be queued again"
-                                                                 : "its worker stopped");
-            break;
-    }
-}
-
 void describe_natural(const EndingFacts& facts, EndedRecord& out) {
     if (facts.oom_kills > 0 && out.exit_code != 0) {
         out.outcome = Outcome::kOutOfMemory;
@@ -168,6 +150,24 @@ void describe_natural(const EndingFacts& facts, EndedRecord& out) {
 }
 
 }  // namespace
+
+void describe_stopped(const EndingFacts& facts, EndedRecord& out) {
+    switch (facts.reason) {
+        case StopReason::kCancel:
+            out.outcome = Outcome::kCancelled;
+            set_detail(out, "cancelled");
+            break;
+        case StopReason::kTimeLimit:
+            out.outcome = Outcome::kTimedOut;
+            set_detail(out, "time limit of " + milliseconds(facts.time_limit_ns) + " reached");
+            break;
+        default:
+            out.outcome = Outcome::kRequeued;
+            set_detail(out, facts.reason == StopReason::kRequeue ? "stopped to be queued again"
+                                                                 : "its worker stopped");
+            break;
+    }
+}
 
 std::string signal_name(int number) {
     const char* name = ::sigabbrev_np(number);

@@ -24,6 +24,9 @@ struct EndingFacts {
 // Fills outcome, exit_code, core_dumped, stopped_for and detail.
 void describe_ending(const EndingFacts& facts, EndedRecord& out);
 
+// The same of one that was told to stop (facts.reason): outcome and detail.
+void describe_stopped(const EndingFacts& facts, EndedRecord& out);
+
 // "SIGKILL", or "signal 40".
 std::string signal_name(int number);
 

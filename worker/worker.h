@@ -25,6 +25,12 @@ struct WorkerOptions {
     bool limit_cpu = false;         // cpu quota per task, where cgroups allow
     bool require_cgroup = false;    // refuse to start without
     std::uint32_t price_micro_usd_h = 0;
+    std::vector<std::string> plugins;  // shared objects with handlers of function tasks
+    std::string runner_program;        // a warm runner's command line; empty: none
+    std::uint32_t recycle_after = 0;   // calls of it before it is started anew; 0: never
+    std::uint32_t runners = 0;         // runner processes at most, per user; 0: one per cpu
+    std::string runner_directory = "/";
+    std::string executable = "/proc/self/exe";  // `reeve`, for its runners
 };
 
 // Exit codes: 0 stopped politely; 2 bad options; 4 no cell; 5 another worker of that name lives;

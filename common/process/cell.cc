@@ -174,6 +174,7 @@ Result<Cell> find_cell(const std::string& state_dir_option) {
     cell.audit = cell.dir + "/audit";
     cell.segment_file = cell.dir + "/segment";
     cell.output = cell.dir + "/out";
+    cell.results = cell.dir + "/results";
     cell.logs = cell.dir + "/logs";
     cell.run = cell.dir + "/run";
     return cell;
@@ -181,7 +182,8 @@ Result<Cell> find_cell(const std::string& state_dir_option) {
 
 Status create_cell_directories(const Cell& cell) {
     REEVE_TRY(make_parents(cell.dir));
-    for (const auto* path : {&cell.dir, &cell.audit, &cell.output, &cell.logs, &cell.run}) {
+    for (const auto* path :
+         {&cell.dir, &cell.audit, &cell.output, &cell.results, &cell.logs, &cell.run}) {
         REEVE_TRY(make_private_directory(*path));
     }
     const auto parent = fs::path(cell.runtime_dir).parent_path().string();
@@ -195,6 +197,12 @@ Status create_cell_directories(const Cell& cell) {
         REEVE_TRY(replace_small_file(note, cell.runtime_dir + "\n"));
     }
     return {};
+}
+
+std::string result_file(const Cell& cell, std::uint64_t job, std::uint64_t element,
+                        std::uint32_t attempt) {
+    return cell.results + "/" + std::to_string(job) + "." + std::to_string(element) + "." +
+           std::to_string(attempt);
 }
 
 Result<std::string> read_segment_name(const Cell& cell) {

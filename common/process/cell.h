@@ -26,6 +26,7 @@ struct Cell {
     std::string audit;
     std::string segment_file;  // contains the segment's name and a newline
     std::string output;
+    std::string results;  // function results too large for shared memory, on their way to the PLM
     std::string logs;
     std::string run;
 };
@@ -36,6 +37,10 @@ Result<Cell> find_cell(const std::string& state_dir_option);
 
 // Makes the directories (0700) with owner and mode checked. Errors name the path.
 Status create_cell_directories(const Cell& cell);
+
+// Where a worker leaves a result that does not fit its slot's room, until the PLM has it.
+std::string result_file(const Cell& cell, std::uint64_t job, std::uint64_t element,
+                        std::uint32_t attempt);
 
 // The live segment's name, or kNotFound when no PLM ever made one.
 Result<std::string> read_segment_name(const Cell& cell);

@@ -101,6 +101,7 @@ inline constexpr std::uint32_t kIntentHold = 8;     // with kIntentRequeue: and 
 
 // TaskSlot::flags, fixed while the generation lasts.
 inline constexpr std::uint32_t kTaskAtMostOnce = 1;  // --retries never: durable STARTED before exec
+inline constexpr std::uint32_t kTaskFunction = 2;    // the payload is a FunctionBlock
 
 // 256 bytes, four cache lines. Written by the PLM in kInit unless a line says otherwise.
 struct alignas(64) TaskSlot {
@@ -117,7 +118,7 @@ struct alignas(64) TaskSlot {
     std::uint64_t time_limit_ns = 0;         // 0: none
 
     // line 1: identity and payload
-    std::uint64_t payload_offset = 0;  // into the arena: a serialised reeve.v1.TaskSpec
+    std::uint64_t payload_offset = 0;  // into the arena: a TaskSpec, or a FunctionBlock
     std::uint32_t payload_bytes = 0;
     std::uint32_t uid = 0;
     std::uint64_t submit_wall_ns = 0;

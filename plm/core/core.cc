@@ -202,6 +202,8 @@ void Core::effects() {
         wake_holder(shm::load_word(segment_->task(slot)));
     }
     new_intents_.clear();
+    for (const auto& path : result_files_) ::unlink(path.c_str());
+    result_files_.clear();
     release_slots();
     publish_loose();
     if (!touched_.empty()) {

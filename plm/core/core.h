@@ -118,6 +118,7 @@ private:
     bool reuse_segment(const std::string& name);
     void adopt_slot(std::uint32_t slot);
     void publish_orphans();
+    void drop_stale_results();
 
     // core_events.cc: what the others did
     void capture(RingCursor& cursor);
@@ -135,6 +136,7 @@ private:
                          std::uint64_t wall_time, std::int32_t code);
     void attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const shm::Event& event);
     void attempt_ended(std::uint32_t slot, Job& job, Task& task, const shm::Event& event);
+    std::string result_bytes(std::uint32_t slot, TaskId id, std::uint16_t attempt);
     void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
                        const shm::Event& event);
     void worker_event(const shm::Event& event);
@@ -214,6 +216,8 @@ private:
     std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
     std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
     std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
+    std::vector<std::string> result_files_;  // read in this batch
+    std::uint64_t result_bytes_taken_ = 0;   // by the event under way
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;

@@ -9,6 +9,9 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/merkle/hash.h"
+#include "common/process/small_file.h"
+#include "common/shm/function_block.h"
 #include "common/shm/used_slots.h"
 #include "plm/core/core.h"
 
@@ -21,7 +24,7 @@ using shm::SlotWord;
 
 namespace {
 
-constexpr std::uint32_t kNoSlot = shm::kNone32;
+constexpr std::uint64_t kBytesPerEvent = 4096;
 
 Event synthetic(SlotWord to) {
     Event event;
@@ -112,7 +115,8 @@ bool Core::drain_ring(std::uint32_t index, bool force, std::uint64_t& budget) {
         if (!apply_event(cursor.ring.peek(cursor.at), force)) break;
         force = false;
         ++cursor.at;
-        --budget;
+        // Large results fill a batch sooner than many events do.
+        budget -= std::min(budget, 1 + std::exchange(result_bytes_taken_, 0) / kBytesPerEvent);
         any = true;
     }
     return any;
@@ -320,6 +324,25 @@ void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const E
                           task.intent});
 }
 
+// What the worker left of a function's result: in the slot's room, or in a file that goes once the
+// ledger has it.
+std::string Core::result_bytes(std::uint32_t slot, TaskId id, std::uint16_t attempt) {
+    const auto view = shm::view_function(*segment_, segment_->task(slot));
+    if (!view) return {};
+    const auto bytes = view->block->result_bytes.load();
+    if (bytes <= view->block->result_room) {
+        result_bytes_taken_ = bytes;
+        return std::string(view->result, bytes);
+    }
+    if (bytes != shm::kResultInFile) return {};
+    const auto path = result_file(cell_, id.job, id.element, attempt);
+    auto text = read_whole(path, shm::kResultBytesMax);
+    result_files_.push_back(path);
+    if (!text) return {};
+    result_bytes_taken_ = text->size();
+    return std::move(*text);
+}
+
 void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& event) {
     const auto& shared = segment_->task(slot);
     const auto ordinal = slots_->binding(slot).ordinal;
@@ -343,6 +366,9 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     ended.system_us = shared.system_us.load();
     ended.max_rss_bytes = shared.max_rss_bytes.load();
     if (ended.outcome != Outcome::kSucceeded) ended.detail = detail_of(shared);
+    if (ended.outcome == Outcome::kSucceeded && job.function) {
+        ended.result = result_bytes(slot, id, task.attempt);
+    }
 
     const bool cancel_asked = (task.intent & shm::kIntentCancel) != 0;
     if (ended.outcome == Outcome::kRequeued && cancel_asked) ended.outcome = Outcome::kCancelled;
@@ -394,7 +420,11 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
                                   event.wall_ns);
             }
             const auto& shared = segment_->task(task.slot);
-            const std::string_view digest(shared.detail, shared.has_digest.load() != 0 ? 32 : 0);
+            std::string digest(shared.detail, shared.has_digest.load() != 0 ? 32 : 0);
+            if (!ended.result.empty()) {
+                const auto hash = merkle::sha256(ended.result);
+                digest.assign(reinterpret_cast<const char*>(hash.data()), hash.size());
+            }
             batch_.audit_task(audit::Kind::kFinished, id, task.attempt, task.worker, ended.ended_ns,
                               0, digest);
             break;

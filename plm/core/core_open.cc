@@ -6,6 +6,8 @@
 // damaged is retired and rebuilt from the ledger under the next epoch; attempts whose workers may
 // still live become orphans which those workers take over, or the register requeues after a lease.
 
+#include <cstdio>
+#include <filesystem>
 #include <random>
 
 #include <unistd.h>
@@ -50,6 +52,7 @@ Status Core::open() {
                          return catch_up_history(path, *ledger, after, take);
                      }));
     REEVE_TRY(attach_segment());
+    drop_stale_results();
     if (!batch_.empty()) {
         REEVE_TRY(commit());
     }
@@ -225,6 +228,24 @@ void Core::adopt_slot(std::uint32_t slot) {
         word.owner() != shm::kOwnerCancelled) {
         slots_->binding(slot).known = word;  // its requeue is recorded, the move was not made
         to_requeue_.push_back(slot);
+    }
+}
+
+// Result files of attempts that are over: we were killed between the commit and their removal.
+void Core::drop_stale_results() {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(cell_.results, error)) {
+        unsigned long long id = 0;
+        unsigned long long element = 0;
+        unsigned attempt = 0;
+        const auto name = entry.path().filename().string();
+        if (std::sscanf(name.c_str(), "%llu.%llu.%u", &id, &element, &attempt) == 3) {
+            const Job* job = model_.find(id);
+            const Task* task =
+                job == nullptr ? nullptr : model_.find_task(id, job->ordinal_of(element));
+            if (task != nullptr && task->attempt <= attempt) continue;
+        }
+        ::unlink(entry.path().c_str());
     }
 }
 

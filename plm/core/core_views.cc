@@ -74,6 +74,7 @@ v1::TaskResult Core::result_of(const Job& job, const TaskEnded& ended) {
     result.set_exit_code(ended.exit_code);
     result.set_core_dumped(ended.core_dumped);
     result.set_detail(ended.detail);
+    result.set_result(ended.result);
     result.set_submit_ns(job.submit_ns);
     result.set_assigned_ns(ended.assigned_ns);
     result.set_started_ns(ended.started_ns);

@@ -64,6 +64,7 @@ Status parse_spec(Job& job) {
     job.array = spec.elements_size() > 0;
     job.held = spec.hold();
     job.values_per_element = spec.element_values_size() > 0;
+    job.function = !spec.task().function().empty();
     job.at_most_once = spec.task().retry_mode() == v1::RETRY_NEVER;
     job.retries_max = spec.retries();
     job.max_running = spec.max_running();

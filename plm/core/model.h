@@ -68,6 +68,7 @@ struct Job {
     bool ended = false;
     bool waiting = false;  // for dependencies or its begin time; derived, not durable
     bool values_per_element = false;
+    bool function = false;
     bool rest_cancelled = false;  // one CANCELLED on the header stands for the rest of the run
     std::uint32_t retries_max = 0;
     std::uint64_t count = 1;
@@ -112,6 +113,8 @@ struct Job {
     std::uint64_t backlog_counted = 0;  // as last added to Header::backlog_tasks
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
+    // Each of its slots has a payload of its own.
+    bool own_payloads() const { return values_per_element || function; }
     std::uint64_t backlog() const {
         return count - ended_count() - static_cast<std::uint64_t>(tasks.size()) + loose.size();
     }

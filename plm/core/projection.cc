@@ -44,6 +44,7 @@ void Projection::note(Model& model, const Record& record) {
                 row.worker_incarnation = r.worker.incarnation;
                 const auto worker = model.workers().find(r.worker.incarnation);
                 if (worker != model.workers().end()) row.worker_name = worker->second.name;
+                row.result = r.result;
                 row.terminal = r.final;
                 rows_.attempts.push_back(std::move(row));
             }

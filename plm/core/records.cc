@@ -17,6 +17,7 @@ struct Writer {
         }
     }
     void text(std::string& value) { out.put_bytes(value); }
+    void late_text(std::string& value) { text(value); }
 };
 
 struct Reader {
@@ -30,6 +31,10 @@ struct Reader {
         }
     }
     void text(std::string& value) { value = in.get_bytes(); }
+    // A field that older records end before.
+    void late_text(std::string& value) {
+        if (!in.at_end()) text(value);
+    }
 };
 
 template <typename Walker>
@@ -59,6 +64,7 @@ void walk(Walker& w, TaskEnded& r) {
     walk(w, r.worker);
     w.field(r.assigned_ns), w.field(r.started_ns), w.field(r.ended_ns), w.field(r.user_us);
     w.field(r.system_us), w.field(r.max_rss_bytes), w.text(r.detail);
+    w.late_text(r.result);
 }
 template <typename Walker>
 void walk(Walker& w, JobChanged& r) {

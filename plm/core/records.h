@@ -65,6 +65,7 @@ struct TaskEnded {
     std::uint64_t system_us = 0;
     std::uint64_t max_rss_bytes = 0;
     std::string detail;
+    std::string result;  // of a function task
 };
 
 enum class JobChange : std::uint8_t {

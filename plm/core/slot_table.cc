@@ -6,6 +6,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/failpoint.h"
+#include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
 #include "reeve/v1/reeve.pb.h"
 
@@ -30,6 +31,8 @@ constexpr std::uint16_t owner_of_state(shm::SlotState state) {
 }
 
 }  // namespace
+
+SlotTable::~SlotTable() = default;
 
 SlotTable::SlotTable(shm::Segment& segment)
     : segment_(segment),
@@ -95,8 +98,7 @@ std::optional<std::uint32_t> SlotTable::allocate(std::uint32_t class_id) {
     }
     const auto chunk = open.back();
     const auto free_bits = ~chunks_[chunk].used;
-    const auto slot =
-        chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(free_bits));
+    const auto slot = chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(free_bits));
     auto& shared = segment_.task(slot);
     const auto word = shm::load_word(shared);
     REEVE_ASSERT(word.state() == shm::SlotState::kFree);
@@ -115,7 +117,35 @@ bool SlotTable::move(std::uint32_t slot, SlotWord from, SlotWord to) {
     return true;
 }
 
+// The elements of a job are published in a row: its spec is parsed once for all of them.
+const v1::JobSpec* SlotTable::parsed(const Job& job) {
+    if (parsed_job_ == job.id) return parsed_.get();
+    parsed_job_ = 0;
+    if (!parsed_) parsed_ = std::make_unique<v1::JobSpec>();
+    if (!parsed_->ParseFromString(job.spec)) return nullptr;
+    parsed_job_ = job.id;
+    return parsed_.get();
+}
+
+bool SlotTable::write_function(Job& job, std::uint64_t ordinal, TaskSlot& slot) {
+    const auto* spec = parsed(job);
+    if (spec == nullptr) return false;
+    const auto& task = spec->task();
+    const auto& data =
+        spec->element_data_size() > 0 ? spec->element_data(static_cast<int>(ordinal)) : task.data();
+    const auto bytes = shm::function_block_bytes(task.function().size(), data.size());
+    const auto offset = arena_.allocate(bytes);
+    if (!offset) return false;
+    shm::write_function(segment_.arena() + *offset, task.function(), data,
+                        static_cast<std::uint32_t>(task.grace_ms()));
+    slot.payload_offset = *offset;
+    slot.payload_bytes = static_cast<std::uint32_t>(bytes);
+    own_payload_[static_cast<std::size_t>(&slot - &segment_.task(0))] = true;
+    return true;
+}
+
 bool SlotTable::ensure_payload(Job& job, std::uint64_t ordinal, TaskSlot& slot) {
+    if (job.function) return write_function(job, ordinal, slot);
     const bool own = job.values_per_element;
     if (!own && job.payload_slots > 0) {
         slot.payload_offset = job.payload_offset;
@@ -123,14 +153,14 @@ bool SlotTable::ensure_payload(Job& job, std::uint64_t ordinal, TaskSlot& slot) 
         ++job.payload_slots;
         return true;
     }
-    v1::JobSpec spec;
-    if (!spec.ParseFromString(job.spec)) return false;
-    auto& task = *spec.mutable_task();
+    const auto* spec = parsed(job);
+    if (spec == nullptr) return false;
+    auto task = spec->task();
     if (own) {
         auto& variable = *task.add_env();
         variable.set_name(task.element_variable().empty() ? "REEVE_ENTRY"
                                                           : task.element_variable());
-        variable.set_value(spec.element_values(static_cast<int>(ordinal)));
+        variable.set_value(spec->element_values(static_cast<int>(ordinal)));
     }
     const auto bytes = task.SerializeAsString();
     const auto offset = arena_.allocate(bytes.size());
@@ -167,8 +197,9 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     auto& shared = segment_.task(*slot);
     const auto init = bindings_[*slot].known;
     if (!ensure_payload(job, ordinal, shared)) {
-        REEVE_ASSERT(move(*slot, init, SlotWord::make(init.generation(), 0, shm::kOwnerNone,
-                                                      shm::SlotState::kFree)));
+        REEVE_ASSERT(
+            move(*slot, init,
+                 SlotWord::make(init.generation(), 0, shm::kOwnerNone, shm::SlotState::kFree)));
         mark_free(*slot);
         return std::nullopt;
     }
@@ -177,7 +208,8 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     shared.job = job.id;
     shared.element = job.element_of(ordinal);
     shared.class_id = *class_id;
-    shared.flags = job.at_most_once ? shm::kTaskAtMostOnce : 0;
+    shared.flags =
+        (job.at_most_once ? shm::kTaskAtMostOnce : 0U) | (job.function ? shm::kTaskFunction : 0U);
     shared.intent.store(task.intent);
     shared.claim.store(0);
     shared.gpu_mask.store(0);
@@ -206,8 +238,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     binding.job = job.id;
     binding.ordinal = ordinal;
     binding.ended_durable = false;
-    const auto word =
-        SlotWord::make(init.generation(), task.attempt, owner_of_state(state), state);
+    const auto word = SlotWord::make(init.generation(), task.attempt, owner_of_state(state), state);
     // Nobody but us moves a slot out of init.
     REEVE_ASSERT(move(*slot, init, word));
     return slot;
@@ -310,10 +341,10 @@ void SlotTable::write_entry(Job& job, Model& model) {
     entry_job_[job.entry] = job.id;
     auto& entry = segment_.job(job.entry);
     shm::JobRecord fresh;
-    fresh.state = job.ended          ? shm::JobState::kEnded
-                  : job.held         ? shm::JobState::kHeld
-                  : job.waiting      ? shm::JobState::kWaiting
-                                     : shm::JobState::kActive;
+    fresh.state = job.ended     ? shm::JobState::kEnded
+                  : job.held    ? shm::JobState::kHeld
+                  : job.waiting ? shm::JobState::kWaiting
+                                : shm::JobState::kActive;
     fresh.job = job.id;
     fresh.elements = job.count;
     fresh.backlog = job.waiting_tasks();
@@ -367,8 +398,7 @@ void SlotTable::attach() {
             free_classes_.push_back(id);
             continue;
         }
-        const std::string node(entry.node_name,
-                               strnlen(entry.node_name, sizeof entry.node_name));
+        const std::string node(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
         classes_.emplace(ClassKey{entry.uid, entry.request, node}, id);
     }
 }
@@ -380,10 +410,10 @@ void SlotTable::adopt(std::uint32_t slot, Job* job, std::uint64_t ordinal, SlotW
     binding.ordinal = ordinal;
     binding.known = known;
     const auto& shared = segment_.task(slot);
-    own_payload_[slot] = job == nullptr || job->values_per_element;
-    if (job != nullptr && !job->values_per_element && job->payload_slots++ > 0) return;
+    own_payload_[slot] = job == nullptr || job->own_payloads();
+    if (job != nullptr && !job->own_payloads() && job->payload_slots++ > 0) return;
     if (!arena_.reserve(shared.payload_offset, shared.payload_bytes)) own_payload_[slot] = false;
-    if (job == nullptr || job->values_per_element) return;
+    if (job == nullptr || job->own_payloads()) return;
     job->payload_offset = shared.payload_offset;
     job->payload_bytes = shared.payload_bytes;
 }

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,10 @@
 #include "common/shm/task_heap.h"
 #include "plm/core/arena.h"
 #include "plm/core/model.h"
+
+namespace reeve::v1 {
+class JobSpec;
+}
 
 namespace reeve::plm {
 
@@ -48,6 +53,7 @@ struct Binding {
 class SlotTable {
 public:
     explicit SlotTable(shm::Segment& segment);
+    ~SlotTable();
 
     shm::Segment& segment() { return segment_; }
     shm::TaskHeap& heap() { return heap_; }
@@ -97,6 +103,8 @@ private:
 
     std::optional<std::uint32_t> class_of(Job& job);
     std::optional<std::uint32_t> allocate(std::uint32_t class_id);
+    const v1::JobSpec* parsed(const Job& job);
+    bool write_function(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
     bool ensure_payload(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
     void free_payload(std::uint32_t slot, Job* job);
     void mark_free(std::uint32_t slot);
@@ -118,6 +126,8 @@ private:
     std::deque<std::uint32_t> ended_entries_;  // oldest first
     Arena arena_;
     std::vector<bool> own_payload_;  // per slot: the payload is the slot's own, not its job's
+    std::unique_ptr<v1::JobSpec> parsed_;  // of parsed_job_
+    JobId parsed_job_ = 0;
     std::uint32_t free_slots_ = 0;
 };
 

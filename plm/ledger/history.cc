@@ -49,6 +49,11 @@ constexpr const char* kUpsertJob =
     " spec=coalesce(excluded.spec, spec)";
 constexpr const char* kUpsertAttempt =
     "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+// Made when it is missing: a history from before function tasks has none.
+constexpr const char* kResultTable =
+    "CREATE TABLE IF NOT EXISTS result(job INTEGER, element INTEGER, attempt INTEGER, bytes BLOB,"
+    " PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;";
+constexpr const char* kUpsertResult = "INSERT OR REPLACE INTO result VALUES(?,?,?,?)";
 constexpr const char* kMark = "INSERT OR REPLACE INTO meta(key, value) VALUES('last_seq', ?)";
 
 std::size_t rows_in(const HistoryRows& rows) {
@@ -99,6 +104,14 @@ Status upsert(Statement& statement, const AttemptRow& row) {
     return statement.run();
 }
 
+Status write_result(Statement& statement, const AttemptRow& row) {
+    statement.bind(1, row.job);
+    statement.bind(2, row.element);
+    statement.bind(3, std::uint64_t{row.attempt});
+    statement.bind_blob(4, row.result);
+    return statement.run();
+}
+
 Result<Database> open_file(const std::string& path) {
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd >= 0) close(fd);  // made; SQLite's own files copy its mode
@@ -111,6 +124,7 @@ Result<Database> open_file(const std::string& path) {
     REEVE_TRY_ASSIGN(const std::int64_t tables,
                      db.query_integer("SELECT count(*) FROM sqlite_schema"));
     if (tables == 0) REEVE_TRY(db.exec(kSchema));
+    REEVE_TRY(db.exec(kResultTable));
     REEVE_TRY_ASSIGN(const std::int64_t id, db.query_integer("PRAGMA application_id"));
     REEVE_TRY_ASSIGN(const std::int64_t version, db.query_integer("PRAGMA user_version"));
     if (id != kApplicationId || version != kSchemaVersion) {
@@ -143,6 +157,7 @@ struct History::Impl {
     Database db;
     Statement upsert_job;
     Statement upsert_attempt;
+    Statement upsert_result;
     Statement mark;
     std::size_t open_rows = 0;   // in the transaction under way
     std::uint64_t open_seq = 0;  // newest seq in it
@@ -175,6 +190,7 @@ struct History::Impl {
     void forget_statements() {
         upsert_job = Statement();
         upsert_attempt = Statement();
+        upsert_result = Statement();
         mark = Statement();
     }
 };
@@ -184,6 +200,7 @@ Status History::Impl::prepare() {
     REEVE_TRY_ASSIGN(db, open_or_rebuild(path));
     REEVE_TRY_ASSIGN(upsert_job, db.prepare(kUpsertJob));
     REEVE_TRY_ASSIGN(upsert_attempt, db.prepare(kUpsertAttempt));
+    REEVE_TRY_ASSIGN(upsert_result, db.prepare(kUpsertResult));
     REEVE_TRY_ASSIGN(mark, db.prepare(kMark));
     REEVE_TRY_ASSIGN(const std::int64_t seq,
                      db.query_integer("SELECT value FROM meta WHERE key='last_seq'"));
@@ -287,7 +304,10 @@ Status History::Impl::write(const HistoryRows& rows) {
     if (rows.seq <= open_seq) return {};
     if (open_rows == 0) REEVE_TRY(db.exec("BEGIN IMMEDIATE"));
     for (const JobRow& row : rows.jobs) REEVE_TRY(upsert(upsert_job, row));
-    for (const AttemptRow& row : rows.attempts) REEVE_TRY(upsert(upsert_attempt, row));
+    for (const AttemptRow& row : rows.attempts) {
+        REEVE_TRY(upsert(upsert_attempt, row));
+        if (!row.result.empty()) REEVE_TRY(write_result(upsert_result, row));
+    }
     open_rows += rows_in(rows);
     open_seq = rows.seq;
     if (open_rows >= options.transaction_rows) return finish_transaction();

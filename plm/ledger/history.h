@@ -63,6 +63,7 @@ struct AttemptRow {
     std::uint64_t worker_number = 0;
     std::uint64_t worker_incarnation = 0;
     std::string worker_name;
+    std::string result;     // of a function task; a table of its own
     bool terminal = false;  // the task's one ending, as opposed to a requeued attempt
 };
 

@@ -138,10 +138,38 @@ Status check_resources(v1::TaskSpec& task) {
     return {};
 }
 
+// A handler's name and bytes instead of a program. So many of them share a cpu unless more is asked
+// for: they wait, ready, where they will run.
+Status check_function(v1::TaskSpec& task) {
+    const std::string& name = task.function();
+    if (name.size() > kFunctionNameMax || !printable_name(name)) {
+        return refuse("task.function", "is not a name of 1 to 64 bytes without control characters");
+    }
+    if (task.argv_size() != 0) {
+        return refuse("task.argv", "does not go with a function; give one of them");
+    }
+    if (task.env_size() != 0 || !task.stdin_data().empty() || !task.input().empty()) {
+        return refuse("task.function", "takes neither environment nor input; put them into data");
+    }
+    if (task.resources().gpus() != 0) {
+        return refuse("task.resources.gpus", "a function task gets none; submit a program");
+    }
+    if (task.resources().cpu_milli() == 0) {
+        task.mutable_resources()->set_cpu_milli(kFunctionCpuMilli);
+    }
+    return {};
+}
+
 Status check_task(v1::TaskSpec& task) {
     REEVE_TRY(check_no_unknown(task, "task"));
-    REEVE_TRY(check_command(task));
-    REEVE_TRY(check_files(task));
+    if (!task.function().empty()) {
+        REEVE_TRY(check_function(task));
+    } else if (!task.data().empty()) {
+        return refuse("task.data", "goes to a function; name it in task.function");
+    } else {
+        REEVE_TRY(check_command(task));
+        REEVE_TRY(check_files(task));
+    }
     REEVE_TRY(check_resources(task));
     REEVE_TRY(check_name("task.name", task.name()));
     const std::size_t bytes = task.ByteSizeLong();
@@ -176,6 +204,25 @@ Result<std::uint64_t> check_ranges(
     return total;
 }
 
+Status check_element_data(const v1::JobSpec& spec, std::uint64_t total) {
+    if (spec.task().function().empty()) {
+        return refuse("element_data", "goes to a function; name it in task.function");
+    }
+    if (!spec.task().data().empty() || spec.element_values_size() > 0) {
+        return refuse("element_data", "and data or element_values are both given; give one");
+    }
+    if (static_cast<std::uint64_t>(spec.element_data_size()) != total) {
+        return refuse("element_data", "are " + std::to_string(spec.element_data_size()) + " for " +
+                                          std::to_string(total) + " elements; give one for each");
+    }
+    for (const std::string& data : spec.element_data()) {
+        if (data.size() > kTaskBytesMax) {
+            return refuse("element_data", "hold one over 1 MiB; put it in a file");
+        }
+    }
+    return {};
+}
+
 Status check_elements(v1::JobSpec& spec) {
     // No ranges: one task, element 0.
     REEVE_TRY_ASSIGN(const std::uint64_t listed, check_ranges(spec.elements(), "elements"));
@@ -184,6 +231,7 @@ Status check_elements(v1::JobSpec& spec) {
         return refuse("elements", "are " + std::to_string(total) + "; at most " +
                                       std::to_string(kElementsMax) + " are allowed in a job");
     }
+    if (spec.element_data_size() > 0) return check_element_data(spec, total);
     const std::string& variable = spec.task().element_variable();
     if (spec.element_values().empty()) {
         if (!variable.empty()) return refuse("element_values", "are missing for " + variable);

@@ -18,6 +18,8 @@ namespace reeve::plm {
 inline constexpr std::size_t kMessageBytesMax = 16u << 20;    // one request
 inline constexpr std::size_t kTaskBytesMax = 1u << 20;        // one serialised TaskSpec
 inline constexpr std::size_t kArgumentBytesMax = 128u << 10;  // argv and env together; one value
+inline constexpr std::size_t kFunctionNameMax = 64;
+inline constexpr std::uint32_t kFunctionCpuMilli = 15;  // unless asked for otherwise: 1/64 cpu
 inline constexpr int kArgumentsMax = 16'384;
 inline constexpr std::size_t kPathBytesMax = 4095;
 inline constexpr std::size_t kNameBytesMax = 255;  // name, label, key, node name

@@ -48,7 +48,7 @@ POINTS = {
     "register.requeued": "queued",
 }
 STATES = ["init", "claimed", "assigned", "running", "mid-commit"]
-ROLES = ["plm", "scheduler", "register", "worker", "launcher"]
+ROLES = ["plm", "scheduler", "register", "worker", "launcher"]  # and runner, with --plugin
 
 
 class Cell:
@@ -90,13 +90,12 @@ class Load(threading.Thread):
             key = "k%d-%d" % (id(self) % 100000, number)
             count = self.rng.choice([1, 1, 5, 30])
             milliseconds = str(self.rng.choice([0, 1, 5, 20]))
-            arguments = ["submit", "--parsable", "--key", key, "--output", "none",
-                         "-p", str(self.rng.randrange(-5, 6))]
+            arguments = ["submit", "--parsable", "--key", key, "-p", str(self.rng.randrange(-5, 6))]
             if count > 1:
                 arguments += ["--array", "1-%d" % count]
             if self.never:
                 arguments += ["--retries", "never"]
-            arguments += ["--", *self.command, milliseconds]
+            arguments += [word.replace("@MS", milliseconds) for word in self.command]
             # The same key again and again until somebody answers: at most one job comes of it.
             while not self.done.is_set():
                 try:
@@ -114,7 +113,19 @@ class Load(threading.Thread):
             time.sleep(self.rng.uniform(0, 0.05))
 
 
-def kill_loop(cell, rng, kills, each, deadline, point_log):
+def runners(processes):
+    """Runner processes: children of the launchers."""
+    out = []
+    for launcher in (p["pid"] for p in processes if p["role"] == "launcher"):
+        try:
+            with open("/proc/%d/task/%d/children" % (launcher, launcher), encoding="ascii") as file:
+                out += [{"role": "runner", "pid": int(pid)} for pid in file.read().split()]
+        except OSError:
+            pass
+    return out
+
+
+def kill_loop(cell, rng, kills, each, deadline, point_log, roles):
     """Kills from outside until `kills` have landed, those of failpoints counted in, and at least
     `each` in every state."""
     outside = Counter()
@@ -130,8 +141,10 @@ def kill_loop(cell, rng, kills, each, deadline, point_log):
     while not enough() and time.monotonic() < deadline:
         time.sleep(rng.uniform(0.05, 0.4))
         processes = cell.processes()
-        role = rng.choice(ROLES)
+        role = rng.choice(roles)
         targets = [p for p in processes if p["role"] == role]
+        if role == "runner":
+            targets = runners(processes)
         if role == "worker" and rng.random() < 0.5 and targets:
             # Agent and launcher of one worker together.
             name = rng.choice(targets)["name"]
@@ -244,6 +257,7 @@ def main():
     parser.add_argument("--seed", type=int, default=int(os.environ.get("REEVE_SEED", "0")) or None)
     parser.add_argument("--passes", default="1-400")
     parser.add_argument("--never", action="store_true", help="tasks with --retries never")
+    parser.add_argument("--plugin", help="function tasks of this plug-in instead of programs")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     seed = options.seed or random.randrange(1, 2**31)
@@ -255,13 +269,18 @@ def main():
     cell = Cell(options.reeve, top + "/cell",
                 {"REEVE_FP": points, "REEVE_FP_LOG": top + "/points"})
     witness_path = top + "/witness.log"
-    load = Load(cell, [options.witness, witness_path, top + "/locks"], rng, options.never)
+    command = ["--output", "none", "--", options.witness, witness_path, top + "/locks", "@MS"]
+    up = []
+    if options.plugin:
+        command = ["--function", "witness", "--data", "%s %s/locks @MS" % (witness_path, top)]
+        up = ["--plugin", options.plugin]
+    load = Load(cell, command, rng, options.never)
     report = {"seed": seed}
     started = time.monotonic()
-    cell.up()
+    cell.up(*up)
     load.start()
     outside = kill_loop(cell, rng, options.kills, options.each, started + options.seconds_max,
-                        top + "/points")
+                        top + "/points", ROLES + (["runner"] if options.plugin else []))
     load.done.set()
     load.join(30)
     # From here on nothing kills any more: the same cell, without failpoints.
@@ -274,7 +293,7 @@ def main():
         except ProcessLookupError:
             pass
     cell.environment = calm
-    cell.up()
+    cell.up(*up)
     failures = check(cell, load, witness_path, options.never, report)
     down = cell.run("down")
     if down.returncode != 0:
