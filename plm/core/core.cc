@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -15,6 +16,7 @@
 namespace reeve::plm {
 
 constexpr int kLastRoundsMax = 100;
+constexpr std::size_t kLargeBatchBytes = 1U << 20;
 
 Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(options) {}
 
@@ -187,6 +189,7 @@ Status Core::commit() {
     ++commits_;
     ledger_seq_ = ledger_->last_seq();
     bytes_since_snapshot_ += frames.bytes().size();
+    if (frames.bytes().size() > kLargeBatchBytes) large_batch_.store(true);
     return {};
 }
 
@@ -266,6 +269,8 @@ void Core::publish_loop() {
         unpublished_ = false;
         lock.unlock();
         const bool published = publish_or_complain();
+        // The allocator keeps what a large submission needed for a moment; the tasks may use it.
+        if (large_batch_.exchange(false)) malloc_trim(0);
         lock.lock();
         unpublished_ = unpublished_ || !published;  // again after the next interval
     }

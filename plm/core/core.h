@@ -238,6 +238,7 @@ private:
     std::vector<std::pair<std::uint64_t, std::vector<std::string>>> replayed_entries_;
 
     std::atomic<bool> stopping_{false};
+    std::atomic<bool> large_batch_{false};  // since the last publication
     std::thread publisher_;
     std::mutex publisher_mutex_;
     std::condition_variable publisher_wanted_;

@@ -98,7 +98,7 @@ void Core::record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t
     entry.task = audit::to_id(TaskId{job.id, element});
     entry.cause = cause;
     entry.time_ns = ordinal < job.count ? 0 : job.submit_ns;
-    entry.detail = job.spec_digest;
+    entry.detail = merkle::as_bytes(job.spec_digest);
     batch_.audit(entry);
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "common/base/assert.h"
-#include "common/merkle/hash.h"
 #include "reeve/v1/reeve.pb.h"
 
 namespace reeve::plm {
@@ -58,8 +57,7 @@ std::uint64_t Job::next_in_run() const {
 Status parse_spec(Job& job) {
     v1::JobSpec spec;
     if (!spec.ParseFromString(job.spec)) return damaged("unreadable job spec", job.id);
-    const auto digest = merkle::sha256(job.spec);
-    job.spec_digest.assign(reinterpret_cast<const char*>(digest.data()), digest.size());
+    job.spec_digest = merkle::sha256(job.spec);
     job.priority = spec.priority();
     job.array = spec.elements_size() > 0;
     job.held = spec.hold();

@@ -16,6 +16,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "common/merkle/hash.h"
 #include "common/model/outcome.h"
 #include "common/model/resources.h"
 #include "common/shm/slot_word.h"
@@ -83,7 +84,7 @@ struct Job {
     std::int32_t exit_code = 0;
     Resources request;
     std::string spec;         // serialised JobSpec, as accepted
-    std::string spec_digest;  // its SHA-256, for the audit log
+    merkle::Hash spec_digest{};  // its SHA-256, for the audit log
     std::string name;
     std::string key;
     std::string node_name;

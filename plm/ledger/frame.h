@@ -24,6 +24,7 @@
 namespace reeve::plm {
 
 inline constexpr std::size_t kFrameHeaderBytes = 12;
+inline constexpr std::size_t kKeptBytesMax = 4u << 20;
 inline constexpr std::size_t kFramePayloadBytesMax = 64u << 20;
 
 class FrameWriter {
@@ -60,8 +61,9 @@ public:
     }
     std::size_t count() const { return count_; }
     bool empty() const { return bytes_.empty(); }
-    void clear() {  // keeps the memory
+    void clear() {  // keeps the memory, unless it is much
         bytes_.clear();
+        if (bytes_.capacity() > kKeptBytesMax) bytes_.shrink_to_fit();
         count_ = 0;
         opened_ = false;
     }

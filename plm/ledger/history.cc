@@ -118,7 +118,7 @@ Result<Database> open_file(const std::string& path) {
     REEVE_TRY_ASSIGN(Database db, Database::open(path, Database::Mode::kReadWrite));
     REEVE_TRY(
         db.exec("PRAGMA page_size=16384; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                "PRAGMA wal_autocheckpoint=1024; PRAGMA cache_size=-32768;"
+                "PRAGMA wal_autocheckpoint=1024; PRAGMA cache_size=-8192;"
                 "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=OFF;"
                 "PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=67108864;"));
     REEVE_TRY_ASSIGN(const std::int64_t tables,

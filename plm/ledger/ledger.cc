@@ -165,7 +165,7 @@ std::uint64_t hash_part(std::uint64_t key, std::string_view data) {
 Status configure_connection(Database& db) {
     REEVE_TRY(
         db.exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
-                "PRAGMA secure_delete=OFF; PRAGMA cache_size=-65536; PRAGMA cache_spill=OFF;"
+                "PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA cache_spill=OFF;"
                 "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
                 "PRAGMA cell_size_check=ON;"));
     return {};
