@@ -9,10 +9,12 @@ namespace {
 
 Chain& chain_of(Model& model, const audit::Entry& entry) {
     switch (audit::subject_of(entry.kind)) {
-        case audit::Subject::kTask: return model.task_chains[audit::to_task(entry.task)];
+        case audit::Subject::kTask:
+            return model.task_chains[audit::to_task(entry.task)];
         case audit::Subject::kWorker:
             return model.worker_chains[audit::to_worker(entry.worker).incarnation];
-        case audit::Subject::kScheduler: break;
+        case audit::Subject::kScheduler:
+            break;
     }
     return model.scheduler_chain;
 }
@@ -38,8 +40,8 @@ std::uint64_t CommitBatch::audit(audit::Entry entry) {
 }
 
 std::uint64_t CommitBatch::audit_task(audit::Kind kind, TaskId task, std::uint16_t attempt,
-                                WorkerId worker, std::uint64_t wall_time, std::int32_t code,
-                                std::string_view detail) {
+                                      WorkerId worker, std::uint64_t wall_time, std::int32_t code,
+                                      std::string_view detail) {
     audit::Entry entry;
     entry.kind = kind;
     entry.task = audit::to_id(task);
@@ -68,9 +70,9 @@ void CommitBatch::clear() {
 
 Status replay_entries(Model& model, const AuditEntries& entries) {
     if (entries.first_leaf != model.next_leaf) {
-        return fail(ErrorCode::kDataLoss,
-                    "ledger batch starts at audit leaf " + std::to_string(entries.first_leaf) +
-                        " where " + std::to_string(model.next_leaf) + " is due");
+        return fail(ErrorCode::kDataLoss, "ledger batch starts at audit leaf " +
+                                              std::to_string(entries.first_leaf) + " where " +
+                                              std::to_string(model.next_leaf) + " is due");
     }
     for (const auto& bytes : entries.entries) {
         REEVE_TRY_ASSIGN(const auto entry, audit::decode(bytes));

@@ -207,7 +207,6 @@ private:
 
     std::set<std::pair<std::uint64_t, JobId>> run_index_;  // (key, job): elements still in the run
     std::set<std::pair<std::uint64_t, JobId>> loose_index_;  // (key, job): tasks without a slot
-    std::unordered_map<JobId, std::pair<std::uint64_t, std::uint64_t>> indexed_;
     std::multimap<std::uint64_t, JobId> begin_times_;
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};

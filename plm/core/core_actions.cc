@@ -23,7 +23,9 @@ void refuse(v1::ActResult& result, const std::string& why, std::uint64_t count =
     if (result.message().empty()) result.set_message(why);
 }
 
-bool may_act(const Identity& who, const Job& job) { return who.uid == 0 || who.uid == job.uid; }
+bool may_act(const Identity& who, const Job& job) {
+    return who.uid == 0 || who.uid == job.uid;
+}
 
 }  // namespace
 
@@ -110,7 +112,9 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
             hold_job(job, result);
             return;
         }
-        case v1::ACTION_RELEASE: release_job(job, result); return;
+        case v1::ACTION_RELEASE:
+            release_job(job, result);
+            return;
         case v1::ACTION_RETRY: {
             std::vector<std::uint64_t> ordinals;
             for (const auto& [first, last] : job.failed.ranges()) {
@@ -120,10 +124,11 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
             for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
             return;
         }
-        default: break;
+        default:
+            break;
     }
     std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : job.tasks) ordinals.push_back(ordinal);
+    for (const auto& [ordinal, task] : *job.tasks) ordinals.push_back(ordinal);
     for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
     if (result.changed() == 0 && result.refused() == 0) refuse(result, "nothing of it is running");
 }
@@ -136,22 +141,24 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
             retry_element(job, ordinal);
             result.set_changed(result.changed() + 1);
         } else if (action == v1::ACTION_RETRY) {
-            refuse(result, job.ok.contains(ordinal) ? "it succeeded"
-                                                    : "it was cancelled; submit it again");
+            refuse(result,
+                   job.ok.contains(ordinal) ? "it succeeded" : "it was cancelled; submit it again");
         } else {
             refuse(result, "it has ended");
         }
         return;
     }
-    const auto found = job.tasks.find(ordinal);
-    if (found == job.tasks.end()) {
+    const auto found = job.tasks->find(ordinal);
+    if (found == job.tasks->end()) {
         act_on_waiting(job, ordinal, action, result);
         return;
     }
     Task& task = found->second;
     const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
     switch (action) {
-        case v1::ACTION_CANCEL: cancel_task(job, ordinal, 0); break;
+        case v1::ACTION_CANCEL:
+            cancel_task(job, ordinal, 0);
+            break;
         case v1::ACTION_HOLD:
             if (task.state != SlotState::kQueued) {
                 refuse(result, pending ? "it is held already" : "it is running");
@@ -173,7 +180,9 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
             }
             ask_holder(job, ordinal, task, shm::kIntentRequeue);
             break;
-        default: refuse(result, "it has not ended"); return;
+        default:
+            refuse(result, "it has not ended");
+            return;
     }
     result.set_changed(result.changed() + 1);
 }
@@ -183,7 +192,9 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
                           v1::ActResult& result) {
     const auto value = static_cast<std::int64_t>(ordinal);
     switch (action) {
-        case v1::ACTION_CANCEL: cancel_run(job, ordinal, ordinal, 0); break;
+        case v1::ACTION_CANCEL:
+            cancel_run(job, ordinal, ordinal, 0);
+            break;
         case v1::ACTION_HOLD:
             if (job.held_elements.contains(ordinal)) {
                 refuse(result, "it is held already");
@@ -203,7 +214,9 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
                 batch_.emit(Admitted{job.id, ordinal, 1, false});
             }
             break;
-        default: refuse(result, "it has not started"); return;
+        default:
+            refuse(result, "it has not started");
+            return;
     }
     result.set_changed(result.changed() + 1);
 }
@@ -211,7 +224,7 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
 void Core::cancel_job(Job& job, std::int32_t code, const std::string& reason) {
     if (!reason.empty()) batch_.emit(JobChanged{job.id, JobChange::kReason, 0, 0, reason});
     std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : job.tasks) ordinals.push_back(ordinal);
+    for (const auto& [ordinal, task] : *job.tasks) ordinals.push_back(ordinal);
     for (const auto ordinal : ordinals) cancel_task(job, ordinal, code);
     cancel_rest(job, code);
 }
@@ -221,7 +234,7 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
     if (job.ended || job.rest_cancelled) return;
     std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
     for (std::uint64_t at = 0; at < job.count;) {
-        if (job.tasks.contains(at)) {
+        if (job.tasks->contains(at)) {
             ++at;
             continue;
         }
@@ -232,8 +245,8 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
         }
         // A free stretch: up to the next task or ended element.
         auto end = job.count;
-        const auto task = job.tasks.lower_bound(at);
-        if (task != job.tasks.end()) end = std::min(end, task->first);
+        const auto task = job.tasks->lower_bound(at);
+        if (task != job.tasks->end()) end = std::min(end, task->first);
         for (const auto* set : {&job.ok, &job.failed, &job.cancelled}) {
             const auto range = set->ranges().lower_bound(at);
             if (range != set->ranges().end()) end = std::min(end, range->first);
@@ -248,8 +261,8 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
     }
     std::string detail;
     for (const auto& [first, last] : ranges) {
-        const auto part = std::to_string(job.element_of(first)) + "-" +
-                          std::to_string(job.element_of(last));
+        const auto part =
+            std::to_string(job.element_of(first)) + "-" + std::to_string(job.element_of(last));
         if (detail.size() + part.size() + 1 > audit::kDetailSizeMax) break;
         detail += (detail.empty() ? "" : ",") + part;
     }
@@ -257,8 +270,8 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
     batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, kHeaderElement}, 0, {}, now, code,
                       detail);
     for (std::size_t i = 0; i < ranges.size(); ++i) {
-        batch_.emit(RunCancelled{job.id, ranges[i].first, ranges[i].second,
-                                 i + 1 == ranges.size(), now});
+        batch_.emit(
+            RunCancelled{job.id, ranges[i].first, ranges[i].second, i + 1 == ranges.size(), now});
     }
 }
 
@@ -275,7 +288,7 @@ void Core::cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::in
 }
 
 void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
-    Task& task = job.tasks.at(ordinal);
+    Task& task = job.tasks->at(ordinal);
     const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
     if (!pending) {
         ask_holder(job, ordinal, task, shm::kIntentCancel);
@@ -285,8 +298,7 @@ void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
         const auto from = slots_->binding(task.slot).known;
         if (from.state() != SlotState::kEnded) {  // else: waits to be queued again
             // Nothing of the slot may be written before this CAS: a holder may be filling it.
-            if (!slots_->move(task.slot, from,
-                              from.to(SlotState::kEnded, shm::kOwnerCancelled))) {
+            if (!slots_->move(task.slot, from, from.to(SlotState::kEnded, shm::kOwnerCancelled))) {
                 ask_holder(job, ordinal, task, shm::kIntentCancel);  // just being placed
                 return;
             }
@@ -298,7 +310,7 @@ void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
 
 // The record of a cancelled task that nobody holds; its slot, if any, waits to be freed.
 void Core::finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code) {
-    const Task task = job.tasks.at(ordinal);
+    const Task task = job.tasks->at(ordinal);
     TaskEnded ended;
     ended.job = job.id;
     ended.ordinal = ordinal;
@@ -339,8 +351,15 @@ bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
     const auto now = wall_ns();
     batch_.audit_task(audit::Kind::kHeld, TaskId{job.id, job.element_of(ordinal)}, task.attempt, {},
                       now);
-    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kHeld, task.attempt, {}, now, task.deaths,
-                          task.retries_used, task.intent & ~shm::kIntentHold});
+    batch_.emit(TaskMoved{job.id,
+                          ordinal,
+                          SlotState::kHeld,
+                          task.attempt,
+                          {},
+                          now,
+                          task.deaths,
+                          task.retries_used,
+                          task.intent & ~shm::kIntentHold});
     return true;
 }
 
@@ -357,21 +376,28 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
         }
     }
     const auto now = wall_ns();
-    batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)},
-                      task.attempt, {}, now);
-    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kQueued, task.attempt, {}, now, task.deaths,
-                          task.retries_used, task.intent});
+    batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
+                      {}, now);
+    batch_.emit(TaskMoved{job.id,
+                          ordinal,
+                          SlotState::kQueued,
+                          task.attempt,
+                          {},
+                          now,
+                          task.deaths,
+                          task.retries_used,
+                          task.intent});
     return true;
 }
 
 void Core::hold_job(Job& job, v1::ActResult& result) {
-    std::uint64_t changed = job.count - job.ended_count() - job.tasks.size();
+    std::uint64_t changed = job.count - job.ended_count() - job.tasks->size();
     std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : job.tasks) {
+    for (const auto& [ordinal, task] : *job.tasks) {
         if (task.state == SlotState::kQueued) ordinals.push_back(ordinal);
     }
     for (const auto ordinal : ordinals) {
-        auto& task = job.tasks.at(ordinal);
+        auto& task = job.tasks->at(ordinal);
         if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
         ++changed;
     }
@@ -380,7 +406,7 @@ void Core::hold_job(Job& job, v1::ActResult& result) {
         return;
     }
     // A single task without a task record, and an array's header, carry the HELD entry themselves.
-    if (job.tasks.empty() || job.array) record_job_held(job, audit::Kind::kHeld);
+    if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kHeld);
     batch_.emit(JobChanged{job.id, JobChange::kHold, 0, 0, {}});
     result.set_changed(changed);
 }
@@ -388,15 +414,15 @@ void Core::hold_job(Job& job, v1::ActResult& result) {
 void Core::release_job(Job& job, v1::ActResult& result) {
     std::uint64_t changed = 0;
     std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : job.tasks) {
+    for (const auto& [ordinal, task] : *job.tasks) {
         if (task.state == SlotState::kHeld) ordinals.push_back(ordinal);
     }
     for (const auto ordinal : ordinals) {
-        (void)release_task(job, ordinal, job.tasks.at(ordinal));
+        (void)release_task(job, ordinal, job.tasks->at(ordinal));
         ++changed;
     }
     if (job.held) {
-        if (job.tasks.empty() || job.array) record_job_held(job, audit::Kind::kReleased);
+        if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kReleased);
         changed += job.backlog();
         batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
     }
@@ -421,7 +447,7 @@ void Core::record_job_held(const Job& job, audit::Kind kind) {
 }
 
 void Core::retry_element(Job& job, std::uint64_t ordinal) {
-    const auto failed = job.failed_attempts[ordinal];
+    const auto failed = job.failed_attempts->at(ordinal);
     const auto now = wall_ns();
     record_requeued(TaskId{job.id, job.element_of(ordinal)}, failed.attempt, failed.worker, now, 0);
     batch_.emit(TaskRetried{job.id, ordinal, failed.attempt, now});
@@ -432,10 +458,13 @@ void Core::update_job(Job& job, const v1::ActRequest& request) {
         batch_.emit(JobChanged{job.id, JobChange::kPriority, request.priority(), 0, {}});
     }
     if (request.set_time_limit()) {
-        batch_.emit(JobChanged{job.id, JobChange::kTimeLimit,
-                               static_cast<std::int64_t>(request.time_limit_ms()), 0, {}});
+        batch_.emit(JobChanged{job.id,
+                               JobChange::kTimeLimit,
+                               static_cast<std::int64_t>(request.time_limit_ms()),
+                               0,
+                               {}});
     }
-    for (auto& [ordinal, task] : job.tasks) {
+    for (auto& [ordinal, task] : *job.tasks) {
         if (task.slot == shm::kNone32) continue;
         const auto& binding = slots_->binding(task.slot);
         if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) continue;

@@ -17,10 +17,6 @@ namespace reeve::plm {
 using shm::SlotState;
 using shm::SlotWord;
 
-namespace {
-constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
-}
-
 // Held, waiting for dependencies or for its begin time: nothing of it may enter a slot.
 bool Core::startable(Job& job) const {
     if (job.ended) return false;
@@ -31,28 +27,25 @@ bool Core::startable(Job& job) const {
 
 // Brings a job's places in both indexes up to date.
 void Core::reindex(Job& job) {
-    auto& [run_key, loose_key] =
-        indexed_.try_emplace(job.id, kNotIndexed, kNotIndexed).first->second;
-    if (run_key != kNotIndexed) run_index_.erase({run_key, job.id});
-    if (loose_key != kNotIndexed) loose_index_.erase({loose_key, job.id});
-    run_key = loose_key = kNotIndexed;
+    if (job.run_key != kNotIndexed) run_index_.erase({job.run_key, job.id});
+    if (job.loose_key != kNotIndexed) loose_index_.erase({job.loose_key, job.id});
+    job.run_key = job.loose_key = kNotIndexed;
     if (startable(job)) {
         const auto next = job.next_in_run();
-        const auto waiting = job.loose.size() + job.queued_in_slots;
+        const auto waiting = job.loose->size() + job.queued_in_slots;
         const bool window = waiting < kRunWindow / 2 &&
-                            (job.max_running == 0 || job.tasks.size() < job.max_running);
+                            (job.max_running == 0 || job.tasks->size() < job.max_running);
         if (next < job.count && window) {
-            run_key = heap_key(job.priority, job.first_sequence + next);
-            run_index_.emplace(run_key, job.id);
+            job.run_key = heap_key(job.priority, job.first_sequence + next);
+            run_index_.emplace(job.run_key, job.id);
         }
-        if (!job.loose.empty()) {
-            loose_key = heap_key(job.priority, job.first_sequence + *job.loose.begin());
-            loose_index_.emplace(loose_key, job.id);
+        if (!job.loose->empty()) {
+            job.loose_key = heap_key(job.priority, job.first_sequence + *job.loose->begin());
+            loose_index_.emplace(job.loose_key, job.id);
         }
     } else if (job.not_before_ns > wall_ns()) {
         begin_times_.emplace(job.not_before_ns, job.id);
     }
-    if (run_key == kNotIndexed && loose_key == kNotIndexed) indexed_.erase(job.id);
 }
 
 // Turns elements of the best runs into tasks, as far as slots could take them.
@@ -60,16 +53,16 @@ void Core::admit() {
     std::uint64_t budget = std::min<std::uint64_t>(kAdmitPerBatch, slots_->free_slots());
     std::uint64_t loose = 0;
     for (auto at = loose_index_.begin(); at != loose_index_.end() && loose < budget; ++at) {
-        loose += model_.find(at->second)->loose.size();
+        loose += model_.find(at->second)->loose->size();
     }
     budget -= std::min(budget, loose);
     // The best run may always bring a few: they may push worse tasks out of a full table.
     if (budget < shm::kChunkSlots && loose < shm::kChunkSlots) budget = shm::kChunkSlots;
     while (budget > 0 && !run_index_.empty()) {
         Job& job = *model_.find(run_index_.begin()->second);
-        const auto waiting = job.loose.size() + job.queued_in_slots;
+        const auto waiting = job.loose->size() + job.queued_in_slots;
         auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
-        if (job.max_running != 0) room = std::min(room, job.max_running - job.tasks.size());
+        if (job.max_running != 0) room = std::min(room, job.max_running - job.tasks->size());
         const auto first = job.next_in_run();
         std::uint64_t count = 1;
         while (count < room && first + count < job.count &&
@@ -109,9 +102,9 @@ void Core::publish_loose() {
         Job& job = *model_.find(at->second);
         const auto key = at->first;
         bool room = true;
-        while (room && !job.loose.empty()) {
-            const auto ordinal = *job.loose.begin();
-            auto& task = job.tasks.at(ordinal);
+        while (room && !job.loose->empty()) {
+            const auto ordinal = *job.loose->begin();
+            auto& task = job.tasks->at(ordinal);
             const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
             room = slot.has_value();
             if (!room) break;

@@ -280,7 +280,7 @@ Status Core::create_segment(std::uint32_t generation) {
 // Attempts whose worker has not been declared dead: it may come back and take them over.
 void Core::publish_orphans() {
     for (auto& [id, job] : model_.jobs()) {
-        for (auto& [ordinal, task] : job->tasks) {
+        for (auto& [ordinal, task] : *job->tasks) {
             const bool running = task.state == SlotState::kAssigned ||
                                  task.state == SlotState::kRunning ||
                                  task.state == SlotState::kSuspended;

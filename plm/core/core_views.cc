@@ -10,11 +10,15 @@ namespace {
 
 std::string task_state_word(const Task& task) {
     switch (task.state) {
-        case SlotState::kHeld: return "held";
+        case SlotState::kHeld:
+            return "held";
         case SlotState::kAssigned:
-        case SlotState::kRunning: return "running";
-        case SlotState::kSuspended: return "suspended";
-        default: return "queued";
+        case SlotState::kRunning:
+            return "running";
+        case SlotState::kSuspended:
+            return "suspended";
+        default:
+            return "queued";
     }
 }
 
@@ -47,7 +51,7 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     }
     if (with_spec) status.mutable_spec()->ParseFromString(job.spec);
     if (!with_tasks) return status;
-    for (const auto& [ordinal, task] : job.tasks) {
+    for (const auto& [ordinal, task] : *job.tasks) {
         auto& view = *status.add_tasks();
         view.set_job(job.id);
         view.set_element(job.element_of(ordinal));
@@ -90,10 +94,12 @@ v1::TaskResult Core::result_of(const Job& job, const TaskEnded& ended) {
 }
 
 void Core::watch(Identity, v1::WatchRequest request, std::shared_ptr<WatchSink> sink) {
-    post([this, request = std::move(request), sink] {
-        // Answered with effects(), so that what it is told first is durable.
-        acks_.push_back([this, request, sink] { start_watch(request, sink); });
-    }, [sink] { sink->finish(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); });
+    post(
+        [this, request = std::move(request), sink] {
+            // Answered with effects(), so that what it is told first is durable.
+            acks_.push_back([this, request, sink] { start_watch(request, sink); });
+        },
+        [sink] { sink->finish(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); });
 }
 
 void Core::unwatch(std::shared_ptr<WatchSink> sink) {

@@ -94,8 +94,8 @@ Job* Model::find(JobId id) {
 Task* Model::find_task(JobId id, std::uint64_t ordinal) {
     Job* job = find(id);
     if (job == nullptr) return nullptr;
-    const auto found = job->tasks.find(ordinal);
-    return found == job->tasks.end() ? nullptr : &found->second;
+    const auto found = job->tasks->find(ordinal);
+    return found == job->tasks->end() ? nullptr : &found->second;
 }
 
 JobId Model::by_key(std::uint32_t uid, const std::string& key) const {
@@ -114,7 +114,8 @@ void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (is_running(task.state)) --job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
-        job.loose.erase(ordinal);
+        job.loose->erase(ordinal);
+        job.loose.settle();
     } else {
         --job.queued_in_slots;
     }
@@ -125,7 +126,7 @@ void Model::enter_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (is_running(task.state)) ++job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
-        job.loose.insert(ordinal);
+        job.loose.edit().insert(ordinal);
     } else {
         ++job.queued_in_slots;
     }
@@ -159,7 +160,7 @@ Status Model::apply(const Record& record) {
 }
 
 void Model::index_job(Job& job) {
-    if (!job.key.empty()) keys_[{job.uid, job.key}] = job.id;
+    if (!job.key->empty()) keys_[{job.uid, job.key}] = job.id;
     if (job.ended) return;
     for (const auto& edge : job.after) {
         if (!jobs_ok_.contains(edge.job) && !jobs_not_ok_.contains(edge.job)) {
@@ -192,7 +193,7 @@ Status Model::apply_admitted(const Admitted& record) {
         return damaged("admission", record.job, record.first);
     }
     for (std::uint64_t i = 0; i < record.count; ++i) {
-        auto [at, fresh] = job->tasks.try_emplace(record.first + i);
+        auto [at, fresh] = job->tasks.edit().try_emplace(record.first + i);
         if (!fresh) return damaged("element admitted twice", record.job, record.first + i);
         at->second.state = record.held ? SlotState::kHeld : SlotState::kQueued;
         enter_state(*job, record.first + i, at->second);
@@ -234,7 +235,8 @@ Status Model::apply_ended(const TaskEnded& record) {
     mark(*job);
     if (!record.final) return {};
     leave_state(*job, record.ordinal, *task);
-    job->tasks.erase(record.ordinal);
+    job->tasks->erase(record.ordinal);
+    job->tasks.settle();
     if (record.outcome == Outcome::kSucceeded) {
         job->ok.add(record.ordinal);
         task_chains.erase(TaskId{job->id, job->element_of(record.ordinal)});
@@ -243,10 +245,10 @@ Status Model::apply_ended(const TaskEnded& record) {
     } else {
         if (job->failed.empty()) {
             job->exit_code = record.exit_code;
-            if (job->reason.empty()) job->reason = record.detail;
+            if (job->reason->empty()) job->reason = record.detail;
         }
         job->failed.add(record.ordinal);
-        job->failed_attempts[record.ordinal] = FailedAttempt{record.attempt, record.worker};
+        job->failed_attempts.edit()[record.ordinal] = FailedAttempt{record.attempt, record.worker};
         const bool closed = record.outcome == Outcome::kLost || record.outcome == Outcome::kPoison;
         if (closed) job->closed.add(record.ordinal);
     }
@@ -256,12 +258,13 @@ Status Model::apply_ended(const TaskEnded& record) {
 
 Status Model::apply_retried(const TaskRetried& record) {
     Job* job = find(record.job);
-    if (job == nullptr || job->tasks.contains(record.ordinal)) {
+    if (job == nullptr || job->tasks->contains(record.ordinal)) {
         return damaged("retry", record.job, record.ordinal);
     }
     job->failed.remove(record.ordinal);
-    job->failed_attempts.erase(record.ordinal);
-    auto& task = job->tasks[record.ordinal];
+    job->failed_attempts->erase(record.ordinal);
+    job->failed_attempts.settle();
+    auto& task = job->tasks.edit()[record.ordinal];
     task.attempt = record.attempt;
     task.state = SlotState::kQueued;
     enter_state(*job, record.ordinal, task);
@@ -282,15 +285,27 @@ Status Model::apply_job_changed(const JobChanged& record) {
     const auto value = static_cast<std::uint64_t>(record.value);
     const auto other = static_cast<std::uint64_t>(record.other);
     switch (record.change) {
-        case JobChange::kHold: job->held = true; break;
+        case JobChange::kHold:
+            job->held = true;
+            break;
         case JobChange::kRelease:
             job->held = false;
             break;
-        case JobChange::kPriority: job->priority = static_cast<std::int32_t>(record.value); break;
-        case JobChange::kTimeLimit: job->time_limit_ns = value * 1'000'000ULL; break;
-        case JobChange::kHoldElements: job->held_elements.add(value, other); break;
-        case JobChange::kReleaseElements: job->held_elements.remove(value, other); break;
-        case JobChange::kReason: job->reason = record.text; break;
+        case JobChange::kPriority:
+            job->priority = static_cast<std::int32_t>(record.value);
+            break;
+        case JobChange::kTimeLimit:
+            job->time_limit_ns = value * 1'000'000ULL;
+            break;
+        case JobChange::kHoldElements:
+            job->held_elements.add(value, other);
+            break;
+        case JobChange::kReleaseElements:
+            job->held_elements.remove(value, other);
+            break;
+        case JobChange::kReason:
+            job->reason = record.text;
+            break;
     }
     mark(*job);
     return {};
@@ -324,7 +339,7 @@ void Model::apply_worker(const WorkerChanged& record) {
 }
 
 void Model::check_ended(Job& job, std::uint64_t wall_ns) {
-    if (job.ended || !job.tasks.empty() || job.ended_count() < job.count) return;
+    if (job.ended || !job.tasks->empty() || job.ended_count() < job.count) return;
     job.ended = true;
     job.end_ns = wall_ns;
     (job.ok.count() == job.count ? jobs_ok_ : jobs_not_ok_).add(job.id);
@@ -346,7 +361,7 @@ std::vector<std::unique_ptr<Job>> Model::evict_ended() {
         auto job = std::move(at->second);
         jobs_.erase(at);
         REEVE_ASSERT(!job->dirty);
-        if (!job->key.empty()) keys_.erase({job->uid, job->key});
+        if (!job->key->empty()) keys_.erase({job->uid, job->key});
         for (const auto* ended : {&job->failed, &job->cancelled}) {
             for (const auto& [first, last] : ended->ranges()) {
                 for (auto i = first; i <= last; ++i) {

@@ -21,6 +21,7 @@
 #include "common/model/resources.h"
 #include "common/shm/slot_word.h"
 #include "plm/core/interval_set.h"
+#include "plm/core/lazy.h"
 #include "plm/core/records.h"
 
 namespace reeve::plm {
@@ -50,6 +51,8 @@ struct FailedAttempt {
     std::uint16_t attempt = 0;
     WorkerId worker;
 };
+
+inline constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
 
 struct ElementSpan {
     Element first = 0;
@@ -83,12 +86,12 @@ struct Job {
     std::uint64_t end_ns = 0;
     std::int32_t exit_code = 0;
     Resources request;
-    std::string spec;         // serialised JobSpec, as accepted
+    std::string spec;            // serialised JobSpec, as accepted
     merkle::Hash spec_digest{};  // its SHA-256, for the audit log
     std::string name;
-    std::string key;
-    std::string node_name;
-    std::string reason;  // why it was cancelled
+    Lazy<std::string> key;
+    Lazy<std::string> node_name;
+    Lazy<std::string> reason;  // why it was cancelled
     std::vector<ElementSpan> spans;
     std::vector<DependencyEdge> after;
 
@@ -97,10 +100,10 @@ struct Job {
     IntervalSet failed;
     IntervalSet cancelled;
     IntervalSet closed;  // failed for good (lost, poison): the record takes no retry
-    std::map<std::uint64_t, FailedAttempt> failed_attempts;  // of `failed`, for a retry
-    IntervalSet held_elements;                               // in the run, held one by one
-    std::map<std::uint64_t, Task> tasks;
-    std::set<std::uint64_t> loose;  // ordinals in `tasks`, queued, without a slot
+    Lazy<std::map<std::uint64_t, FailedAttempt>> failed_attempts;  // of `failed`, for a retry
+    IntervalSet held_elements;                                     // in the run, held one by one
+    Lazy<std::map<std::uint64_t, Task>> tasks;
+    Lazy<std::set<std::uint64_t>> loose;  // ordinals in `tasks`, queued, without a slot
     std::uint64_t queued_in_slots = 0;
     std::uint64_t running = 0;  // assigned, running, suspended
     std::uint64_t held_tasks = 0;
@@ -111,13 +114,16 @@ struct Job {
     std::uint32_t payload_bytes = 0;
     std::uint32_t payload_slots = 0;
     bool dirty = false;
+    // Its keys in Core's two indexes (kNotIndexed: not in it); see core_admit.cc.
+    std::uint64_t run_key = kNotIndexed;
+    std::uint64_t loose_key = kNotIndexed;
     std::uint64_t backlog_counted = 0;  // as last added to Header::backlog_tasks
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
     // Each of its slots has a payload of its own.
     bool own_payloads() const { return values_per_element || function; }
     std::uint64_t backlog() const {
-        return count - ended_count() - static_cast<std::uint64_t>(tasks.size()) + loose.size();
+        return count - ended_count() - static_cast<std::uint64_t>(tasks->size()) + loose->size();
     }
     // What people are told: everything not yet started is either held or in the backlog.
     std::uint64_t all_held() const {

@@ -71,11 +71,11 @@ struct TaskEnded {
 enum class JobChange : std::uint8_t {
     kHold = 1,
     kRelease = 2,
-    kPriority = 3,       // value
-    kTimeLimit = 4,      // value, ms
-    kHoldElements = 5,   // elements of the run: value = first ordinal, other = last
+    kPriority = 3,      // value
+    kTimeLimit = 4,     // value, ms
+    kHoldElements = 5,  // elements of the run: value = first ordinal, other = last
     kReleaseElements = 6,
-    kReason = 7,         // text
+    kReason = 7,  // text
 };
 struct JobChanged {
     JobId job = 0;

@@ -71,7 +71,7 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     auto& entry = segment_.task_class(id);
     entry.uid = job.uid;
     entry.request = job.request;
-    copy_name(entry.node_name, sizeof entry.node_name, job.node_name);
+    copy_name(entry.node_name, sizeof entry.node_name, *job.node_name);
     entry.live.fetch_add(1, std::memory_order_release);
     classes_.emplace(key, id);
     return id;

@@ -79,22 +79,22 @@ void put_job(ByteWriter& out, const Job& job) {
     out.put(job.start_ns);
     out.put(job.end_ns);
     out.put(job.exit_code);
-    out.put_bytes(job.reason);
+    out.put_bytes(*job.reason);
     out.put(job.cursor);
     put_set(out, job.ok);
     put_set(out, job.failed);
     put_set(out, job.cancelled);
     put_set(out, job.held_elements);
     put_set(out, job.closed);
-    out.put(static_cast<std::uint64_t>(job.failed_attempts.size()));
-    for (const auto& [ordinal, failed] : job.failed_attempts) {
+    out.put(static_cast<std::uint64_t>(job.failed_attempts->size()));
+    for (const auto& [ordinal, failed] : *job.failed_attempts) {
         out.put(ordinal);
         out.put(failed.attempt);
         out.put(failed.worker.number);
         out.put(failed.worker.incarnation);
     }
-    out.put(static_cast<std::uint64_t>(job.tasks.size()));
-    for (const auto& [ordinal, task] : job.tasks) {
+    out.put(static_cast<std::uint64_t>(job.tasks->size()));
+    for (const auto& [ordinal, task] : *job.tasks) {
         out.put(ordinal);
         put_task(out, task);
     }
@@ -122,7 +122,7 @@ public:
         job->start_ns = in.get<std::uint64_t>();
         job->end_ns = in.get<std::uint64_t>();
         job->exit_code = in.get<std::int32_t>();
-        job->reason = in.get_bytes();
+        job->reason = std::string(in.get_bytes());
         job->cursor = in.get<std::uint64_t>();
         get_set(in, job->ok);
         get_set(in, job->failed);
@@ -132,7 +132,7 @@ public:
         const auto failed = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < failed && in.ok(); ++i) {
             const auto ordinal = in.get<std::uint64_t>();
-            auto& attempt = job->failed_attempts[ordinal];
+            auto& attempt = job->failed_attempts.edit()[ordinal];
             attempt.attempt = in.get<std::uint16_t>();
             attempt.worker.number = in.get<std::uint64_t>();
             attempt.worker.incarnation = in.get<std::uint64_t>();
@@ -140,7 +140,7 @@ public:
         const auto tasks = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < tasks && in.ok(); ++i) {
             const auto ordinal = in.get<std::uint64_t>();
-            auto [at, fresh] = job->tasks.try_emplace(ordinal, get_task(in));
+            auto [at, fresh] = job->tasks.edit().try_emplace(ordinal, get_task(in));
             if (fresh) model.enter_state(*job, ordinal, at->second);
         }
         if (!in.ok()) return fail(ErrorCode::kDataLoss, "ledger snapshot is cut short");
