@@ -187,5 +187,80 @@ class PlugIn(OwnCellCase):
         self.assertIn("plug-in", env.task(job)["detail"])
 
 
+class WarmRunner(OwnCellCase):
+    """Programs in other languages, kept running from task to task."""
+    cell = {"workers": 1, "cpus": 1, "start": False}
+
+    def start(self, command, *more):
+        self.env.up_words += ["--runner", command, *more]
+        self.env.up()
+        return self.env
+
+    def python(self, *more):
+        return self.start("python3 " + os.path.join(ROOT, "scripts/demo/functions/serve.py"), *more)
+
+    def test_python_by_frames(self):
+        env = self.python()
+        job = env.submit("--function", "upper", "--data", "hello")
+        env.wait(job)
+        self.assertEqual(env.cli("result", job).out, "HELLO")
+        blob = bytes(range(256)) * 1000
+        binary = env.submit("--function", "upper", "--data-file", write(env.file("blob"), blob))
+        env.wait(binary)
+        wrong = env.submit("--function", "fail", "--data", "no such luck")
+        env.wait(wrong, code=FAILED)
+        self.assertEqual(env.task(wrong)["detail"], "ValueError: no such luck")
+        self.assertIn("Traceback", env.cli("logs", wrong).out)
+
+    def test_shell_by_json_lines(self):
+        env = self.start("sh " + os.path.join(ROOT, "scripts/demo/functions/serve.sh"))
+        job = env.submit("--function", "count", "--data", "to be or not to be")
+        greet = env.submit("--function", "greet", "--data", "you")
+        env.wait(job, greet)
+        self.assertEqual(env.cli("result", job).out, "6")
+        self.assertEqual(env.cli("logs", greet).out, "greeting you\n")
+        unknown = env.submit("--function", "other")
+        env.wait(unknown, code=FAILED)
+        self.assertEqual(env.task(unknown)["exit_code"], 127)
+
+    def test_a_dead_program_is_started_anew(self):
+        env = self.start("sh " + os.path.join(ROOT, "scripts/demo/functions/serve.sh"))
+        dead = env.submit("--function", "die")
+        after = env.submit("--function", "count", "--data", "a b")
+        env.wait(dead, code=FAILED)
+        self.assertIn("ended with status 9", env.task(dead)["detail"])
+        env.wait(after)
+        self.assertEqual(env.cli("result", after).out, "2")
+
+    def test_time_limit_and_cancel(self):
+        env = self.python()
+        late = env.submit("--function", "pause", "--data", "30", "-t", "300ms")
+        env.wait(late, code=FAILED)
+        self.assertEqual(env.task(late)["state"], "timed-out")
+        long = env.submit("--function", "pause", "--data", "31")
+        running(env, long)
+        env.cli("cancel", long)
+        self.assertEqual(env.until_state(long, "cancelled"), "cancelled")
+        after = env.submit("--function", "upper", "--data", "x")
+        env.wait(after)
+
+    def test_recycling(self):
+        """A fresh process after every third call."""
+        script = write(self.env.file("pid.sh"), "echo reeve-json\nwhile read -r line; do "
+                       "echo '{\"result\":\"'$$'\"}'; done\n")
+        env = self.start("sh " + script, "--recycle", "3")
+        job = env.submit("--function", "pid", "--array", "1-9")
+        env.wait(job)
+        pids = env.cli("result", job).out.split()
+        self.assertEqual([pids.count(pid) for pid in dict.fromkeys(pids)], [3, 3, 3])
+
+    def test_a_program_that_says_nothing_of_ours(self):
+        self.env.expected_errors.append("a runner did not start")
+        env = self.start("echo hello")
+        job = env.submit("--function", "x")
+        env.wait(job, code=FAILED)
+        self.assertIn("not reeve-json", env.task(job)["detail"])
+
+
 if __name__ == "__main__":
     unittest.main()

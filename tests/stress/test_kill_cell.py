@@ -21,6 +21,7 @@ from kill_cell import Cell  # noqa: E402
 
 REEVE = os.environ["REEVE_BINARY"]
 WITNESS = os.environ["REEVE_WITNESS"]
+PLUGIN = os.environ["REEVE_WITNESS_PLUGIN"]
 SLOW = os.environ["REEVE_SLOW_FDATASYNC"]
 
 
@@ -39,6 +40,16 @@ class Kills(unittest.TestCase):
 
     def test_at_most_once(self):
         done = kill_cell("--kills", "40", "--passes", "1-120", "--never")
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
+    def test_functions(self):
+        done = kill_cell("--kills", "100", "--passes", "1-120", "--plugin", PLUGIN)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
+    def test_functions_at_most_once(self):
+        done = kill_cell("--kills", "40", "--passes", "1-120", "--plugin", PLUGIN, "--never")
         print(done.stdout)
         self.assertEqual(done.returncode, 0)
 

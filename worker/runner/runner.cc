@@ -13,6 +13,7 @@
 #include "common/shm/wake.h"
 #include "worker/runner/handlers.h"
 #include "worker/runner/runner_ring.h"
+#include "worker/runner/warm_program.h"
 
 namespace reeve::worker {
 namespace {
@@ -141,6 +142,15 @@ int runner_main(const RunnerOptions& options) {
         if (auto loaded = handlers.load(path); !loaded) {
             return give_up(**ring, loaded.error().message);
         }
+    }
+    std::unique_ptr<WarmProgram> program;
+    if (!options.program.empty()) {
+        program = std::make_unique<WarmProgram>(
+            WarmOptions{options.program, options.recycle_after, options.output_root});
+        if (auto started = program->start(); !started) {
+            return give_up(**ring, started.error().message);
+        }
+        handlers.set_fallback([&program](Call& call) { return program->run(call); });
     }
     Runner(std::move(*ring), handlers).run();
 }
