@@ -36,9 +36,9 @@ struct SimOptions {
     bool policies = false;
 };
 
-constexpr const char* kJobPolicies = "reeve fcfs sjf easy best-fit";
+constexpr const char* kJobPolicies = "reeve fcfs sjf edf easy easy-sjbf sjf-easy conservative best-fit";
 constexpr const char* kSwfPolicies = "reeve fcfs sjf easy easy-sjbf sjf-easy conservative";
-constexpr const char* kGpuPolicies = "reeve fifo fifo-skip sjf las srtf srsf edf";
+constexpr const char* kGpuPolicies = "reeve fcfs fifo-skip sjf las srtf srsf edf";
 constexpr const char* kFitPolicies = "reeve best-fit fgd-like";
 constexpr const char* kSpotPolicies = "reeve greedy uniform on-demand";
 

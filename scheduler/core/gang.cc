@@ -29,6 +29,9 @@ constexpr int kLevels = 7;
 // People ask for deadlines well above their run times: a job whose remaining share of
 // deadline / kDeadlineSlack no longer fits is taken to be at risk, and yields to the safe ones.
 constexpr double kDeadlineSlack = 1.3;
+// With too much to do the wide jobs give way: each doubling of the GPUs moves the deadline back by
+// this share of the time the job was given. One wide job costs many narrow ones theirs.
+constexpr double kWidthDelay = 0.5;
 
 // Groups of ranks, far apart.
 constexpr double kSafe = 0;
@@ -46,6 +49,7 @@ std::string_view to_string(GangPolicy policy) {
 }
 
 std::optional<GangPolicy> parse_gang_policy(std::string_view name) {
+    if (name == "fcfs") return GangPolicy::kFifo;
     for (const auto& [value, known] : kNames) {
         if (known == name) return value;
     }
@@ -106,7 +110,8 @@ double GangCore::rank_own(std::int64_t now, const Entry& entry) const {
         if (now >= job.deadline) return kMissed + deadline;
         const auto allowed = static_cast<double>(job.deadline - job.submit);
         const double left = allowed / kDeadlineSlack - elapsed;
-        if (static_cast<double>(now) + left <= deadline) return kSafe + deadline;
+        const double delay = kWidthDelay * allowed * std::log2(static_cast<double>(job.gpus));
+        if (static_cast<double>(now) + left <= deadline) return kSafe + deadline + delay;
         return kAtRisk + allowed;
     }
     const double attained = elapsed * static_cast<double>(job.gpus);

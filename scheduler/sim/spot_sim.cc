@@ -47,6 +47,7 @@ Result<SpotTrace> parse_trace(const std::string& file, const std::string& path,
         }
         trace.available.insert(trace.available.end(), ticks, pair[0].get<std::int64_t>() >= needed);
     }
+    if (trace.available.empty()) return fail(bad(file, path, "has no ticks"));
     if (value.contains("ticks") && value["ticks"] != trace.available.size()) {
         return fail(bad(file, path, "ticks is not the sum of rle"));
     }
