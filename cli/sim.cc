@@ -36,7 +36,8 @@ struct SimOptions {
     bool policies = false;
 };
 
-constexpr const char* kJobPolicies = "reeve fcfs sjf edf easy easy-sjbf sjf-easy conservative best-fit";
+constexpr const char* kJobPolicies =
+    "reeve fcfs sjf edf easy easy-sjbf sjf-easy conservative best-fit";
 constexpr const char* kSwfPolicies = "reeve fcfs sjf easy easy-sjbf sjf-easy conservative";
 constexpr const char* kGpuPolicies = "reeve fcfs fifo-skip sjf las srtf srsf edf";
 constexpr const char* kFitPolicies = "reeve best-fit fgd-like";
@@ -136,19 +137,17 @@ Result<int> run_spot(const SimOptions& options) {
 }
 
 Result<int> run_jobs(const SimOptions& options) {
-    sched::ClusterOptions cluster;
     const auto policy =
         sched::parse_cluster_policy(options.policy.empty() ? "reeve" : options.policy);
     if (!policy) return fail(unknown_policy(options.policy, kJobPolicies));
-    cluster.policy = *policy;
-    cluster.preemption = !options.no_preemption;
     if (options.nodes_file.empty()) {
         return fail(ErrorCode::kInvalidArgument, "which nodes? give sim JOBS.json NODES.json");
     }
-    REEVE_TRY_ASSIGN(const sim::Workload workload,
+    REEVE_TRY_ASSIGN(sim::Workload workload,
                      sim::read_workload(options.jobs_file, options.nodes_file));
-    const sim::JobSimResult result =
-        sim::simulate_jobs(workload, std::move(cluster), progress_bar(options));
+    workload.options.policy = *policy;
+    workload.options.preemption = !options.no_preemption;
+    const sim::JobSimResult result = sim::simulate_jobs(workload, progress_bar(options));
     if (!options.starts.empty()) {
         REEVE_TRY(write_text(options.starts, sim::starts_text(result, workload)));
     }

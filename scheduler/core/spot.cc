@@ -18,7 +18,7 @@ constexpr std::array<std::pair<SpotPolicy, std::string_view>, 4> kNames{{
 }};
 
 constexpr float kNever = std::numeric_limits<float>::max() / 4;
-constexpr double kRateStep = 1.3;  // tables exist for rates on this geometric grid
+constexpr double kRateStep = 2.0;  // tables exist for rates on this geometric grid
 constexpr std::size_t kTablesMax = 48;
 
 int rate_index(double per_hour) {
@@ -45,10 +45,13 @@ std::optional<SpotPolicy> parse_spot_policy(std::string_view name) {
 }
 
 void OnOffRate::observe(bool on, double hours) {
-    if (last_ && *last_ && !on) lost_ += 1;
-    if (last_ && !*last_ && on) regained_ += 1;
+    if (last_ && *last_ != on) {
+        (*last_ ? on_ : off_)[age_of(*last_)].changes += 1;
+        age_hours_ = 0;
+    }
     last_ = on;
-    (on ? on_hours_ : off_hours_) += hours;
+    (on ? on_ : off_)[age_of(on)].hours += hours;
+    age_hours_ += hours;
 }
 
 // Backwards from the deadline: with no time left only finished work is allowed.

@@ -10,6 +10,7 @@
 //              towards the deadline                      losing and regaining spot (docs/policy.md)
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -42,17 +43,28 @@ struct SpotPlace {
     bool operator==(const SpotPlace&) const = default;
 };
 
-// How often something goes and comes back, per hour; learned with a little doubt.
+// How often something goes and comes back, per hour; learned with a little doubt. What has lasted a
+// while tends to last: the first kYoungHours of a state are counted apart.
 class OnOffRate {
 public:
     void observe(bool on, double hours);
-    double loss() const { return (lost_ + kDoubtEvents) / (on_hours_ + kDoubtHours); }
-    double regain() const { return (regained_ + kDoubtEvents) / (off_hours_ + kDoubtHours); }
+    // Of the state as old as it is now; of a young one for the other state.
+    double loss() const { return on_[age_of(true)].rate(); }
+    double regain() const { return off_[age_of(false)].rate(); }
 
 private:
+    static constexpr double kYoungHours = 1;
     static constexpr double kDoubtEvents = 1;
     static constexpr double kDoubtHours = 3;
-    double on_hours_ = 0, off_hours_ = 0, lost_ = 0, regained_ = 0;
+    struct Count {
+        double hours = 0, changes = 0;
+        double rate() const { return (changes + kDoubtEvents) / (hours + kDoubtHours); }
+    };
+    std::size_t age_of(bool on) const {
+        return last_ && *last_ == on && age_hours_ >= kYoungHours ? 1 : 0;
+    }
+    std::array<Count, 2> on_, off_;  // young, old
+    double age_hours_ = 0;
     std::optional<bool> last_;
 };
 

@@ -16,9 +16,9 @@ constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 class World {
 public:
-    World(const Workload& workload, sched::ClusterOptions options, JobSimResult& result)
+    World(const Workload& workload, JobSimResult& result)
         : workload_(workload),
-          core_(std::move(options)),
+          core_(workload.options),
           result_(result),
           live_(workload.jobs.size()) {
         for (std::size_t i = 0; i < workload.jobs.size(); ++i) live_[i].left = workload.jobs[i].run;
@@ -190,12 +190,11 @@ std::vector<JobRecord> records_of(const JobSimResult& result, const Workload& wo
 
 }  // namespace
 
-JobSimResult simulate_jobs(const Workload& workload, sched::ClusterOptions options,
-                           const Progress& progress) {
+JobSimResult simulate_jobs(const Workload& workload, const Progress& progress) {
     JobSimResult result;
     Metrics& metrics = result.metrics;
-    metrics.policy = std::string(to_string(options.policy));
-    World world(workload, std::move(options), result);
+    metrics.policy = std::string(to_string(workload.options.policy));
+    World world(workload, result);
     const std::uint64_t began = boot_ns();
     world.run(progress);
     const double seconds = static_cast<double>(boot_ns() - began) * 1e-9;

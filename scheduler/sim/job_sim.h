@@ -31,6 +31,7 @@ struct SimNode {
 struct Workload {
     std::vector<SimJob> jobs;
     std::vector<SimNode> nodes;
+    sched::ClusterOptions options;  // limits, budgets, shares and quotas
 };
 
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path);
@@ -52,8 +53,7 @@ struct JobSimResult {
     std::vector<std::pair<std::uint32_t, std::string>> unfinished;  // job, why it still waits
 };
 
-JobSimResult simulate_jobs(const Workload& workload, sched::ClusterOptions options,
-                           const Progress& progress = {});
+JobSimResult simulate_jobs(const Workload& workload, const Progress& progress = {});
 
 // "id start" lines sorted by id.
 std::string starts_text(const JobSimResult& result, const Workload& workload);

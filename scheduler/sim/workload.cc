@@ -148,23 +148,25 @@ Status flag(const Place& parent, const std::string& name, bool& out) {
     return {};
 }
 
-Status resources(const Place& parent, Resources& out) {
-    if (!parent.has("resources")) return {};
-    const Place place = parent.at("resources");
+Status fill_resources(const Place& place, Resources& out) {
     REEVE_TRY(place.only({"cpu", "memory", "gpu"}));
     double cpu = out.cpu_milli / 1000.0;
     double gpu = out.gpus;
-    REEVE_TRY(number(place, "cpu", 0, 4096, cpu));
-    REEVE_TRY(number(place, "gpu", 0, 64, gpu));
+    REEVE_TRY(number(place, "cpu", 0, 1e6, cpu));
+    REEVE_TRY(number(place, "gpu", 0, 1e6, gpu));
     if (gpu != std::floor(gpu)) return place.at("gpu").error("is not a whole number");
-    out.cpu_milli = static_cast<std::uint32_t>(std::lround(cpu * 1000));
-    out.gpus = static_cast<std::uint32_t>(gpu);
+    if (place.has("cpu")) out.cpu_milli = static_cast<std::uint32_t>(std::lround(cpu * 1000));
+    if (place.has("gpu")) out.gpus = static_cast<std::uint32_t>(gpu);
     if (place.has("memory")) {
         REEVE_TRY_ASSIGN(const double bytes, with_unit(place.at("memory"), kSizeUnits,
                                                        static_cast<double>(kBytesOfMemoryMax)));
         out.memory_bytes = static_cast<std::uint64_t>(bytes);
     }
     return {};
+}
+
+Status resources(const Place& parent, Resources& out) {
+    return parent.has("resources") ? fill_resources(parent.at("resources"), out) : Status{};
 }
 
 Status preempt_mode(const Place& parent, sched::PreemptMode& out) {
@@ -374,12 +376,45 @@ Result<Items> read_items(const std::string& path, const std::string& name) {
     return out;
 }
 
+// The tables beside "jobs": named limits, budgets, shares and quotas.
+Status fill_tables(const Place& root, sched::ClusterOptions& out) {
+    REEVE_TRY(root.only({"jobs", "limits", "budgets", "shares", "quotas"}));
+    const auto each = [&](const char* table, auto&& fill) -> Status {
+        if (!root.has(table)) return {};
+        const Place place = root.at(table);
+        if (!place.value().is_object()) return place.error("is not an object");
+        for (const auto& [name, ignored] : place.value().items()) REEVE_TRY(fill(place, name));
+        return {};
+    };
+    const Status limits = each("limits", [&](const Place& place, const std::string& name) {
+        double count = 0;
+        Status read = number(place, name, 0, 1e6, count);
+        out.named_limits[name] = static_cast<std::uint32_t>(count);
+        return read;
+    });
+    REEVE_TRY(limits);
+    REEVE_TRY(each("budgets", [&](const Place& place, const std::string& name) {
+        return number(place, name, 0, 1e12, out.user_budget[name]);
+    }));
+    REEVE_TRY(each("shares", [&](const Place& place, const std::string& name) {
+        return number(place, name, 0, 1e6, out.shares[name]);
+    }));
+    return each("quotas", [&](const Place& place, const std::string& name) {
+        Resources& quota = out.user_quota[name];
+        quota = Resources{~0U, ~0U, ~0ULL};
+        return fill_resources(place.at(name), quota);
+    });
+}
+
 }  // namespace
 
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path) {
     Workload out;
     std::set<std::string> ids;
     REEVE_TRY_ASSIGN(const Items jobs, read_items(jobs_path, "jobs"));
+    if (jobs.root.is_object()) {
+        REEVE_TRY(fill_tables(Place(jobs_path + ": root", jobs.root), out.options));
+    }
     for (const Place& place : jobs.places) {
         SimJob job;
         REEVE_TRY(fill_job(place, job));

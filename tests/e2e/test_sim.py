@@ -108,6 +108,28 @@ class Cluster(unittest.TestCase):
             self.assertEqual(found["jobs"], 4, policy)
             self.assertEqual(found["unfinished"], [], policy)
 
+    def test_limits_quotas_and_budgets(self):
+        job = {"run": "1h", "user": "ann", "limits": ["licence"]}
+        jobs = {"limits": {"licence": 1}, "quotas": {"bob": {"cpu": 1}}, "budgets": {"eve": 1.5},
+                "jobs": [dict(job, job_id="a"), dict(job, job_id="b"),
+                         {"job_id": "c", "run": 60, "user": "bob"},
+                         {"job_id": "d", "run": 60, "user": "bob"},
+                         {"job_id": "e", "run": "1h", "user": "eve"},
+                         {"job_id": "f", "run": "1h", "user": "eve", "submit": "1h"},
+                         {"job_id": "g", "run": "1h", "user": "eve", "submit": "2h"}]}
+        with tempfile.TemporaryDirectory() as folder:
+            files = [os.path.join(folder, name) for name in ("j.json", "n.json")]
+            for path, what in zip(files, (jobs, [{"name": "n", "price": 1,
+                                                  "resources": {"cpu": 16, "memory": "1G"}}])):
+                with open(path, "w", encoding="utf-8") as out:
+                    json.dump(what, out)
+            found = figures(*files)
+        began = {a["job_id"]: a["start"] for a in found["attempts"]}
+        self.assertEqual(began["b"], 3600, "one licence")
+        self.assertEqual(began["d"], 60, "one cpu at once")
+        self.assertEqual(began["f"], 3600)
+        self.assertEqual(found["unfinished"], [{"job_id": "g", "reason": "budget"}])
+
     def test_starts_and_table(self):
         self.assertEqual(starts(JOBS, NODES), b"gang 120\nsweep 60\ntrain 60\nprepare 0\n")
         done = sim(JOBS, NODES)
@@ -210,6 +232,8 @@ class BadInput(unittest.TestCase):
                 ('[{"job_id": "a", "run": 1, "colour": 2}]', ["jobs[0]", '"colour"']),
                 ('[{"job_id": "a", "run": 1, "sla": "gold"}]', ["jobs[0].sla", "critical"]),
                 ('[' * 1000, ["nested"]),
+                ('{"jobs": [], "limits": {"x": -1}}', ["limits.x", "negative"]),
+                ('{"jobs": [], "colour": {}}', ["colour"]),
                 ('{"jobs": 3}', ["no list of jobs"]), ("", ["not JSON"]), ("[3]", ["jobs[0]"])):
             self.refused([self.write("jobs.json", text), NODES], "jobs.json", *words)
         self.refused([JOBS, self.write("n.json", '[{"name": "n"}]')], "nodes[0]", "resources")

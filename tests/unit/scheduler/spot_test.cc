@@ -99,13 +99,19 @@ TEST_CASE("SpotPlanner: without spot it is on-demand, in time", "[spot]") {
     }
 }
 
-TEST_CASE("OnOffRate: learns how often spot goes and comes back", "[spot]") {
+TEST_CASE("OnOffRate: learns how often spot goes, and that what has lasted tends to last",
+          "[spot]") {
     OnOffRate rate;
-    for (int i = 0; i < 2000; ++i) {  // two hours on, one hour off
-        rate.observe(true, 1);
-        rate.observe(true, 1);
-        rate.observe(false, 1);
+    for (int i = 0; i < 20'000; ++i) {  // half an hour each, now and then twenty
+        rate.observe(true, 0.5);
+        rate.observe(false, 0.5);
+        if (i % 10 != 0) continue;
+        for (int hours = 0; hours < 40; ++hours) rate.observe(true, 0.5);
+        rate.observe(false, 0.5);
     }
-    CHECK(rate.loss() == Approx(0.5).epsilon(0.02));
-    CHECK(rate.regain() == Approx(1).epsilon(0.02));
+    CHECK(rate.regain() == Approx(2).epsilon(0.02));
+    rate.observe(true, 0.5);
+    CHECK(rate.loss() == Approx(1.0 / 0.6).epsilon(0.05));  // ten in eleven go, of 6 hours in all
+    rate.observe(true, 0.5);
+    CHECK(rate.loss() == Approx(1.0 / 19).epsilon(0.05));
 }
