@@ -1,8 +1,8 @@
 """Power cuts: everything dies at once and the disk keeps only what was flushed.
 
-Simulated by tests/support/power_cut.cc, which copies a file aside when it is flushed. After each cut
-the cell starts from that copy, without its segment, and must hold all it acknowledged: submitted
-jobs, and the ends clients were told. Then the audit log must verify.
+Simulated by tests/support/power_cut.cc, which copies a file aside when it is flushed. After each
+cut the cell starts from that copy, without its segment, and must hold all it acknowledged:
+submitted jobs, and the ends clients were told. Then the audit log must verify.
 
 Seeded bug it catches: POWER_LIE makes the ledger's flushes empty promises (found in 1 of 1 runs).
 """
