@@ -7,6 +7,11 @@
 #include "cli/text.h"
 
 namespace reeve::cli {
+namespace {
+
+int output_error = 0;  // errno of the first write to stdout that failed
+
+}  // namespace
 
 ExitCode exit_code_of(ErrorCode code) {
     switch (code) {
@@ -43,13 +48,16 @@ void warn(std::string_view message) {
     std::fputs(line.c_str(), stderr);
 }
 
-void write_out(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void write_out(std::string_view text) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) < text.size()) output_error = errno;
+}
 
 int finish(int exit_code) {
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code;
-    if (errno == EPIPE) return exit_code;
+    if (std::fflush(stdout) != 0) output_error = errno;
+    // A reader that has seen enough (head, less) is no failure.
+    if (output_error == 0 || output_error == EPIPE) return exit_code;
     std::fprintf(stderr, "reeve: the output could not be written: %s; free space and repeat\n",
-                 std::strerror(errno));
+                 std::strerror(output_error));
     return exit_code == kExitOk ? kExitInternal : exit_code;
 }
 

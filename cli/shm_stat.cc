@@ -166,7 +166,12 @@ int shm_watch_command(const Context& context, const ShmOptions& options) {
         for (std::uint32_t i = 0; i < slots; ++i) {
             const auto word = shm::load_word((*segment)->task(i));
             if (word.raw == words[i]) continue;
-            if (!first) print_move(context, **segment, i, shm::SlotWord{words[i]}, word);
+            // Another generation is another task: its slot was free before.
+            auto before = shm::SlotWord{words[i]};
+            if (before.generation() != word.generation()) before = shm::SlotWord{};
+            if (!first && before.state() != word.state()) {
+                print_move(context, **segment, i, before, word);
+            }
             words[i] = word.raw;
         }
         first = false;
