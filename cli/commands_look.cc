@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/events.h"
 #include "cli/explain.h"
 #include "cli/history_command.h"
 #include "cli/logs.h"
@@ -112,6 +113,23 @@ void add_top(CLI::App& root, Line& line) {
     });
 }
 
+void add_events(CLI::App& root, Line& line) {
+    auto options = std::make_shared<EventsOptions>();
+    auto from = std::make_shared<std::uint64_t>(0);
+    auto* command = root.add_subcommand("events", "what happens, a JSON line for each event");
+    command->add_option("jobs", options->selectors, "only of these jobs: 12, 1-5, @, name:GLOB");
+    auto* start = command->add_option("--from", *from,
+                                      "begin with the event of this index, 0: the very first "
+                                      "(default: with what comes now)");
+    command->add_flag("--no-follow{false}", options->follow, "end with the newest there is now");
+    command->add_option("-n,--count", options->count, "end after so many");
+    command->callback([&line, options, from, start] {
+        if (start->count() > 0) options->from = *from;
+        run_with_cell(line,
+                      [&](const Context& context) { return events_command(context, *options); });
+    });
+}
+
 }  // namespace
 
 void add_look_commands(CLI::App& root, Line& line) {
@@ -122,6 +140,7 @@ void add_look_commands(CLI::App& root, Line& line) {
     add_result(root, line);
     add_history(root, line);
     add_top(root, line);
+    add_events(root, line);
 }
 
 }  // namespace reeve::cli

@@ -3,6 +3,7 @@
 
 #include "cli/act.h"
 #include "cli/commands.h"
+#include "cli/events.h"
 #include "cli/nodes.h"
 #include "cli/shm_command.h"
 
@@ -12,15 +13,14 @@ namespace {
 
 void add_drain(CLI::App& node, Line& line, bool drain) {
     auto worker = std::make_shared<std::string>();
-    auto* command = node.add_subcommand(drain ? "drain" : "undrain",
-                                        drain ? "give a worker nothing new"
-                                              : "give a drained worker tasks again");
+    auto* command = node.add_subcommand(
+        drain ? "drain" : "undrain",
+        drain ? "give a worker nothing new" : "give a drained worker tasks again");
     add_form(*command, line.context);
     command->add_option("worker", *worker, "its name or number")->required();
     command->callback([&line, worker, drain] {
-        run_with_cell(line, [&](const Context& context) {
-            return drain_command(context, *worker, drain);
-        });
+        run_with_cell(
+            line, [&](const Context& context) { return drain_command(context, *worker, drain); });
     });
 }
 
@@ -35,9 +35,8 @@ void add_node(CLI::App& root, Line& line) {
     add_form(*show, line.context);
     show->add_option("worker", *worker, "its name or number")->required();
     show->callback([&line, worker] {
-        run_with_cell(line, [&](const Context& context) {
-            return node_show_command(context, *worker);
-        });
+        run_with_cell(line,
+                      [&](const Context& context) { return node_show_command(context, *worker); });
     });
     add_drain(*node, line, true);
     add_drain(*node, line, false);
@@ -80,11 +79,27 @@ void add_shm(CLI::App& root, Line& line) {
                     std::make_shared<ShmOptions>(), shm_check_command);
 }
 
+void add_ledger(CLI::App& root, Line& line) {
+    auto* ledger = root.add_subcommand("ledger", "the PLM's record: flush, prune");
+    ledger->require_subcommand(1);
+    const auto add = [&](const char* name, const char* help, bool prune) {
+        auto* command = ledger->add_subcommand(name, help);
+        add_form(*command, line.context);
+        command->callback([&line, prune] {
+            run_with_cell(line,
+                          [&](const Context& context) { return ledger_command(context, prune); });
+        });
+    };
+    add("flush", "bring everything acknowledged into the files themselves", false);
+    add("prune", "keep what is live only, and give the space back", true);
+}
+
 }  // namespace
 
 void add_node_commands(CLI::App& root, Line& line) {
     add_node(root, line);
     add_shm(root, line);
+    add_ledger(root, line);
 }
 
 }  // namespace reeve::cli

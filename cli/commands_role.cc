@@ -173,7 +173,15 @@ void add_worker(CLI::App& root, Line& line) {
             },
             "memory to offer (default: the machine's or the cgroup's)")
         ->type_name("SIZE");
-    role->add_option("--gpus", options->gpus, "whole GPUs to offer");
+    role->add_option_function<std::string>(
+            "--gpus",
+            [options](const std::string& text) {
+                options->detect_gpus = text == "auto";
+                if (options->detect_gpus) return;
+                options->gpus = static_cast<std::uint32_t>(need("--gpus", parse_count(text, 64)));
+            },
+            "whole GPUs to offer; auto: those the driver shows and CUDA_VISIBLE_DEVICES leaves")
+        ->type_name("N|auto");
     role->add_option("--gpu-ids", options->gpu_ids, "their names for CUDA_VISIBLE_DEVICES")
         ->delimiter(',');
     const auto milliseconds = [role, options](const char* flag, std::uint32_t* target,

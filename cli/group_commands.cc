@@ -119,8 +119,18 @@ Status complete_up(UpWords& words) {
         REEVE_TRY(parse_size(words.memory));
         worker.insert(worker.end(), {"--mem", words.memory});
     }
+    if (words.gpus.empty() && words.options.workers == 1) words.gpus = "auto";
     if (!words.gpus.empty()) {
-        REEVE_TRY(parse_count(words.gpus, 64));
+        if (words.gpus == "auto" && words.options.workers > 1) {
+            return fail(ErrorCode::kInvalidArgument,
+                        "--gpus: auto gives all GPUs to one worker; use --workers 1, or write how "
+                        "many each worker offers");
+        }
+        if (words.gpus != "auto") {
+            if (auto count = parse_count(words.gpus, 64); !count) {
+                return fail(std::move(count).error().with("--gpus"));
+            }
+        }
         worker.insert(worker.end(), {"--gpus", words.gpus});
     }
     for (const auto& plugin : words.plugins) {
@@ -168,7 +178,6 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
         ->check(CLI::Range(0, 4096));
     up->add_option("-c,--cpus", words->cpus, "cpus each worker offers (default: the machine's)");
     up->add_option("--mem", words->memory, "memory each worker offers, e.g. 8G");
-    up->add_option("--gpus", words->gpus, "GPUs each worker offers");
     up->add_option("--plugin", words->plugins, "a shared object with function handlers")
         ->type_name("FILE")
         ->check(CLI::ExistingFile)
@@ -179,6 +188,8 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
         ->type_name("COMMAND");
     up->add_option("--recycle", words->recycle, "calls of --runner before it is started anew")
         ->type_name("N");
+    up->add_option("--gpus", words->gpus,
+                   "GPUs each worker offers: a number or auto (default: auto for one worker)");
     up->add_option("--slots", words->slots, "task slots of a new segment");
     up->add_option("--durability", words->durability, "sync (default) or async");
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for");

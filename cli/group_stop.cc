@@ -11,6 +11,7 @@
 #include "common/log/log.h"
 #include "common/process/cgroup.h"
 #include "common/process/proc_info.h"
+#include "common/process/task_space.h"
 
 namespace reeve::cli {
 namespace {
@@ -188,6 +189,7 @@ Status clear_cell(const Cell& cell) {
     }
     Status tasks_gone = kill_marked(cell.hash + ".", "REEVE_INSTANCE");
     remove_segments(cell);
+    remove_all_spaces(cell);
     remove_files(cell);
     REEVE_TRY(std::move(roles_gone));
     REEVE_TRY(std::move(cgroups_gone));

@@ -160,11 +160,13 @@ std::uint64_t History::last_job() {
 
 Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selected,
                                                            std::uint64_t limit) {
+    // A history written before deaths were kept in it has no such column.
+    const bool has_deaths = Statement(database_, "SELECT deaths FROM attempt LIMIT 0").good();
     Statement row(database_,
                   "SELECT job, element, attempt, outcome, exit_code, core_dumped, detail, "
                   "submit_ns, assigned_ns, started_ns, ended_ns, user_us, system_us, "
-                  "max_rss_bytes, worker_number, worker_incarnation, worker_name, terminal "
-                  "FROM attempt WHERE job = ?" +
+                  "max_rss_bytes, worker_number, worker_incarnation, worker_name, terminal, " +
+                      std::string(has_deaths ? "deaths" : "0") + " FROM attempt WHERE job = ?" +
                       element_condition(selected) + " ORDER BY element, attempt LIMIT " +
                       std::to_string(limit));
     if (!row.good()) {
@@ -195,6 +197,7 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
         result.set_worker_incarnation(row.number(15));
         result.set_worker_name(row.text(16));
         attempt.terminal = row.number(17) != 0;
+        result.set_deaths(static_cast<std::uint32_t>(row.number(18)));
         out.push_back(std::move(attempt));
     }
     return out;

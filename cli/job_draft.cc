@@ -167,6 +167,21 @@ Status set_data_file(JobDraft& draft, const std::string& path) {
     return {};
 }
 
+Status set_hold(JobDraft& draft, const std::string& text) {
+    bool hold = false;
+    REEVE_TRY(set_flag(text, hold));
+    draft.spec.set_hold(hold);
+    return {};
+}
+
+template <auto Setter>
+Status set_task_flag(JobDraft& draft, const std::string& text) {
+    bool wanted = false;
+    REEVE_TRY(set_flag(text, wanted));
+    (draft.spec.mutable_task()->*Setter)(wanted);
+    return {};
+}
+
 Status set_node(JobDraft& draft, const std::string& text) {
     if (text.empty() || text.size() > 63) return bad("a node name has 1 to 63 bytes");
     draft.spec.set_node_name(text);
@@ -203,17 +218,20 @@ const std::vector<OptionRule>& rules() {
          set_text<static_cast<Setter>(&Task::set_error<std::string>)>, "out/%j.%a.err"},
         {"output_limit", "--output-limit", "SIZE", Kind::kText,
          "keep only the newest output of this size", set_output_limit, "1G"},
+        {"delete_output", "--delete-output", "", Kind::kFlag,
+         "delete the output files of tasks that succeed",
+         set_task_flag<&v1::TaskSpec::set_delete_output>,
+         "true"},
+        {"private_tmp", "--private-tmp", "", Kind::kFlag,
+         "a $TMPDIR of its own for each task, removed when it ends",
+         set_task_flag<&v1::TaskSpec::set_private_tmp>,
+         "true"},
         {"retries", "--retries", "N|never", Kind::kTextOrCount,
          "further attempts after a failure; never: at most one start", set_retries, "3"},
         {"max_failures", "--max-fails", "N", Kind::kCount,
          "cancel the rest of an array after N failures", set_max_failures, "1"},
         {"hold", "--hold", "", Kind::kFlag, "queue it held; start it with reeve release",
-         [](JobDraft& draft, const std::string& text) -> Status {
-             bool hold = false;
-             REEVE_TRY(set_flag(text, hold));
-             draft.spec.set_hold(hold);
-             return {};
-         },
+         set_hold,
          "true"},
         {"begin", "--begin", "WHEN", Kind::kText, "not before: +30m or 2026-11-22T18:00", set_begin,
          "+30m"},
@@ -225,12 +243,7 @@ const std::vector<OptionRule>& rules() {
         {"key", "--key", "KEY", Kind::kText, "submit only once under this key", set_key,
          "nightly-7"},
         {"pin", "--pin", "", Kind::kFlag, "bind each task to as many cores as it asks for",
-         [](JobDraft& draft, const std::string& text) -> Status {
-             bool pin = false;
-             REEVE_TRY(set_flag(text, pin));
-             draft.spec.mutable_task()->set_pin_cpus(pin);
-             return {};
-         },
+         set_task_flag<&v1::TaskSpec::set_pin_cpus>,
          "true"},
         {"shell", "--shell", "", Kind::kFlag, "give the command to /bin/sh -c",
          [](JobDraft& draft, const std::string& text) { return set_flag(text, draft.shell); },

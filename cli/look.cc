@@ -132,6 +132,13 @@ WorkerView to_view(const shm::Segment& segment, std::uint32_t index) {
     out.used = worker.used;
     out.gpu_used_mask = worker.gpu_used_mask.load();
     out.gpus = worker.gpu_count.load();
+    for (std::uint32_t i = 0; i < std::min(out.gpus, shm::kGpusShown); ++i) {
+        const auto& gpu = worker.gpus[i];
+        out.gpu_loads.push_back({fixed_text(gpu.uuid, sizeof gpu.uuid), gpu.known.load() == 1,
+                                 gpu.busy_percent.load(),
+                                 std::uint64_t{gpu.memory_used_mib.load()} << 20,
+                                 std::uint64_t{gpu.memory_total_mib.load()} << 20});
+    }
     out.agent_pid = worker.agent.pid.load();
     out.agent_start_ticks = worker.agent.start_ticks.load();
     out.launcher_pid = worker.launcher_pid.load();

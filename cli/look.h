@@ -56,6 +56,14 @@ struct WorkerView {
     Resources used;
     std::uint64_t gpu_used_mask = 0;
     std::uint32_t gpus = 0;
+    struct Gpu {
+        std::string uuid;
+        bool known = false;  // the figures below
+        std::uint32_t busy_percent = 0;
+        std::uint64_t memory_used_bytes = 0;
+        std::uint64_t memory_total_bytes = 0;
+    };
+    std::vector<Gpu> gpu_loads;  // of the first few
     std::uint32_t agent_pid = 0;
     std::uint64_t agent_start_ticks = 0;
     std::uint32_t launcher_pid = 0;

@@ -77,6 +77,22 @@ Resources request_of(const shm::Segment& segment, const TaskView& view) {
     return segment.task_class(view.class_id).request;
 }
 
+void print_gpus(const WorkerView& worker) {
+    if (worker.gpu_loads.empty()) return;
+    Table table({{"GPU", true}, {"BUSY", true}, {"MEMORY", true}, {"GRANTED"}, {"UUID"}});
+    for (std::size_t i = 0; i < worker.gpu_loads.size(); ++i) {
+        const auto& gpu = worker.gpu_loads[i];
+        const bool granted = i < 64 && (worker.gpu_used_mask >> i & 1) != 0;
+        table.add({std::to_string(i), gpu.known ? std::to_string(gpu.busy_percent) + "%" : "-",
+                   gpu.known ? ratio(format_bytes(gpu.memory_used_bytes),
+                                     format_bytes(gpu.memory_total_bytes))
+                             : "-",
+                   granted ? "yes" : "no", gpu.uuid.empty() ? "-" : gpu.uuid});
+    }
+    write_out("\n");
+    table.print();
+}
+
 void print_tasks(const shm::Segment& segment, const std::vector<TaskView>& tasks,
                  const std::vector<WorkerView>* workers, std::size_t most) {
     Table table({{"TASK", true},
@@ -223,6 +239,7 @@ int node_show_command(const Context& context, const std::string& worker) {
               format_duration_ns(found->lease_ns) + ", joined " + format_time_ns(found->joined_ns) +
               "\n");
     if (!found->cgroup.empty()) write_out("cgroup " + escape(found->cgroup) + "\n");
+    print_gpus(*found);
     if (!tasks.empty()) {
         write_out("\n");
         print_tasks(**segment, tasks, nullptr, 1000);

@@ -44,8 +44,7 @@ std::string note_words(const v1::TaskResult& result) {
 }
 
 std::string task_id(std::uint64_t job, std::uint64_t element) {
-    return element == 0 ? std::to_string(job)
-                        : std::to_string(job) + "." + std::to_string(element);
+    return element == 0 ? std::to_string(job) : std::to_string(job) + "." + std::to_string(element);
 }
 
 std::string task_id(const v1::TaskResult& result, bool array) {
@@ -62,9 +61,12 @@ std::string dependency_words(const v1::Dependency& dependency) {
     const std::string target =
         dependency.label().empty() ? std::to_string(dependency.job()) : dependency.label();
     switch (dependency.kind()) {
-        case v1::AFTER_ANY: return "afterany:" + target;
-        case v1::AFTER_NOT_OK: return "afternotok:" + target;
-        default: return "afterok:" + target;
+        case v1::AFTER_ANY:
+            return "afterany:" + target;
+        case v1::AFTER_NOT_OK:
+            return "afternotok:" + target;
+        default:
+            return "afterok:" + target;
     }
 }
 
@@ -81,8 +83,8 @@ Resources resources_of(const v1::ResourceRequest& request) {
 }
 
 std::string resource_words(const Resources& resources) {
-    std::string out = format_cpus(resources.cpu_milli) +
-                      (resources.cpu_milli == 1000 ? " cpu" : " cpus");
+    std::string out =
+        format_cpus(resources.cpu_milli) + (resources.cpu_milli == 1000 ? " cpu" : " cpus");
     if (resources.memory_bytes > 0) out += ", " + format_bytes(resources.memory_bytes);
     if (resources.gpus > 0) {
         out += ", " + std::to_string(resources.gpus) + (resources.gpus == 1 ? " gpu" : " gpus");
@@ -146,6 +148,7 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     json.field("label", spec.label());
     json.field("key", spec.key().rfind(kOwnKeyPrefix, 0) == 0 ? "" : spec.key());
     json.field("pin", task.pin_cpus()).field("output_limit_bytes", task.output_limit_bytes());
+    json.field("delete_output", task.delete_output()).field("private_tmp", task.private_tmp());
     json.key("elements").begin_array();
     for (const auto& range : spec.elements()) {
         json.begin_array().value(range.first()).value(range.last()).end_array();
@@ -195,7 +198,14 @@ void write_worker(JsonWriter& json, const WorkerView& worker) {
     json.field("heartbeat_age_ms", worker.heartbeat_age_ns / kMillisecond);
     json.field("lease_ms", worker.lease_ns / kMillisecond).field("cgroup", worker.cgroup);
     write_time(json, "joined", worker.joined_ns);
-    json.end_object();
+    json.key("gpus").begin_array();
+    for (const auto& gpu : worker.gpu_loads) {
+        json.begin_object().field("uuid", gpu.uuid).key("busy_percent");
+        gpu.known ? json.value(gpu.busy_percent) : json.null();
+        json.field_or_null("memory_used", gpu.known ? gpu.memory_used_bytes : 0);
+        json.field_or_null("memory_total", gpu.known ? gpu.memory_total_bytes : 0).end_object();
+    }
+    json.end_array().end_object();
 }
 
 }  // namespace reeve::cli

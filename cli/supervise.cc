@@ -21,6 +21,7 @@
 #include "cli/segment_watch.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
+#include "common/process/task_space.h"
 #include "register/core/failure_detector.h"
 
 namespace reeve::cli {
@@ -322,6 +323,7 @@ int Supervisor::run() {
     begun_ns_ = boot_ns();
     add_roles();
     adopt(begun_ns_);
+    remove_stale_spaces(cell_);
     for (;;) {
         const auto now = boot_ns();
         if (const auto result = reap(now)) return *result;

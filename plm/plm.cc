@@ -38,6 +38,7 @@ int serve(const Cell& cell, const plm::PlmOptions& options) {
     }
     plm::ServerOptions server_options;
     server_options.socket = cell.socket;
+    server_options.audit_directory = cell.audit;
     auto server = plm::Server::start(server_options, core);
     if (!server) {
         log::error("the PLM cannot serve", {{"why", server.error().message}});

@@ -83,6 +83,7 @@ bool Burial::advance(const Tools& tools, std::uint64_t now) {
     }
     if (stage_ == Stage::kGiveBack) {
         give_back(tools);
+        if (!departed_.id.none()) tools.leftovers.remove_spaces(departed_.id);
         next(Stage::kFreeing, now);
     }
     if (stage_ == Stage::kFreeing) {

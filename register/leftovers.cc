@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <thread>
 
 #include "common/base/clock.h"
 #include "common/process/pidfd.h"
 #include "common/process/proc_info.h"
+#include "common/process/task_space.h"
 
 namespace reeve::registry {
 namespace {
@@ -16,7 +18,8 @@ constexpr const char* kCharacters =
 
 }  // namespace
 
-Leftovers::Leftovers(const Cell& cell) : cell_hash_(cell.hash), support_(probe_cgroups()) {}
+Leftovers::Leftovers(const Cell& cell)
+    : cell_(cell), cell_hash_(cell.hash), support_(probe_cgroups()) {}
 
 bool Leftovers::clear(WorkerId id, const std::string& cgroup_root) const {
     // Only a subtree of this cell is ours to end, whatever the segment says.
@@ -51,6 +54,10 @@ bool Leftovers::clear_unnamed(WorkerId id) const {
         cleared = clear_cgroup(parent + "/" + name) && cleared;
     }
     return cleared;
+}
+
+void Leftovers::remove_spaces(WorkerId id) const {
+    std::thread([cell = cell_, id] { remove_worker_spaces(cell, id); }).detach();
 }
 
 bool Leftovers::clear_cgroup(const std::string& relative) const {

@@ -22,11 +22,15 @@ public:
     // its id is known (then every subtree of that incarnation is ended).
     bool clear(WorkerId id, const std::string& cgroup_root) const;
 
+    // The temporary directories of its tasks; on a thread of its own, for trees can be large.
+    void remove_spaces(WorkerId id) const;
+
 private:
     bool clear_unnamed(WorkerId id) const;
     bool clear_cgroup(const std::string& relative) const;
     bool clear_by_environment(WorkerId id) const;
 
+    Cell cell_;
     std::string cell_hash_;
     CgroupSupport support_;
 };

@@ -268,23 +268,6 @@ void Agent::stop_politely() {
     for (const auto id : unstarted) forget(id);
 }
 
-// Reads files, so it is not under the mutex but for the look at the names.
-Agent::OutputDigest Agent::digest_of(const EndedRecord& record) {
-    if (record.outcome != Outcome::kSucceeded) return std::nullopt;
-    std::string output;
-    std::string error;
-    std::uint32_t uid = 0;
-    {
-        const std::lock_guard lock(mutex_);
-        const auto found = running_.find(record.id);
-        if (found == running_.end()) return std::nullopt;
-        output = found->second.output;
-        error = found->second.error;
-        uid = found->second.uid;
-    }
-    return digest_output(output, error, uid);
-}
-
 void Agent::handle_message(std::string_view message) {
     std::vector<std::pair<EndedRecord, OutputDigest>> ended;
     MessageReader endings(message);
@@ -292,7 +275,13 @@ void Agent::handle_message(std::string_view message) {
     while (endings.next(record)) {
         EndedRecord one;
         if (record.kind != RecordKind::kEnded || !record.read(one)) continue;
-        ended.emplace_back(one, digest_of(one));
+        Files files;
+        {
+            const std::lock_guard lock(mutex_);
+            files = files_of_running(one.id);
+        }
+        auto digest = look_after(one, files);
+        ended.emplace_back(one, digest);
     }
     const std::lock_guard lock(mutex_);
     MessageReader starts(message);
@@ -338,6 +327,7 @@ int Agent::serve() {
         if (options_.require_cgroup) return kExitInternal;
     }
     if (!launcher_configured_) end_stale_cgroups();
+    find_gpus();
     reader_ = std::thread([this] { read_launcher(); });
     auto verdict = Verdict::kRetired;
     std::uint64_t no_slot_since = 0;

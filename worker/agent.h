@@ -33,6 +33,7 @@
 #include "common/shm/wake.h"
 #include "worker/function_pool.h"
 #include "worker/launcher_protocol.h"
+#include "worker/gpu/gpu_watch.h"
 #include "worker/output_digest.h"
 #include "worker/task_text.h"
 #include "worker/worker.h"
@@ -55,6 +56,13 @@ private:
     using OutputDigest = std::optional<merkle::Hash>;
     enum class Verdict : std::uint8_t { kGoOn, kRetired, kJudged, kLauncherGone, kStopped };
 
+    struct Files {
+        std::string output;  // "": none
+        std::string error;   // "": none of its own
+        std::uint32_t uid = 0;
+        std::uint32_t gid = 0;
+        bool remove = false;  // after a success
+    };
     struct Running {
         std::uint64_t id = 0;
         std::uint32_t slot = 0;
@@ -62,10 +70,8 @@ private:
         TaskId task;
         bool stop_sent = false;
         std::vector<int> cpus;  // pinned
-        std::string output;     // for the digest; unknown after a take-over
-        std::string error;
-        std::uint32_t uid = 0;
         bool function = false;  // the pool has it, not the launcher
+        Files files;
     };
     struct Outgoing {
         std::string message;
@@ -111,7 +117,6 @@ private:
     bool obey_stop(Running& running, bool cancel, bool& over);
     bool obey_freeze(Running& running, bool frozen);
     void on_ended(const EndedRecord& record, const OutputDigest& digest = std::nullopt);
-    OutputDigest digest_of(const EndedRecord& record);
     void on_started(const StartedRecord& record);
     void write_result(shm::TaskSlot& task, const EndedRecord& record, const OutputDigest& digest);
     void finish(std::uint32_t slot, shm::SlotWord from, const EndedRecord& record,
@@ -141,6 +146,15 @@ private:
     void adopt_runners(std::unordered_map<std::uint64_t, AliveRecord>& known);
     void adopt_function(std::uint32_t slot, shm::SlotWord word);
     bool store_result(const Running& running, std::string_view result, EndedRecord& record);
+    // agent_after.cc: look_after() reads files and needs no mutex; agent_gpus.cc
+    void make_spaces();
+    OutputDigest look_after(EndedRecord& record, const Files& files);
+    Files files_of_running(std::uint64_t id) const;
+    void clear_space(EndedRecord& record, bool other_user);
+    void hear_task(EndedRecord& record, const std::string& file, std::uint32_t uid);
+    void find_gpus();
+    void note_gpu(std::size_t position, const GpuLoad& load);
+    static Files files_of(const StartText& start, const v1::TaskSpec& spec);
 
     // agent.cc
     void send(std::string message, std::vector<int> fds = {});
@@ -180,6 +194,7 @@ private:
     std::unordered_map<std::uint64_t, AliveRecord> launcher_alive_;  // told at take-over
     std::atomic<bool> launcher_gone_{false};
     std::thread reader_;
+    std::unique_ptr<GpuWatch> gpu_watch_;
 
     std::uint64_t next_id_ = 1;
     std::unordered_map<std::uint64_t, Running> running_;

@@ -56,8 +56,9 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     // Last: with a heartbeat the register takes the slot for filled.
     announce(*segment_, self_->agent);
     shm::wake(segment_->participant(shm::kParticipantRegister).wake);
-    for (const auto& record : std::exchange(unhandled_, {})) {
-        on_ended(record);
+    for (auto& record : std::exchange(unhandled_, {})) {
+        const auto digest = look_after(record, files_of_running(record.id));
+        on_ended(record, digest);
         handled_sequence_ = std::max(handled_sequence_, record.sequence);
     }
     log::info(back ? "worker slot taken back" : "joining", {{"worker", id_.number},
@@ -111,6 +112,11 @@ void Agent::fill_slot() {
     worker.capacity.cpu_milli = options_.cpu_milli != 0 ? options_.cpu_milli : host_.cpu_milli;
     worker.capacity.memory_bytes = memory_bytes_;
     worker.capacity.gpus = options_.gpus;
+    for (std::uint32_t i = 0; i < shm::kGpusShown; ++i) {
+        auto& gpu = worker.gpus[i];
+        gpu.known.store(0);
+        copy_text(gpu.uuid, i < options_.gpu_ids.size() ? options_.gpu_ids[i] : std::string());
+    }
     worker.price_micro_usd_h.store(options_.price_micro_usd_h);
     worker.tasks_running.store(0);
     copy_text(worker.name, options_.name);
@@ -150,6 +156,7 @@ void Agent::configure_launcher() {
     context_.pids_max = options_.pids_max;
     context_.limit_cpu = options_.limit_cpu;
     context_.has_gpus = options_.gpus > 0;
+    make_spaces();
     if (launcher_configured_) return;
     if (cgroups_.usable()) {
         cgroup_ = "reeve." + cell_.hash + "/w" + std::to_string(id_.incarnation) + "." +
@@ -248,6 +255,11 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
     running.slot = slot;
     running.word = word;
     running.task = {task.job, task.element};
+    if (const auto spec = payload_of(task)) {
+        if (const auto start = text_for(slot, word, **spec)) {
+            running.files = files_of(*start, **spec);
+        }
+    }
     running_.emplace(id, std::move(running));
     known.erase(id);
 }

@@ -162,6 +162,7 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
     const auto running_word = word.to(SlotState::kRunning, owner_);
     task.pid.store(0);
     task.has_digest.store(0);
+    task.has_text.store(0);
     task.started_wall_ns.store(wall_ns());
     if (!move_word(task, word, running_word)) {
         refused(slot, running_word, {task.job, task.element});
@@ -229,9 +230,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
     }
     start->head.id = running.id;
     pin(**spec, *start, running.cpus);
-    running.uid = start->head.uid;
-    if ((start->head.flags & kStartNoOutput) == 0) running.output = start->output;
-    if (start->error != start->output) running.error = start->error;
+    running.files = files_of(*start, **spec);
     const auto id = running.id;
     running_.emplace(id, std::move(running));
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
@@ -439,6 +438,7 @@ void Agent::write_result(shm::TaskSlot& task, const EndedRecord& record,
     task.system_us.store(record.system_us);
     task.max_rss_bytes.store(record.max_rss_bytes);
     task.has_digest.store(digest ? 1 : 0);
+    task.has_text.store(record.has_text);
     std::memcpy(task.detail, record.detail, sizeof task.detail);
     task.detail[sizeof task.detail - 1] = '\0';
     if (digest) std::memcpy(task.detail, digest->data(), digest->size());

@@ -134,6 +134,7 @@ void Attempts::fill_plan(Attempt& attempt, std::uint32_t index, int input_fd) {
     plan.output = (flags & kStartNoOutput) == 0 ? view.output : nullptr;
     plan.error = (flags & kStartNoError) == 0 ? view.error : nullptr;
     plan.error_is_output = (flags & kStartErrorIsOutput) != 0;
+    plan.temporary = view.temporary[0] != '\0' ? view.temporary : nullptr;
     plan.input_fd = input_fd;
     plan.output_root = output_root_.empty() ? nullptr : output_root_.c_str();
     plan.output_root_bytes = output_root_.size();

@@ -104,16 +104,21 @@ long open_checked(long dir_fd, const char* path, std::uint64_t flags, std::uint6
 // mkdir -p of everything before the last '/'.
 long make_parents(long dir_fd, const char* path) {
     char part[kPathBytes];
+    long refused = 0;
     for (std::size_t i = 0; path[i] != '\0'; ++i) {
         if (i + 1 >= sizeof part) return -ENAMETOOLONG;
         if (path[i] == '/' && i > 0) {
             part[i] = '\0';
             const long made = raw_syscall(SYS_mkdirat, dir_fd, raw(part), 0777);
-            if (made < 0 && made != -EEXIST && made != -EACCES && made != -EROFS) return made;
+            const bool denied = made == -EACCES || made == -EROFS;
+            if (made < 0 && made != -EEXIST && !denied) {
+                return made == -ENOENT && refused != 0 ? refused : made;
+            }
+            if (denied && refused == 0) refused = made;
         }
         part[i] = path[i];
     }
-    return 0;
+    return refused;
 }
 
 // A symlink as the last component is refused: whoever may write to the directory could otherwise
@@ -125,11 +130,30 @@ long open_output(long dir_fd, const char* path, std::uint64_t resolve) {
     long fd = open_checked(dir_fd, path, kFlags, resolve);
     if (fd == -ENOENT) {
         const long made = make_parents(dir_fd, path);
-        if (made < 0) return made;
+        if (made < 0 && made != -EACCES && made != -EROFS) return made;
         fd = open_checked(dir_fd, path, kFlags, resolve);
+        if (fd == -ENOENT && made < 0) fd = made;
     }
     if (fd >= 0) raw_syscall(SYS_fcntl, fd, F_SETFL, O_APPEND);
     return fd;
+}
+
+// Its parent is there, but for a worker whose space somebody removed.
+bool make_temporary(const ChildPlan& plan) {
+    if (plan.temporary == nullptr) return true;
+    const auto make = [&] {
+        return raw_syscall(SYS_mkdirat, AT_FDCWD, raw(plan.temporary), 0700);
+    };
+    long done = make();
+    if (done == -ENOENT) {
+        done = make_parents(AT_FDCWD, plan.temporary);
+        if (done == 0) done = make();
+    }
+    if (done == 0 && plan.switch_user) {
+        done = raw_syscall(SYS_fchownat, AT_FDCWD, raw(plan.temporary), plan.uid, plan.gid,
+                           AT_SYMLINK_NOFOLLOW);
+    }
+    return done == 0 || fail_at(plan, ChildStage::kTemporary, done, plan.temporary);
 }
 
 struct JobDirectory {
@@ -278,6 +302,7 @@ int run_child(void* argument) {
     if (!plan.error_is_output && !find_job_directory(plan, ChildStage::kError, plan.error, error)) {
         return kStartFailed;
     }
+    if (!make_temporary(plan)) return kStartFailed;
     if (!drop_rights(plan)) return kStartFailed;
     if (!open_files(plan, output, error)) return kStartFailed;
     if (!last_steps(plan)) return kStartFailed;

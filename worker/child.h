@@ -29,6 +29,7 @@ enum class ChildStage : std::int32_t {
     kDirectory,
     kPrivilege,
     kExec,
+    kTemporary,
 };
 
 // What is known about a program that could not be executed.
@@ -72,6 +73,8 @@ struct ChildPlan {
     // before the rights are dropped, as the state directory itself is closed to others.
     const char* output_root = nullptr;
     std::size_t output_root_bytes = 0;
+
+    const char* temporary = nullptr;  // made for the task's user alone; null: none
 
     bool switch_user = false;
     bool set_groups = false;

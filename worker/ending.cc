@@ -84,6 +84,8 @@ const char* stage_text(ChildStage stage) {
             return "set ";
         case ChildStage::kExec:
             return "execute ";
+        case ChildStage::kTemporary:
+            return "temporary directory ";
     }
     return "start ";
 }

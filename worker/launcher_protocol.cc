@@ -66,7 +66,8 @@ std::string encode_start(StartText& start) {
     for (const auto& text : start.arguments) add(text);
     for (const auto& text : start.environment) add(text);
     for (const auto* text :
-         {&start.path, &start.directory, &start.input, &start.output, &start.error}) {
+         {&start.path, &start.directory, &start.input, &start.output, &start.error,
+          &start.temporary}) {
         add(*text);
     }
     start.affinity.resize(padded(start.affinity.size()));
@@ -112,10 +113,11 @@ bool decode_start(std::string_view bytes, StartView& out) {
     out.envp.clear();
     for (std::uint32_t i = 0; i < head.argument_count; ++i) out.argv.push_back(strings.next());
     for (std::uint32_t i = 0; i < head.environment_count; ++i) out.envp.push_back(strings.next());
-    for (auto** text : {&out.path, &out.directory, &out.input, &out.output, &out.error}) {
+    for (auto** text : {&out.path, &out.directory, &out.input, &out.output, &out.error,
+                        &out.temporary}) {
         *text = strings.next();
     }
-    if (out.error == nullptr || !strings.at_end()) return false;
+    if (out.temporary == nullptr || !strings.at_end()) return false;
     out.argv.push_back(nullptr);
     out.envp.push_back(nullptr);
     return out.argv[0][0] != '\0';

@@ -24,7 +24,7 @@
 
 namespace reeve::worker {
 
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 inline constexpr std::size_t kMessageMax = 64 * 1024;    // bytes of one message
 inline constexpr std::size_t kStartRecordMax = 4 << 20;  // with arguments and environment
 inline constexpr std::uint32_t kStringsMax = 65'536;     // argv or env entries
@@ -97,7 +97,7 @@ struct StartRecord {
     std::uint32_t string_bytes = 0;
     std::uint32_t reserved = 0;
     // then: ChildRlimit[], affinity, groups (padded to 8), and NUL-terminated strings in this
-    // order: argv..., env..., path, directory, input, output, error
+    // order: argv..., env..., path, directory, input, output, error, temporary
 };
 inline constexpr std::uint32_t kStartNoOutput = 1;
 inline constexpr std::uint32_t kStartNoError = 2;
@@ -182,6 +182,7 @@ struct EndedRecord {
     std::int32_t exit_code = 0;  // exit status, or -signal
     Outcome outcome = Outcome::kNone;
     std::uint8_t core_dumped = 0;
+    std::uint8_t has_text = 0;  // the agent's note: see TaskSlot::has_text
     StopReason stopped_for = StopReason::kNone;
     char detail[64]{};  // for people, NUL-terminated
 };
@@ -250,6 +251,7 @@ struct StartText {
     std::string input;
     std::string output;
     std::string error;
+    std::string temporary;  // "": none
 };
 std::string encode_start(StartText& start);
 
@@ -266,6 +268,7 @@ struct StartView {
     const char* input = nullptr;
     const char* output = nullptr;
     const char* error = nullptr;
+    const char* temporary = nullptr;
 };
 // `bytes` must be 8-aligned and stay as long as the view is used.
 bool decode_start(std::string_view bytes, StartView& out);

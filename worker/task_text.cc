@@ -7,6 +7,8 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include "common/process/task_space.h"
+
 namespace reeve::worker {
 namespace {
 
@@ -79,8 +81,28 @@ std::uint32_t whole_cpus(const v1::TaskSpec& spec) {
     return std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
 }
 
+// Its temporary directory, and where it may write why it failed.
+Status add_space(const v1::TaskSpec& spec, const TaskInstance& task, const WorkerContext& worker,
+               Environment& environment, StartText& start) {
+    const bool other_user = spec.uid() != worker.uid;
+    const auto& space = other_user ? worker.other_space : worker.own_space;
+    if (space.empty() && spec.private_tmp()) {
+        return fail(ErrorCode::kResourceExhausted, "no place for its temporary directory");
+    }
+    if (space.empty()) return {};
+    const auto place = attempt_space(space, task.task, task.attempt);
+    if (spec.private_tmp()) {
+        start.temporary = place;
+        environment.add("TMPDIR", place);
+    }
+    if (spec.private_tmp() || !other_user) {
+        environment.add("REEVE_ERROR_FILE", error_file(place, other_user));
+    }
+    return {};
+}
+
 // Ours first: a task cannot pretend to be another one.
-void fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
+Status fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
                       const WorkerContext& worker, const UserInfo& user, StartText& start) {
     Environment environment(start.environment);
     environment.add("REEVE_JOB_ID", std::to_string(task.task.job));
@@ -94,6 +116,7 @@ void fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
         environment.add("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         environment.add("CUDA_VISIBLE_DEVICES", join(task.gpu_ids));
     }
+    REEVE_TRY(add_space(spec, task, worker, environment, start));
     environment.add_all(spec.env());
     environment.add("REEVE_STATE_DIR", worker.state_dir);
     environment.add("PATH", kDefaultPath);
@@ -101,6 +124,7 @@ void fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
     environment.add("USER", user.name);
     environment.add("OMP_NUM_THREADS", std::to_string(whole_cpus(spec)));
     start.path = environment.value("PATH");
+    return {};
 }
 
 std::string absolute(const std::string& path, const std::string& directory) {
@@ -264,7 +288,7 @@ Result<StartText> make_start(const v1::TaskSpec& spec, const TaskInstance& task,
     head.limits.cpu_milli = worker.limit_cpu ? spec.resources().cpu_milli() : 0;
     head.limits.pids_max = worker.pids_max;
     start.arguments.assign(spec.argv().begin(), spec.argv().end());
-    fill_environment(spec, task, worker, *user, start);
+    REEVE_TRY(fill_environment(spec, task, worker, *user, start));
     fill_files(spec, task, worker, *user, start);
     REEVE_TRY(fill_user(spec, worker, *user, start));
     REEVE_TRY(check_text(start));

@@ -42,6 +42,8 @@ struct WorkerContext {
     std::string state_dir;
     std::string node_name;  // the worker's name
     std::string instance;   // "<cell hash>.<worker number>.<incarnation>"
+    std::string own_space;  // worker_space() for our own user; "": could not be made
+    std::string other_space;  // and for others
     std::uint32_t uid = 0;  // ours
     std::uint32_t gid = 0;
     std::uint64_t grace_ns = 0;

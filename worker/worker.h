@@ -18,6 +18,7 @@ struct WorkerOptions {
     std::uint32_t cpu_milli = 0;     // 0: what affinity, cpuset and cpu.max leave us
     std::uint64_t memory_bytes = 0;  // 0: the machine's, or the cgroup's limit
     std::uint32_t gpus = 0;
+    bool detect_gpus = false;  // offer what the driver shows (and our CUDA_VISIBLE_DEVICES leaves)
     std::vector<std::string> gpu_ids;  // for CUDA_VISIBLE_DEVICES; empty: 0, 1, ...
     std::uint32_t lease_ms = 3000;
     std::uint32_t grace_ms = 5000;  // TERM to KILL for tasks that name none

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/rpc/status.h"
 
@@ -57,6 +58,12 @@ Error unreachable(const Cell& cell, const std::string& why) {
 }
 
 Result<std::unique_ptr<Client>> Client::connect(const Cell& cell) {
+    struct stat about {};
+    if (stat(cell.dir.c_str(), &about) == 0 && about.st_uid != geteuid()) {
+        return fail(ErrorCode::kPermissionDenied,
+                    "the cell in " + cell.dir + " belongs to user id " +
+                        std::to_string(about.st_uid) + "; use it as that user");
+    }
     if (!socket_exists(cell.socket) && !cell_is_run(cell)) {
         return fail(unreachable(cell, "no cell is running"));
     }
@@ -70,6 +77,7 @@ Client::Client(Cell cell, std::shared_ptr<grpc::Channel> channel)
 
 void Client::prepare(grpc::ClientContext& context, std::chrono::milliseconds timeout) {
     context.set_wait_for_ready(false);
+    context.AddMetadata(kVersionKey, kClientVersion);
     if (timeout.count() > 0) context.set_deadline(std::chrono::system_clock::now() + timeout);
 }
 

@@ -23,6 +23,10 @@ inline constexpr int kBackoffMaxMs = 500;
 // What a call that is answered at once may take, and how long a restart of the PLM may last.
 inline constexpr std::chrono::milliseconds kCallTimeout{20'000};
 
+// What a client says it is, under this key; one of another version is refused.
+inline constexpr char kVersionKey[] = "reeve-version";
+extern const char kClientVersion[];  // "reeve 0.1.0"
+
 // Arguments every client channel of ours has: backoff, no proxy, no limit on what is received.
 grpc::ChannelArguments channel_arguments();
 
@@ -31,7 +35,8 @@ bool cell_is_run(const Cell& cell);
 
 class Client {
 public:
-    // Errors: kUnavailable when nobody runs the cell, naming it and the cure.
+    // Errors: kUnavailable when nobody runs the cell, naming it and the cure; kPermissionDenied
+    // when it is somebody else's.
     static Result<std::unique_ptr<Client>> connect(const Cell& cell);
 
     // For tests and for a PLM in this process.

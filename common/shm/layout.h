@@ -23,7 +23,7 @@
 namespace reeve::shm {
 
 inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
-inline constexpr std::uint32_t kLayoutVersion = 1;
+inline constexpr std::uint32_t kLayoutVersion = 2;
 
 inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
 inline constexpr std::uint32_t kNone32 = 0xFFFFFFFFU;  // "no slot", "no class", "no worker"
@@ -139,7 +139,8 @@ struct alignas(64) TaskSlot {
     std::atomic<std::uint8_t> outcome{0};    // Outcome of this attempt
     std::atomic<std::uint8_t> core_dumped{0};
     std::atomic<std::uint8_t> has_digest{0};  // detail holds SHA-256(output), 32 raw bytes
-    std::uint8_t reserved2[5]{};
+    std::atomic<std::uint8_t> has_text{0};    // detail is the start of a text left for the PLM
+    std::uint8_t reserved2[4]{};
     std::atomic<std::uint64_t> user_us{0};
     std::atomic<std::uint64_t> system_us{0};
     std::atomic<std::uint64_t> max_rss_bytes{0};
@@ -183,7 +184,19 @@ enum class WorkerState : std::uint32_t {
 };
 const char* to_string(WorkerState state);
 
-// 512 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
+inline constexpr std::uint32_t kGpusShown = 16;
+
+// What the worker's driver said last about one of its GPUs. Informative; the worker, one writer.
+struct alignas(64) GpuEntry {
+    char uuid[48]{};                      // written while joining
+    std::atomic<std::uint32_t> known{0};  // 1: the figures below are the driver's
+    std::atomic<std::uint32_t> busy_percent{0};
+    std::atomic<std::uint32_t> memory_used_mib{0};  // by anybody
+    std::atomic<std::uint32_t> memory_total_mib{0};
+};
+static_assert(sizeof(GpuEntry) == 64);
+
+// 1536 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
 // WORKER_JOINED), alive <-> draining (register, asked by the PLM), any -> dead (register),
 // alive/draining -> left (worker), dead/left -> free (register, once no slot carries its owner id).
 struct alignas(64) WorkerSlot {
@@ -207,8 +220,9 @@ struct alignas(64) WorkerSlot {
     char name[kNameBytes]{};  // worker, while joining
     char host[kNameBytes]{};
     char cgroup_root[112]{};  // relative name of its cgroup subtree, "" without cgroups
+    GpuEntry gpus[kGpusShown];
 };
-static_assert(sizeof(WorkerSlot) == 512);
+static_assert(sizeof(WorkerSlot) == 1536);
 
 enum class JobState : std::uint32_t {
     kFree = 0,

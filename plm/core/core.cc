@@ -287,32 +287,49 @@ bool Core::publish_or_complain() {
 }
 
 Status Core::publish_audit() {
-    const std::lock_guard lock(publish_mutex_);
-    return audit_log_->publish();
+    {
+        const std::lock_guard lock(publish_mutex_);
+        REEVE_TRY(audit_log_->publish());
+    }
+    tell_events();
+    return {};
 }
 
-void Core::maybe_snapshot() {
-    if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
+void Core::tell_events() {
+    const std::lock_guard lock(events_mutex_);
+    const auto size = audit_log_->published_size();
+    std::erase_if(event_sinks_, [size](const auto& sink) { return !sink->published(size); });
+}
+
+std::vector<std::string> Core::snapshot_parts() {
     bytes_since_snapshot_ = 0;
-    auto bytes = model_.save();
+    const auto bytes = model_.save();
     last_snapshot_bytes_ = bytes.size();
     std::vector<std::string> parts;
     for (std::size_t at = 0; at < bytes.size(); at += kSnapshotPartBytesMax) {
         parts.push_back(bytes.substr(at, kSnapshotPartBytesMax));
     }
+    return parts;
+}
+
+// Batches may go only once their rows are safe in history and their leaves in flushed tiles.
+Status Core::make_files_durable(std::uint64_t leaves) {
+    REEVE_TRY(history_->make_durable(30'000));
+    REEVE_TRY(publish_audit());
+    REEVE_TRY_ASSIGN(const auto flushed, audit_log_->sync_tiles());
+    REEVE_ASSERT(flushed >= leaves);
+    return {};
+}
+
+void Core::maybe_snapshot() {
+    if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
     const auto told = [](Status written) {
         if (written) return;
         log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
     };
-    // Batches may go only once their rows are safe in history and their leaves in flushed tiles.
-    const auto safe = [this, leaves = model_.next_leaf]() -> Status {
-        REEVE_TRY(history_->make_durable(30'000));
-        REEVE_TRY(publish_audit());
-        REEVE_TRY_ASSIGN(const auto flushed, audit_log_->sync_tiles());
-        REEVE_ASSERT(flushed >= leaves);
-        return {};
-    };
-    ledger_->snapshot_in_background(std::move(parts), ledger_seq_, told, safe);
+    ledger_->snapshot_in_background(
+        snapshot_parts(), ledger_seq_, told,
+        [this, leaves = model_.next_leaf] { return make_files_durable(leaves); });
 }
 
 }  // namespace reeve::plm

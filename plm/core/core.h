@@ -71,6 +71,8 @@ public:
     void audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) override;
     void drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) override;
     void info(Done<v1::ServerInfoReply> done) override;
+    void ledger(v1::LedgerRequest request, Done<v1::LedgerReply> done) override;
+    void events(std::shared_ptr<EventSink> sink) override;
 
 private:
     struct Watcher {
@@ -106,6 +108,9 @@ private:
     bool publish_or_complain();
     Status publish_audit();
     void maybe_snapshot();
+    std::vector<std::string> snapshot_parts();
+    Status make_files_durable(std::uint64_t leaves);
+    void tell_events();
     void wake_scheduler();
     void wake_holder(shm::SlotWord word);
 
@@ -243,6 +248,8 @@ private:
     std::condition_variable publisher_wanted_;
     bool unpublished_ = false;  // guarded by publisher_mutex_
     std::mutex publish_mutex_;  // one publish() at a time: the publisher's, or one asked for
+    std::mutex events_mutex_;
+    std::vector<std::shared_ptr<EventSink>> event_sinks_;  // guarded by events_mutex_
 };
 
 }  // namespace reeve::plm

@@ -12,6 +12,7 @@
 #include "common/merkle/hash.h"
 #include "common/process/small_file.h"
 #include "common/shm/function_block.h"
+#include "common/process/task_space.h"
 #include "common/shm/used_slots.h"
 #include "plm/core/core.h"
 
@@ -365,9 +366,17 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     ended.user_us = shared.user_us.load();
     ended.system_us = shared.system_us.load();
     ended.max_rss_bytes = shared.max_rss_bytes.load();
-    if (ended.outcome != Outcome::kSucceeded) ended.detail = detail_of(shared);
     if (ended.outcome == Outcome::kSucceeded && job.function) {
         ended.result = result_bytes(slot, id, task.attempt);
+    }
+    // The register counts in the slot; the record learns of a death with the next move only.
+    ended.deaths = std::max(task.deaths, shared.deaths.load());
+    if (ended.outcome != Outcome::kSucceeded) {
+        ended.detail = detail_of(shared);
+        // What the task itself said is longer than a slot's line.
+        auto said = shared.has_text.load() != 0 ? take_text(cell_, id, task.attempt)
+                                                : fail(ErrorCode::kNotFound, "");
+        if (said) ended.detail = std::move(*said);
     }
 
     const bool cancel_asked = (task.intent & shm::kIntentCancel) != 0;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
 #include "plm/core/core.h"
@@ -51,6 +52,7 @@ Status Core::open() {
                      History::open(cell_.history, [path, ledger](auto after, const auto& take) {
                          return catch_up_history(path, *ledger, after, take);
                      }));
+    REEVE_FAILPOINT("plm.before_segment");
     REEVE_TRY(attach_segment());
     drop_stale_results();
     if (!batch_.empty()) {

@@ -323,4 +323,44 @@ void Core::info(Done<v1::ServerInfoReply> done) {
         refusal(done));
 }
 
+void Core::ledger(v1::LedgerRequest request, Done<v1::LedgerReply> done) {
+    const auto work = [this, request, done] {
+        const bool prune = request.action() == v1::LEDGER_PRUNE;
+        auto parts = prune ? snapshot_parts() : std::vector<std::string>();
+        // Everything acknowledged before is in; what comes later is the next caller's.
+        ledger_->in_background(
+            [this, done, prune, parts = std::move(parts), seq = ledger_seq_,
+             leaves = model_.next_leaf] {
+                const auto before = ledger_->extent();
+                const auto tidy = [&]() -> Status {
+                    REEVE_TRY(make_files_durable(leaves));
+                    if (prune) REEVE_TRY(ledger_->write_snapshot(parts, seq));
+                    ledger_->keep_batches_after(history_->last_seq());
+                    return ledger_->tidy(prune);
+                };
+                const auto tidied = tidy();
+                const auto after = ledger_->extent();
+                if (!tidied || !before || !after) {
+                    done(fail(!tidied ? tidied.error() : (!before ? before : after).error()));
+                    return;
+                }
+                v1::LedgerReply reply;
+                reply.set_bytes_before(before->bytes);
+                reply.set_bytes_after(after->bytes);
+                reply.set_batches_before(before->batches);
+                reply.set_batches_after(after->batches);
+                reply.set_durable_seq(seq);
+                reply.set_audit_leaves(leaves);
+                done(std::move(reply));
+            },
+            refusal(done));
+    };
+    post([this, work] { acks_.push_back(work); }, refusal(done));
+}
+
+void Core::events(std::shared_ptr<EventSink> sink) {
+    const std::lock_guard lock(events_mutex_);
+    if (sink->published(audit_log_->published_size())) event_sinks_.push_back(std::move(sink));
+}
+
 }  // namespace reeve::plm

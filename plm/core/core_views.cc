@@ -86,6 +86,7 @@ v1::TaskResult Core::result_of(const Job& job, const TaskEnded& ended) {
     result.set_user_us(ended.user_us);
     result.set_system_us(ended.system_us);
     result.set_max_rss_bytes(ended.max_rss_bytes);
+    result.set_deaths(ended.deaths);
     result.set_worker_number(ended.worker.number);
     result.set_worker_incarnation(ended.worker.incarnation);
     const auto worker = model_.workers().find(ended.worker.incarnation);

@@ -46,6 +46,7 @@ void Projection::note(Model& model, const Record& record) {
                 if (worker != model.workers().end()) row.worker_name = worker->second.name;
                 row.result = r.result;
                 row.terminal = r.final;
+                row.deaths = r.deaths;
                 rows_.attempts.push_back(std::move(row));
             }
         },

@@ -17,6 +17,10 @@ struct Writer {
         }
     }
     void text(std::string& value) { out.put_bytes(value); }
+    template <typename T>
+    void late_field(T& value) {
+        field(value);
+    }
     void late_text(std::string& value) { text(value); }
 };
 
@@ -31,7 +35,11 @@ struct Reader {
         }
     }
     void text(std::string& value) { value = in.get_bytes(); }
-    // A field that older records end before.
+    // Fields that older records end before.
+    template <typename T>
+    void late_field(T& value) {
+        if (!in.at_end()) field(value);
+    }
     void late_text(std::string& value) {
         if (!in.at_end()) text(value);
     }
@@ -65,6 +73,7 @@ void walk(Walker& w, TaskEnded& r) {
     w.field(r.assigned_ns), w.field(r.started_ns), w.field(r.ended_ns), w.field(r.user_us);
     w.field(r.system_us), w.field(r.max_rss_bytes), w.text(r.detail);
     w.late_text(r.result);
+    w.late_field(r.deaths);
 }
 template <typename Walker>
 void walk(Walker& w, JobChanged& r) {

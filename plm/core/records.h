@@ -65,7 +65,8 @@ struct TaskEnded {
     std::uint64_t system_us = 0;
     std::uint64_t max_rss_bytes = 0;
     std::string detail;
-    std::string result;  // of a function task
+    std::string result;        // of a function task
+    std::uint32_t deaths = 0;  // workers that died under the task so far
 };
 
 enum class JobChange : std::uint8_t {

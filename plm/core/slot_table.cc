@@ -230,6 +230,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     shared.outcome.store(0);
     shared.core_dumped.store(0);
     shared.has_digest.store(0);
+    shared.has_text.store(0);
     shared.user_us.store(0);
     shared.system_us.store(0);
     shared.max_rss_bytes.store(0);

@@ -20,7 +20,7 @@ namespace reeve::plm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x52484953;  // "RHIS"
-constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::int64_t kSchemaVersion = 2;
 constexpr std::size_t kQueueBatchesMax = 65'536;
 constexpr auto kRetryPause = std::chrono::seconds(1);
 
@@ -34,10 +34,13 @@ constexpr const char* kSchema =
     " assigned_ns INTEGER, started_ns INTEGER, ended_ns INTEGER, user_us INTEGER,"
     " system_us INTEGER, max_rss_bytes INTEGER, worker_number INTEGER,"
     " worker_incarnation INTEGER, worker_name TEXT, terminal INTEGER,"
-    " PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;"
+    " deaths INTEGER, PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;"
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value);"
     "CREATE VIEW task AS SELECT * FROM attempt WHERE terminal = 1;"
-    "PRAGMA application_id=1380469075; PRAGMA user_version=1; COMMIT;";
+    "PRAGMA application_id=1380469075; PRAGMA user_version=2; COMMIT;";
+constexpr const char* kFromVersion1 =
+    "BEGIN IMMEDIATE; ALTER TABLE attempt ADD COLUMN deaths INTEGER DEFAULT 0;"
+    "PRAGMA user_version=2; COMMIT;";
 static_assert(kApplicationId == 1380469075);
 
 constexpr const char* kUpsertJob =
@@ -48,7 +51,7 @@ constexpr const char* kUpsertJob =
     " cancelled=excluded.cancelled, state=excluded.state, reason=excluded.reason,"
     " spec=coalesce(excluded.spec, spec)";
 constexpr const char* kUpsertAttempt =
-    "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 // Made when it is missing: a history from before function tasks has none.
 constexpr const char* kResultTable =
     "CREATE TABLE IF NOT EXISTS result(job INTEGER, element INTEGER, attempt INTEGER, bytes BLOB,"
@@ -101,6 +104,7 @@ Status upsert(Statement& statement, const AttemptRow& row) {
     statement.bind(16, row.worker_incarnation);
     statement.bind_text(17, row.worker_name);
     statement.bind(18, std::int64_t{row.terminal});
+    statement.bind(19, std::uint64_t{row.deaths});
     return statement.run();
 }
 
@@ -126,7 +130,11 @@ Result<Database> open_file(const std::string& path) {
     if (tables == 0) REEVE_TRY(db.exec(kSchema));
     REEVE_TRY(db.exec(kResultTable));
     REEVE_TRY_ASSIGN(const std::int64_t id, db.query_integer("PRAGMA application_id"));
-    REEVE_TRY_ASSIGN(const std::int64_t version, db.query_integer("PRAGMA user_version"));
+    REEVE_TRY_ASSIGN(std::int64_t version, db.query_integer("PRAGMA user_version"));
+    if (id == kApplicationId && version == 1) {
+        REEVE_TRY(db.exec(kFromVersion1));
+        version = kSchemaVersion;
+    }
     if (id != kApplicationId || version != kSchemaVersion) {
         return fail(ErrorCode::kDataLoss, path + " is not a history file of this version");
     }

@@ -64,7 +64,8 @@ struct AttemptRow {
     std::uint64_t worker_incarnation = 0;
     std::string worker_name;
     std::string result;     // of a function task; a table of its own
-    bool terminal = false;  // the task's one ending, as opposed to a requeued attempt
+    bool terminal = false;     // the task's one ending, as opposed to a requeued attempt
+    std::uint32_t deaths = 0;  // workers that died under the task until then
 };
 
 // The rows of one ledger batch. Seqs rise; batches without rows may be left out.

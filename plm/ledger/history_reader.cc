@@ -49,6 +49,7 @@ AttemptRow read_attempt(const Statement& row) {
     attempt.worker_incarnation = row.column_unsigned(15);
     attempt.worker_name = row.column_blob(16);
     attempt.terminal = row.column(17) != 0;
+    attempt.deaths = static_cast<std::uint32_t>(row.column(18));
     return attempt;
 }
 

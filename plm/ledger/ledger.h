@@ -109,6 +109,16 @@ public:
 
     // One round of what the maintenance thread does.
     Status maintain();
+    // All of it at once: the WAL copied into the file and emptied; with `drop`, first everything
+    // the newest snapshot covers is dropped and the space given back.
+    Status tidy(bool drop);
+    struct Extent {
+        std::uint64_t bytes = 0;    // of the file and its WAL
+        std::uint64_t batches = 0;  // rows
+    };
+    Result<Extent> extent();
+    // Runs `job` on the maintenance thread, or `refuse` when the ledger is closing.
+    void in_background(std::function<void()> job, std::function<void()> refuse);
 
 private:
     struct Impl;

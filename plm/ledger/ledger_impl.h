@@ -121,6 +121,8 @@ struct Ledger::Impl {
     Status maintain();
     Status checkpoint();
     Status drop_old();
+    Status empty_wal();
+    Status tidy(bool drop);
     Result<bool> drop_batches(std::uint64_t up_to_seq);
     Result<bool> drop_parts(const SnapshotHead& head);
     Status give_back_space();

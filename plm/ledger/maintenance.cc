@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
@@ -124,6 +125,76 @@ Status Ledger::Impl::checkpoint() {
     }
     if ((rc & 0xFF) == SQLITE_BUSY) return {};
     return fail(sqlite_error(aux.raw(), rc, path));
+}
+
+// Copies all of the WAL and cuts it to nothing; commits wait meanwhile.
+Status Ledger::Impl::empty_wal() {
+    const std::lock_guard hold(writer);
+    int in_log = 0;
+    int copied = 0;
+    const int rc =
+        sqlite3_wal_checkpoint_v2(aux.raw(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, &in_log, &copied);
+    if (rc != SQLITE_OK) return fail(sqlite_error(aux.raw(), rc, path));
+    copied_frames = 0;
+    wal_frames = 0;
+    reset_wanted = false;
+    return {};
+}
+
+Status Ledger::Impl::tidy(bool drop) {
+    const std::lock_guard hold(aux_mutex);
+    REEVE_TRY(open_aux());
+    if (drop) {
+        REEVE_TRY_ASSIGN(const SnapshotHead head, read_snapshot_head(aux));
+        const std::uint64_t up_to = std::min(head.seq, keep_after.load());
+        for (bool more = head.id != 0; more;) {
+            REEVE_TRY_ASSIGN(more, drop_batches(up_to));
+            REEVE_FAILPOINT("prune.dropped_some");
+            if (!more) {
+                REEVE_TRY_ASSIGN(more, drop_parts(head));
+            }
+        }
+        REEVE_FAILPOINT("prune.before_vacuum");
+        while (true) {
+            REEVE_TRY_ASSIGN(const std::int64_t unused, aux.query_integer("PRAGMA freelist_count"));
+            if (unused == 0) break;
+            const std::lock_guard hold_writer(writer);
+            const std::string vacuum =
+                "PRAGMA incremental_vacuum(" + std::to_string(kVacuumPages) + ")";
+            REEVE_TRY(write_transaction(aux, [&] { return aux.exec(vacuum); }));
+        }
+    }
+    REEVE_FAILPOINT("prune.before_truncate");
+    return empty_wal();
+}
+
+Status Ledger::tidy(bool drop) {
+    return impl_->tidy(drop);
+}
+
+Result<Ledger::Extent> Ledger::extent() {
+    const std::lock_guard hold(impl_->aux_mutex);
+    REEVE_TRY(impl_->open_aux());
+    Extent out;
+    for (const auto* suffix : {"", "-wal"}) {
+        struct stat about {};
+        if (stat((impl_->path + suffix).c_str(), &about) == 0) {
+            out.bytes += static_cast<std::uint64_t>(about.st_size);
+        }
+    }
+    REEVE_TRY_ASSIGN(const std::int64_t batches,
+                     impl_->aux.query_integer("SELECT count(*) FROM batch"));
+    out.batches = static_cast<std::uint64_t>(batches);
+    return out;
+}
+
+void Ledger::in_background(std::function<void()> job, std::function<void()> refuse) {
+    Impl* impl = impl_.get();
+    const std::lock_guard hold(impl->queue_mutex);
+    impl->jobs.emplace_back([impl, job = std::move(job), refuse = std::move(refuse)] {
+        impl->stopping ? refuse() : job();
+    });
+    impl->wake.notify_one();
 }
 
 Status Ledger::Impl::drop_old() {

@@ -66,6 +66,14 @@ public:
     virtual void finish(Status status) = 0;
 };
 
+// The receiving end of one Events call. Called from the core's publishing threads; does not block.
+class EventSink {
+public:
+    virtual ~EventSink() = default;
+    // The log is published up to `size` entries. False: the client is gone; drop the sink.
+    virtual bool published(std::uint64_t size) = 0;
+};
+
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -84,6 +92,9 @@ public:
     virtual void audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) = 0;
     virtual void drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) = 0;
     virtual void info(Done<v1::ServerInfoReply> done) = 0;
+    virtual void ledger(v1::LedgerRequest request, Done<v1::LedgerReply> done) = 0;
+    // Tells the sink at once how far the log is published, and whenever it is published further.
+    virtual void events(std::shared_ptr<EventSink> sink) = 0;
 };
 
 }  // namespace reeve::plm

@@ -15,7 +15,8 @@
 namespace reeve::plm {
 
 struct ServerOptions {
-    std::string socket;  // Cell::socket
+    std::string socket;           // Cell::socket
+    std::string audit_directory;  // Cell::audit, for Events
     std::size_t connections_max = 1000;
     std::uint32_t streams_per_connection_max = 128;
     std::uint32_t batches_outstanding_max = 16;  // per SubmitStream

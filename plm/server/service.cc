@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/rpc/client.h"
 #include "common/rpc/status.h"
 #include "plm/server/prepare.h"
 #include "plm/server/validate.h"
@@ -33,9 +34,22 @@ UnaryReactor* refuse(UnaryReactor* reactor, const Error& error) {
 
 }  // namespace
 
-Error unknown_caller() {
-    return {ErrorCode::kUnauthenticated,
-            "the caller of this connection is not known; connect anew"};
+Result<Identity> Service::caller(const grpc::CallbackServerContext& call) const {
+    const auto& told = call.client_metadata();
+    const auto version = told.find(rpc::kVersionKey);
+    if (version != told.end()) {
+        const std::string theirs(version->second.data(), version->second.size());
+        if (theirs != rpc::kClientVersion) {
+            return fail(
+                ErrorCode::kFailedPrecondition,
+                "this command is " + theirs + ", the running cell is " + rpc::kClientVersion +
+                    "; use the same version, or restart the cell with: reeve down; reeve up");
+        }
+    }
+    const auto who = context_.identities.find(call.peer());
+    if (who) return *who;
+    return fail(ErrorCode::kUnauthenticated,
+                "the caller of this connection is not known; connect anew");
 }
 
 bool LongCalls::add(const std::shared_ptr<LongCall>& call, std::size_t limit) {
@@ -65,8 +79,8 @@ void LongCalls::end_all(const Error& why) {
 UnaryReactor* Service::Submit(grpc::CallbackServerContext* call, const v1::SubmitRequest* request,
                               v1::SubmitReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    const auto who = context_.identities.find(call->peer());
-    if (!who) return refuse(reactor, unknown_caller());
+    const auto who = caller(*call);
+    if (!who) return refuse(reactor, who.error());
     // gRPC made this message for this call alone and hands it out as const; taking it apart saves a
     // copy of every job.
     auto& owned = const_cast<v1::SubmitRequest&>(*request);
@@ -79,8 +93,8 @@ UnaryReactor* Service::Submit(grpc::CallbackServerContext* call, const v1::Submi
 UnaryReactor* Service::Act(grpc::CallbackServerContext* call, const v1::ActRequest* request,
                            v1::ActReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    const auto who = context_.identities.find(call->peer());
-    if (!who) return refuse(reactor, unknown_caller());
+    const auto who = caller(*call);
+    if (!who) return refuse(reactor, who.error());
     if (auto checked = validate(*request); !checked) return refuse(reactor, checked.error());
     context_.backend.act(*who, *request, answer(reactor, reply));
     return reactor;
@@ -89,8 +103,8 @@ UnaryReactor* Service::Act(grpc::CallbackServerContext* call, const v1::ActReque
 UnaryReactor* Service::Get(grpc::CallbackServerContext* call, const v1::GetRequest* request,
                            v1::GetReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    const auto who = context_.identities.find(call->peer());
-    if (!who) return refuse(reactor, unknown_caller());
+    const auto who = caller(*call);
+    if (!who) return refuse(reactor, who.error());
     if (request->jobs_size() > kJobsPerRequestMax) {
         return refuse(reactor, {ErrorCode::kInvalidArgument,
                                 "jobs: too many in one request; ask for fewer at a time"});
@@ -102,7 +116,7 @@ UnaryReactor* Service::Get(grpc::CallbackServerContext* call, const v1::GetReque
 UnaryReactor* Service::AuditHead(grpc::CallbackServerContext* call,
                                  const v1::AuditHeadRequest* request, v1::AuditHeadReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    if (!context_.identities.find(call->peer())) return refuse(reactor, unknown_caller());
+    if (const auto who = caller(*call); !who) return refuse(reactor, who.error());
     context_.backend.audit_head(*request, answer(reactor, reply));
     return reactor;
 }
@@ -110,8 +124,8 @@ UnaryReactor* Service::AuditHead(grpc::CallbackServerContext* call,
 UnaryReactor* Service::Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
                              v1::DrainReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    const auto who = context_.identities.find(call->peer());
-    if (!who) return refuse(reactor, unknown_caller());
+    const auto who = caller(*call);
+    if (!who) return refuse(reactor, who.error());
     if (!printable_name(request->worker()) || request->worker().size() > kNameBytesMax) {
         return refuse(reactor, {ErrorCode::kInvalidArgument,
                                 "worker: is empty or not a name; give a worker's name or number"});
@@ -124,19 +138,35 @@ UnaryReactor* Service::ServerInfo(grpc::CallbackServerContext* call,
                                   const v1::ServerInfoRequest* /*request*/,
                                   v1::ServerInfoReply* reply) {
     UnaryReactor* reactor = call->DefaultReactor();
-    if (!context_.identities.find(call->peer())) return refuse(reactor, unknown_caller());
+    if (const auto who = caller(*call); !who) return refuse(reactor, who.error());
     context_.backend.info(answer(reactor, reply));
     return reactor;
 }
 
+UnaryReactor* Service::Ledger(grpc::CallbackServerContext* call, const v1::LedgerRequest* request,
+                              v1::LedgerReply* reply) {
+    UnaryReactor* reactor = call->DefaultReactor();
+    if (const auto who = caller(*call); !who) return refuse(reactor, who.error());
+    if (!v1::LedgerAction_IsValid(request->action())) {
+        return refuse(reactor, {ErrorCode::kInvalidArgument, "action: is neither flush nor prune"});
+    }
+    context_.backend.ledger(*request, answer(reactor, reply));
+    return reactor;
+}
+
+grpc::ServerWriteReactor<v1::EventsReply>* Service::Events(grpc::CallbackServerContext* call,
+                                                           const v1::EventsRequest* request) {
+    return start_events(context_, caller(*call), *request);
+}
+
 grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>* Service::SubmitStream(
     grpc::CallbackServerContext* call) {
-    return start_submit_stream(context_, context_.identities.find(call->peer()));
+    return start_submit_stream(context_, caller(*call));
 }
 
 grpc::ServerWriteReactor<v1::WatchReply>* Service::Watch(grpc::CallbackServerContext* call,
                                                          const v1::WatchRequest* request) {
-    return start_watch(context_, context_.identities.find(call->peer()), *request);
+    return start_watch(context_, caller(*call), *request);
 }
 
 }  // namespace reeve::plm

@@ -69,18 +69,28 @@ public:
     grpc::ServerUnaryReactor* ServerInfo(grpc::CallbackServerContext* call,
                                          const v1::ServerInfoRequest* request,
                                          v1::ServerInfoReply* reply) override;
+    grpc::ServerUnaryReactor* Ledger(grpc::CallbackServerContext* call,
+                                     const v1::LedgerRequest* request,
+                                     v1::LedgerReply* reply) override;
+    grpc::ServerWriteReactor<v1::EventsReply>* Events(grpc::CallbackServerContext* call,
+                                                      const v1::EventsRequest* request) override;
 
 private:
+    // Who calls; kUnauthenticated when that is not known, kFailedPrecondition when it is a client
+    // of another version.
+    Result<Identity> caller(const grpc::CallbackServerContext& call) const;
+
     ServiceContext& context_;
 };
 
 // One per stream; they own themselves and go when gRPC is done with them.
 grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>* start_submit_stream(
-    ServiceContext& context, std::optional<Identity> who);
+    ServiceContext& context, const Result<Identity>& who);
 grpc::ServerWriteReactor<v1::WatchReply>* start_watch(ServiceContext& context,
-                                                      std::optional<Identity> who,
+                                                      const Result<Identity>& who,
                                                       const v1::WatchRequest& request);
-
-Error unknown_caller();
+grpc::ServerWriteReactor<v1::EventsReply>* start_events(ServiceContext& context,
+                                                        const Result<Identity>& who,
+                                                        const v1::EventsRequest& request);
 
 }  // namespace reeve::plm

@@ -180,8 +180,8 @@ public:
 
 }  // namespace
 
-Reactor* start_submit_stream(ServiceContext& context, std::optional<Identity> who) {
-    if (!who) return new Refused(unknown_caller());
+Reactor* start_submit_stream(ServiceContext& context, const Result<Identity>& who) {
+    if (!who) return new Refused(who.error());
     auto stream = std::make_shared<Stream>(context, *who);
     const std::size_t limit =
         context.options.connections_max * context.options.streams_per_connection_max;

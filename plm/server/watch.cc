@@ -222,9 +222,9 @@ public:
 
 }  // namespace
 
-Reactor* start_watch(ServiceContext& context, std::optional<Identity> who,
+Reactor* start_watch(ServiceContext& context, const Result<Identity>& who,
                      const v1::WatchRequest& request) {
-    if (!who) return new Refused(unknown_caller());
+    if (!who) return new Refused(who.error());
     if (request.jobs().empty() || request.jobs_size() > kJobsPerRequestMax) {
         return new Refused({ErrorCode::kInvalidArgument,
                             "jobs: name between 1 and " + std::to_string(kJobsPerRequestMax)});

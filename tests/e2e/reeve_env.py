@@ -101,14 +101,22 @@ class Done:
 
 
 class ReeveEnv:
-    def __init__(self, workers=2, cpus=2, mem=None, up=(), start=True, scratch=None):
+    def __init__(self, workers=2, cpus=2, mem=None, up=(), start=True, scratch=None, uid=None):
         if not os.access(BINARY, os.X_OK):
             raise AssertionError("no reeve at %s; build it or set REEVE_BINARY" % BINARY)
         self.own_scratch = scratch is None
         self.scratch = scratch or tempfile.mkdtemp(prefix="reeve-e2e-")
+        self.binary = BINARY
+        self.uid = uid              # whose cell it is; only root may say so
+        if uid is not None:
+            # Our own place may be closed to others.
+            self.binary = shutil.copy(BINARY, os.path.join(self.scratch, "reeve"))
+            os.chown(self.scratch, uid, uid)
         self.state = os.path.join(self.scratch, "state")
         self.work = os.path.join(self.scratch, "work")
         os.makedirs(self.work, exist_ok=True)
+        if uid is not None:
+            os.chown(self.work, uid, uid)
         self.up_words = ["--workers", str(workers), "--cpus", str(cpus)]
         if mem:
             self.up_words += ["--mem", mem]
@@ -127,6 +135,8 @@ class ReeveEnv:
         # A test started with another user's PATH must not find directories it may not search.
         path = [d for d in env.get("PATH", "").split(":") if os.access(d, os.X_OK)]
         env.update(REEVE_STATE_DIR=self.state, NO_COLOR="1", PATH=":".join(path))
+        if self.uid is not None:
+            env.update(HOME=self.work, PATH="/usr/local/bin:/usr/bin:/bin")
         env.update(extra or {})
         return env
 
@@ -136,13 +146,15 @@ class ReeveEnv:
         self.children.append(child)
         return child
 
-    def cli(self, *words, code=OK, timeout=60, input=None, env=None, cwd=None):
+    def cli(self, *words, code=OK, timeout=60, input=None, env=None, cwd=None, uid=None):
         """Runs a command; code None accepts any exit code, a tuple several."""
         words = [str(word) for word in words]
+        uid = self.uid if uid is None else uid
+        user = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         try:
-            ran = subprocess.run([BINARY] + words, env=self.environment(env), input=input,
+            ran = subprocess.run([self.binary] + words, env=self.environment(env), input=input,
                                  cwd=cwd or self.work, capture_output=True, text=True,
-                                 errors="surrogateescape", timeout=timeout * SLOW,
+                                 errors="surrogateescape", timeout=timeout * SLOW, **user,
                                  stdin=subprocess.DEVNULL if input is None else None)
         except subprocess.TimeoutExpired as late:
             raise AssertionError("does not end: reeve %s" % " ".join(words)) from late

@@ -6,7 +6,7 @@ import json
 import os
 import unittest
 
-from reeve_env import FAILED, NOT_FOUND, OK, REFUSED, USAGE, SharedCellCase, write
+from reeve_env import (FAILED, NOT_FOUND, OK, REFUSED, USAGE, OwnCellCase, SharedCellCase, write)
 
 # words after `submit`, patterns the line must hold (the field first, then the cure)
 COMMAND_LINES = [
@@ -208,14 +208,31 @@ class Limits(SharedCellCase):
         done = self.env.cli("submit", "--after", "999999", "--", "true", code=(USAGE, NOT_FOUND))
         self.one_line(done, "after", "999999")
 
-    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
-    def test_unwritable_output(self):
-        """An output this user may not write is refused with the path and the reason."""
-        done = self.env.cli("submit", "--output", "/usr/out.txt", "--", "true", code=USAGE)
-        self.one_line(done, "output", "/usr/out.txt", "ermission")
-        self.assertEqual(self.env.cli("submit", "--no-check", "--output", "/usr/out.txt", "--wait",
-                                      "--", "true", code=FAILED).code, FAILED)
-        self.assertRegex(self.env.task("@")["detail"], "/usr/out.txt: permission denied")
+
+class Unwritable(OwnCellCase):
+    autostart = False
+
+    def test_paths_of_others(self):
+        """Row 20 B: an output this user may not write is refused with the path and the reason; a
+        task that is let through fails alone, and nothing is written."""
+        env = self.start_cell(uid=65534 if os.geteuid() == 0 else None)
+        theirs = os.path.join(env.scratch, "theirs")
+        os.makedirs(os.path.join(theirs, "below"))
+        os.chmod(theirs, 0o555)
+        if os.geteuid() == 0:
+            os.chown(env.scratch, 65534, 65534)
+        for path in ("/usr/out.txt", theirs + "/out.txt", theirs + "/new/dirs/out.txt"):
+            with self.subTest(path):
+                done = env.cli("submit", "--output", path, "--", "true", code=USAGE)
+                self.one_line(done, "output", path, "ermission", "choose another")
+                env.cli("submit", "-q", "--no-check", "--output", path, "--wait", "--", "true",
+                        code=FAILED)
+                task = env.task("@")
+                self.assertEqual((task["state"], task["exit_code"]), ("failed", 125))
+                self.assertIn("permission denied", task["detail"])
+                self.assertFalse(os.path.exists(path))
+        env.wait(env.submit("--", "true"))
+        os.chmod(theirs, 0o755)
 
 
 class NoCell(SharedCellCase):

@@ -36,6 +36,21 @@ class Files(SharedCellCase):
         self.assertFalse(os.path.exists(env.output_path(absolute)))
         self.assertEqual(sorted(os.listdir(base)), ["a", "abs.txt"])
 
+    def test_each_stream_alone(self):
+        """Row 27: only stdout, or only stderr, in a file; the other one is nowhere."""
+        env = self.env
+        base = env.file("alone")
+        os.makedirs(base)
+        says = ["--", "sh", "-c", "echo out; echo err >&2"]
+        out = env.submit("--output", base + "/only.out", "--error", "none", *says)
+        err = env.submit("--output", "none", "--error", base + "/only.err", *says)
+        env.wait(out, err)
+        self.assertEqual(sorted(os.listdir(base)), ["only.err", "only.out"])
+        self.assertEqual(read(base + "/only.out"), "out\n")
+        self.assertEqual(read(base + "/only.err"), "err\n")
+        self.assertEqual(env.cli("logs", out).out, "out\n")
+        self.assertEqual(env.cli("logs", "--error", err).out, "err\n")
+
     def test_symlink_is_not_followed(self):
         """Row 20 B: a symlink where the output should go: that task fails, the target is whole."""
         env = self.env
@@ -164,6 +179,17 @@ class Reading(SharedCellCase):
             self.assertEqual(done.out, "")
             self.assertIn(str(job), done.err, "no word about there being nothing: %r" % done)
         env.cli("cancel", held)
+
+    def test_order_of_many(self):
+        """Row 24: of many tasks that print at once each one's lines come whole and in order."""
+        env = self.env
+        job = env.submit("--array", "1-20", "-c", "0.2", "--", "sh", "-c",
+                         "i=0; while [ $i -lt 200 ]; do echo $REEVE_TASK_ID $i out; "
+                         "echo $REEVE_TASK_ID $i err >&2; i=$((i+1)); done")
+        env.wait(job)
+        want = "".join("==> %d.%d <==\n" % (job, e) + "".join(
+            "%d %d out\n%d %d err\n" % (e, i, e, i) for i in range(200)) for e in range(1, 21))
+        self.assertEqual(env.cli("logs", job).out, want)
 
     def test_follow(self):
         """Row 28 B: following a running task gives a true prefix at every moment, then all."""

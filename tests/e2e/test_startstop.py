@@ -8,7 +8,7 @@ import signal
 import subprocess
 import unittest
 
-from reeve_env import OK, REFUSED, UNREACHABLE, OwnCellCase, read, until, write
+from reeve_env import OK, REFUSED, TIMEOUT, UNREACHABLE, OwnCellCase, read, until, write
 
 
 class TornLedger(OwnCellCase):
@@ -121,6 +121,61 @@ class WrongSegment(OwnCellCase):
         self.one_line(done, "damaged|size")
         env.up()
         self.assertEqual(env.job(job)["state"], "held")
+
+
+class Access(OwnCellCase):
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be two users")
+    def test_other_users_are_kept_out(self):
+        """Rows 110 and 111: another user's commands get no word out of a cell, and change nothing,
+        even where the directories would let them in; its files are for its owner alone."""
+        env = self.start_cell()
+        job = env.submit("--hold", "--", "true")
+        env.binary = shutil.copy(env.binary, os.path.join(env.scratch, "reeve"))
+        os.chmod(env.scratch, 0o755)
+        stranger = {"uid": 65534, "cwd": "/tmp", "code": None, "env": {"HOME": "/tmp"}}
+        commands = (["ls"], ["submit", "--no-check", "--", "true"], ["cancel", str(job)],
+                    ["shm", "dump"], ["events", "--from", "0", "--no-follow"], ["up"])
+        for opened in (False, True):
+            if opened:   # a person's mistake: chmod -R
+                for place in (env.state, env.runtime):
+                    subprocess.run(["chmod", "-R", "a+rwX", place], check=True)
+                os.chmod(os.path.dirname(env.runtime), 0o755)
+            # What its owner opened may be read, but is not acted upon.
+            for words in commands[1:] if opened else commands:
+                with self.subTest("%s, opened: %s" % (words[0], opened)):
+                    done = env.cli(*words, **stranger)
+                    self.assertNotEqual(done.code, OK, repr(done))
+                    self.assertEqual(done.out, "")
+                    self.one_line(done)
+            self.assertEqual(env.job_ids(), [job])
+            self.assertEqual(env.job(job)["state"], "held")
+        shared = [n for n in os.listdir("/dev/shm") if n.startswith("reeve-%s-" % env.hash)]
+        self.assertEqual([os.stat("/dev/shm/" + n).st_mode & 0o777 for n in shared], [0o600])
+
+
+class Waiting(OwnCellCase):
+    def test_at_once_delayed_and_timeout(self):
+        """Row 112: commands are answered at once, wait for a PLM on its way, and give up in time;
+        so does `up`."""
+        env = self.env
+        self.assertEqual(env.cli("status").code, OK)
+        plm = env.kill("plm")
+        job = env.submit("--hold", "--", "true")     # delayed until it is back
+        self.assertNotEqual(env.pid("plm"), plm)
+        self.assertEqual(env.job_ids(), [job])
+        waiter = env.popen("wait", "--timeout", "700ms", job, stderr=subprocess.PIPE, text=True)
+        _, err = waiter.communicate(timeout=20)
+        self.assertEqual(waiter.returncode, TIMEOUT)
+        self.assertIn("the time is up", err)
+        env.down()
+        env.expected_errors.append("does not become ready")
+        done = env.cli("up", *env.up_words, "--wait", "0.5", code=None,
+                       env={"REEVE_FP": "plm.before_segment:sleep=3000"})
+        self.assertNotEqual(done.code, OK)
+        self.one_line(done, "plm", "ready")
+        self.assertEqual(env.leftovers(), [])
+        env.up()
+        self.assertEqual(env.job_ids(), [job])
 
 
 class UpAndDown(OwnCellCase):

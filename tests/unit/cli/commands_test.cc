@@ -31,18 +31,18 @@ using shm::SlotWord;
 constexpr const char* kHistorySchema =
     "CREATE TABLE job(id INTEGER PRIMARY KEY, uid, name, priority, submit_ns, start_ns, end_ns, "
     "elements, succeeded, failed, cancelled, state TEXT, reason TEXT, spec BLOB);"
-    "CREATE TABLE attempt(job, element, attempt, outcome TEXT, exit_code, core_dumped, detail "
-    "TEXT, "
+    "CREATE TABLE attempt(job, element, attempt, outcome TEXT, exit_code, core_dumped, detail, "
     "submit_ns, assigned_ns, started_ns, ended_ns, user_us, system_us, max_rss_bytes, "
-    "worker_number, worker_incarnation, worker_name TEXT, terminal INTEGER, "
+    "worker_number, worker_incarnation, worker_name TEXT, terminal INTEGER, deaths INTEGER, "
     "PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;"
     "INSERT INTO job VALUES(1, 0, 'old', 5, 1000000000, 2000000000, 3000000000, 2, 1, 1, 0, "
     "'ended', 'a reason', NULL);"
     "INSERT INTO attempt VALUES(1, 0, 1, 'failed', 3, 0, 'exit status 3', 1, 2, 3, 4, 5, 6, 7, 1, "
-    "1, "
-    "'w', 0);"
-    "INSERT INTO attempt VALUES(1, 0, 2, 'succeeded', 0, 0, '', 1, 2, 3, 4, 5, 6, 7, 1, 1, 'w', 1);"
-    "INSERT INTO attempt VALUES(1, 1, 1, 'failed', -9, 1, 'x', 1, 2, 3, 4, 5, 6, 7, 1, 1, 'w', 1);";
+    "1, 'w', 0, 0);"
+    "INSERT INTO attempt VALUES(1, 0, 2, 'succeeded', 0, 0, '', 1, 2, 3, 4, 5, 6, 7, 1, 1, 'w', 1, "
+    "0);"
+    "INSERT INTO attempt VALUES(1, 1, 1, 'failed', -9, 1, 'x', 1, 2, 3, 4, 5, 6, 7, 1, 1, 'w', 1, "
+    "0);";
 
 // A cell with one worker, a running task, two queued ones, and a history of one job.
 class FakeCell {
