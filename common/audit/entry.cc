@@ -132,10 +132,17 @@ Id subject_id(const Entry& entry) {
 }
 
 std::string encode(const Entry& entry) {
-    REEVE_ASSERT(entry.detail.size() <= kDetailSizeMax);
-    std::string out(kEntryHeaderSize, '\0');
+    std::string out;
     out.reserve(kEntryHeaderSize + entry.detail.size());
-    char* at = out.data();
+    encode_to(out, entry);
+    return out;
+}
+
+void encode_to(std::string& out, const Entry& entry) {
+    REEVE_ASSERT(entry.detail.size() <= kDetailSizeMax);
+    const auto start = out.size();
+    out.append(kEntryHeaderSize, '\0');
+    char* at = out.data() + start;
     std::memcpy(at, kMagic, sizeof kMagic);
     at[4] = static_cast<char>(entry.kind);
     put_big_endian(at + 6, entry.attempt);
@@ -149,7 +156,6 @@ std::string encode(const Entry& entry) {
     put_big_endian(at + 88, static_cast<std::uint32_t>(entry.code));
     put_big_endian(at + 94, static_cast<std::uint16_t>(entry.detail.size()));
     out.append(entry.detail);
-    return out;
 }
 
 Result<Entry> decode(std::string_view bytes) {

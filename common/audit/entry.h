@@ -99,6 +99,7 @@ Id subject_id(const Entry& entry);
 
 // Precondition: detail.size() <= kDetailSizeMax.
 std::string encode(const Entry& entry);
+void encode_to(std::string& out, const Entry& entry);  // appends
 // Errors: kInvalidArgument naming what is wrong.
 Result<Entry> decode(std::string_view bytes);
 

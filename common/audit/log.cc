@@ -138,6 +138,14 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
     return first;
 }
 
+std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t count) {
+    const std::lock_guard hold(state_->mutex);
+    const std::uint64_t first = state_->appended;
+    state_->pending.append(bundle);
+    state_->appended += count;
+    return first;
+}
+
 // Moves what was appended into the tree, writing full tiles on the way so that memory stays
 // bounded.
 Status AuditLog::State::feed_writer() {

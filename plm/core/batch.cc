@@ -1,6 +1,7 @@
 #include "plm/core/batch.h"
 
 #include "common/base/assert.h"
+#include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/log/log.h"
 
@@ -26,7 +27,8 @@ void CommitBatch::emit(const Record& record) {
     if (!applied) log::error("record does not apply", {{"why", applied.error().message}});
     REEVE_ASSERT(applied.has_value());
     projection_.note(model_, record);
-    records_.push_back(encode(record));
+    encode_to(records_.open(), record);
+    records_.close();
 }
 
 std::uint64_t CommitBatch::audit(audit::Entry entry) {
@@ -35,7 +37,12 @@ std::uint64_t CommitBatch::audit(audit::Entry entry) {
     entry.prev = chain.last_leaf;
     chain.last_leaf = model_.next_leaf;
     if (entry.time_ns == 0) entry.time_ns = wall_ns();
-    entries_.push_back(audit::encode(entry));
+    const auto start = entries_.size();
+    entries_.append(2, '\0');
+    audit::encode_to(entries_, entry);
+    put_big_endian(entries_.data() + start,
+                   static_cast<std::uint16_t>(entries_.size() - start - 2));
+    ++entry_count_;
     return model_.next_leaf++;
 }
 
@@ -55,16 +62,19 @@ std::uint64_t CommitBatch::audit_task(audit::Kind kind, TaskId task, std::uint16
 
 FrameWriter& CommitBatch::frames() {
     frames_.clear();
-    if (!entries_.empty()) {
-        frames_.append(encode(Record{AuditEntries{first_leaf(), entries_}}));
+    if (entry_count_ != 0) {
+        encode_entries(frames_.open(), first_leaf(), entries_, entry_count_);
+        frames_.close();
     }
-    for (const auto& record : records_) frames_.append(record);
+    frames_.append_frames(records_);
     return frames_;
 }
 
 void CommitBatch::clear() {
     records_.clear();
     entries_.clear();
+    if (entries_.capacity() > kKeptBytesMax) entries_.shrink_to_fit();
+    entry_count_ = 0;
     frames_.clear();
 }
 

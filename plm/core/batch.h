@@ -42,9 +42,11 @@ public:
                              std::uint64_t wall_ns, std::int32_t code = 0,
                              std::string_view detail = {});
 
-    bool empty() const { return records_.empty() && entries_.empty(); }
-    std::uint64_t first_leaf() const { return model_.next_leaf - entries_.size(); }
-    const std::vector<std::string>& entries() const { return entries_; }
+    bool empty() const { return records_.empty() && entry_count_ == 0; }
+    std::uint64_t first_leaf() const { return model_.next_leaf - entry_count_; }
+    // In bundle form: u16 length (big-endian) and bytes each.
+    const std::string& entries() const { return entries_; }
+    std::uint32_t entry_count() const { return entry_count_; }
     // The whole batch as frames: the audit entries first, so that a replay knows every chain before
     // a record ends its task.
     FrameWriter& frames();
@@ -53,8 +55,9 @@ public:
 
 private:
     Model& model_;
-    std::vector<std::string> records_;
-    std::vector<std::string> entries_;
+    FrameWriter records_;
+    std::string entries_;
+    std::uint32_t entry_count_ = 0;
     FrameWriter frames_;
     Projection projection_;
 };

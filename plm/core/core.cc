@@ -165,7 +165,7 @@ void Core::sleep_until_work() {
 
 Status Core::commit() {
     auto& frames = batch_.frames();
-    const auto leaves = static_cast<std::uint32_t>(batch_.entries().size());
+    const auto leaves = batch_.entry_count();
     REEVE_FAILPOINT("plm.before_commit");
     const auto begun = boot_ns();
     auto committed = ledger_->commit(frames.bytes(), batch_.first_leaf(), leaves);
@@ -214,6 +214,7 @@ void Core::effects() {
         wake_scheduler();
     }
     notify_watchers();
+    tell_results();
     for (auto* job : model_.dirty()) {
         job->dirty = false;
         slots_->write_entry(*job, model_);
@@ -233,7 +234,7 @@ void Core::effects() {
 // What is durable now also belongs to the audit log's tree and to history.
 void Core::batch_entries_to_log() {
     if (!batch_.entries().empty()) {
-        audit_log_->append(batch_.entries());
+        audit_log_->append_bundle(batch_.entries(), batch_.entry_count());
         {
             const std::lock_guard lock(publisher_mutex_);
             unpublished_ = true;

@@ -187,6 +187,12 @@ private:
     void check_dependencies(JobId id);
     bool dependencies_met(Job& job, JobId& broken) const;
 
+    // core_results.cc: the results of submit streams
+    v1::JobResults* results_for(const Job& job);
+    void note_result(const Job& job, const TaskEnded& ended);
+    void note_job_ended(JobId id);
+    void tell_results();
+
     // core_views.cc: what clients see
     v1::JobStatus status_of(Job& job, bool with_spec, bool with_tasks) const;
     v1::TaskResult result_of(const Job& job, const TaskEnded& ended);
@@ -230,6 +236,8 @@ private:
     std::map<WatchSink*, Watcher> watchers_;
     std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;
     std::vector<v1::TaskResult> results_;  // of this batch, for watchers
+    std::unordered_map<JobId, std::shared_ptr<ResultSink>> result_sinks_;
+    std::vector<std::pair<std::shared_ptr<ResultSink>, v1::SubmitReply>> pending_results_;
 
     std::uint64_t ledger_seq_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;

@@ -391,6 +391,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     const auto deaths = task.deaths;
     const auto attempt = task.attempt;
     batch_.emit(ended);
+    if (ended.final) note_result(job, ended);
     if (!watched_jobs_.empty() && watched_jobs_.contains(job.id) && ended.final) {
         results_.push_back(result_of(job, ended));
     }

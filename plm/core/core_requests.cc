@@ -66,6 +66,7 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
                                  model_.next_sequence, std::move(submission.jobs[i].bytes)});
         Job& job = *model_.find(ids[i]);
         record_submitted(job, job.count, audit::kNoIndex);
+        if (submission.sink) result_sinks_.emplace(job.id, submission.sink);
         if (job.held) record_job_held(job, audit::Kind::kHeld);
         // What it depends on may have ended already.
         if (!job.after.empty()) check_dependencies(ids[i]);
@@ -205,6 +206,7 @@ void Core::resolve_dependencies() {
         const auto ended = std::move(model_.just_ended());
         model_.just_ended().clear();
         for (const auto id : ended) {
+            note_job_ended(id);
             const auto dependents = std::move(model_.dependents(id));
             model_.forget_dependents(id);
             for (const auto dependent : dependents) check_dependencies(dependent);

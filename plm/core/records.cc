@@ -130,10 +130,32 @@ Result<Record> decode_as(std::uint8_t type, std::string_view body) {
 
 std::string encode(const Record& record) {
     std::string bytes;
-    bytes.push_back(static_cast<char>(record.index() + 1));
-    Writer writer{ByteWriter(bytes)};
-    std::visit([&](auto copy) { walk(writer, copy); }, record);
+    encode_to(bytes, record);
     return bytes;
+}
+
+void encode_to(std::string& out, const Record& record) {
+    out.push_back(static_cast<char>(record.index() + 1));
+    Writer writer{ByteWriter(out)};
+    // A walk serves both ways, so it takes a record it may change; a Writer changes nothing.
+    std::visit(
+        [&](const auto& one) { walk(writer, const_cast<std::decay_t<decltype(one)>&>(one)); },
+        record);
+}
+
+void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
+                    std::uint32_t count) {
+    constexpr auto kIndex = std::variant_size_v<Record> - 1;
+    static_assert(std::is_same_v<std::variant_alternative_t<kIndex, Record>, AuditEntries>);
+    out.push_back(static_cast<char>(kIndex + 1));
+    ByteWriter writer(out);
+    writer.put(first_leaf);
+    writer.put(count);
+    while (!bundle.empty()) {
+        const std::size_t length = get_big_endian<std::uint16_t>(bundle.data());
+        writer.put_bytes(bundle.substr(2, length));
+        bundle.remove_prefix(2 + length);
+    }
 }
 
 Result<Record> decode(std::string_view bytes) {

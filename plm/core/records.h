@@ -126,6 +126,10 @@ using Record = std::variant<JobSubmitted, Admitted, TaskMoved, TaskEnded, JobCha
                             TaskRetried, WorkerChanged, EpochOpened, AuditEntries>;
 
 std::string encode(const Record& record);
+void encode_to(std::string& out, const Record& record);  // appends
+// An AuditEntries record from `count` entries in bundle form (common/audit/log.h).
+void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
+                    std::uint32_t count);
 // kDataLoss naming what is wrong when the bytes are not a record.
 Result<Record> decode(std::string_view bytes);
 

@@ -55,6 +55,12 @@ public:
         ++count_;
     }
 
+    // Frames that were written elsewhere.
+    void append_frames(const FrameWriter& other) {
+        bytes_.append(other.bytes());
+        count_ += other.count();
+    }
+
     std::string_view bytes() const {
         REEVE_ASSERT(!opened_);
         return bytes_;

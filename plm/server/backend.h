@@ -45,10 +45,19 @@ struct SubmittedJob {
     }
 };
 
+// Takes what becomes of the jobs of one submit stream. Called from the core thread; never blocks.
+class ResultSink {
+public:
+    virtual ~ResultSink() = default;
+    // False: the client is gone; nothing more need be told.
+    virtual bool results(v1::SubmitReply&& batch) = 0;
+};
+
 struct Submission {
     Identity who;
     std::vector<SubmittedJob> jobs;  // never empty
     bool validate_only = false;
+    std::shared_ptr<ResultSink> sink;  // who wants to hear of its ends, or nobody
 };
 
 template <typename T>

@@ -6,6 +6,10 @@
 //
 //   read -> prepare -> backend.submit -> (core thread) done -> written when all before it are
 //
+// Batches that ask for results (SubmitRequest::results) keep the stream open until their jobs have
+// ended; what became of them goes out between the replies. While a client does not take its
+// results, no further batch is read.
+//
 // A stream whose client went away, or that the PLM ends, finishes at once; answers of the core that
 // come later find the stream object alive (they hold it) and are dropped.
 #include <deque>
@@ -22,7 +26,12 @@ namespace {
 
 using Reactor = grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>;
 
-class Stream final : public Reactor, public LongCall, public std::enable_shared_from_this<Stream> {
+constexpr std::size_t kResultsWaitingMax = 64;  // messages; beyond, nothing more is read
+
+class Stream final : public Reactor,
+                     public LongCall,
+                     public ResultSink,
+                     public std::enable_shared_from_this<Stream> {
 public:
     Stream(ServiceContext& context, const Identity& who) : context_(context), who_(who) {}
 
@@ -64,6 +73,21 @@ public:
         self_.reset();  // may delete this
     }
 
+    // ResultSink, on the core's thread.
+    bool results(v1::SubmitReply&& batch) override {
+        bool open = false;
+        {
+            const std::lock_guard hold(mutex_);
+            open = !gone_ && !finished_ && failure_.ok();
+            if (open) {
+                for (const auto& one : batch.results()) jobs_open_ -= one.ended() ? 1 : 0;
+                results_.push_back(std::move(batch));
+            }
+        }
+        step();
+        return open;
+    }
+
     void end(const Error& why) override {
         {
             const std::lock_guard hold(mutex_);
@@ -84,6 +108,7 @@ private:
     };
 
     void take_batch() {
+        const bool wants_results = request_.results();
         auto submission = prepare(std::move(request_), who_);
         request_.Clear();
         Batch* batch = nullptr;
@@ -98,15 +123,22 @@ private:
                 return;
             }
         }
-        context_.backend.submit(std::move(*submission),
-                                [self = shared_from_this(), batch](Result<v1::SubmitReply> reply) {
-                                    {
-                                        const std::lock_guard hold(self->mutex_);
-                                        batch->reply = std::move(reply);
-                                        batch->answered = true;
-                                    }
-                                    self->step();
-                                });
+        if (wants_results) submission->sink = shared_from_this();
+        context_.backend.submit(
+            std::move(*submission),
+            [self = shared_from_this(), batch, wants_results](Result<v1::SubmitReply> reply) {
+                {
+                    const std::lock_guard hold(self->mutex_);
+                    if (wants_results && reply) self->count_open(*reply);
+                    batch->reply = std::move(reply);
+                    batch->answered = true;
+                }
+                self->step();
+            });
+    }
+
+    void count_open(const v1::SubmitReply& reply) {
+        for (int i = 0; i < reply.job_ids_size(); ++i) jobs_open_ += reply.existed(i) ? 0 : 1;
     }
 
     // Looks what is next and does it outside the lock. One thread at a time: a read or write is
@@ -144,12 +176,17 @@ private:
             reply_ = std::move(*batches_.front().reply);
             batches_.pop_front();
             writing_ = next.write = true;
+        } else if (!writing_ && !results_.empty()) {
+            reply_ = std::move(results_.front());
+            results_.pop_front();
+            writing_ = next.write = true;
         }
-        if (!reading_ && !reads_over_ &&
+        if (!reading_ && !reads_over_ && results_.size() < kResultsWaitingMax &&
             batches_.size() < context_.options.batches_outstanding_max) {
             reading_ = next.read = true;
         }
-        finished_ = next.finish = reads_over_ && batches_.empty() && !writing_;
+        finished_ = next.finish =
+            reads_over_ && batches_.empty() && !writing_ && results_.empty() && jobs_open_ == 0;
         return next;
     }
 
@@ -161,6 +198,8 @@ private:
 
     std::mutex mutex_;
     std::deque<Batch> batches_;  // in order of arrival
+    std::deque<v1::SubmitReply> results_;
+    std::int64_t jobs_open_ = 0;  // of those that want results
     bool reading_ = false;
     bool writing_ = false;
     bool reads_over_ = false;

@@ -1,0 +1,56 @@
+// What becomes of jobs whose client listens on its submit stream: gathered per batch, told after
+// the commit, one message per stream.
+
+#include <algorithm>
+
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+v1::JobResults* Core::results_for(const Job& job) {
+    const auto found = result_sinks_.find(job.id);
+    if (found == result_sinks_.end()) return nullptr;
+    auto* sink = found->second.get();
+    auto pending = std::find_if(pending_results_.begin(), pending_results_.end(),
+                                [sink](const auto& one) { return one.first.get() == sink; });
+    if (pending == pending_results_.end()) {
+        pending = pending_results_.emplace(pending, found->second, v1::SubmitReply{});
+    }
+    auto& reply = pending->second;
+    const int last = reply.results_size() - 1;
+    if (last >= 0 && reply.results(last).job() == job.id) return reply.mutable_results(last);
+    auto* results = reply.add_results();
+    results->set_job(job.id);
+    return results;
+}
+
+void Core::note_result(const Job& job, const TaskEnded& ended) {
+    if (result_sinks_.empty()) return;
+    auto* results = results_for(job);
+    if (results == nullptr) return;
+    if (ended.outcome == Outcome::kSucceeded) {
+        results->add_elements(job.element_of(ended.ordinal));
+        results->add_results(ended.result);
+    } else {
+        *results->add_others() = result_of(job, ended);
+    }
+}
+
+void Core::note_job_ended(JobId id) {
+    if (result_sinks_.empty()) return;
+    const Job* job = model_.find(id);
+    if (auto* results = job == nullptr ? nullptr : results_for(*job)) {
+        results->set_ended(true);
+        result_sinks_.erase(id);
+    }
+}
+
+void Core::tell_results() {
+    for (auto& [sink, reply] : pending_results_) {
+        if (sink->results(std::move(reply))) continue;
+        std::erase_if(result_sinks_, [&](const auto& one) { return one.second == sink; });
+    }
+    pending_results_.clear();
+}
+
+}  // namespace reeve::plm
