@@ -39,8 +39,8 @@ void append(std::vector<std::string>& words, const char* name, const std::string
 // What the background supervisor is started with: the same words `reeve supervise` takes.
 std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOptions& options,
                                          int ready_fd) {
-    std::vector<std::string> words{"reeve",     "--state-dir", cell.dir, "supervise",
-                                   "--workers", std::to_string(options.workers)};
+    std::vector<std::string> words{"reeve",     "--state-dir", cell.dir,
+                                   "supervise", "--workers",   std::to_string(options.workers)};
     append(words, "--ready-fd", std::to_string(ready_fd));
     append(words, "--ready-ms", std::to_string(options.ready_timeout_ns / kMillisecond));
     const auto pass = [&](const char* name, const std::vector<std::string>& values) {
@@ -122,14 +122,53 @@ int wait_until_up(const Cell& cell, std::uint64_t timeout_ns) {
             return tell_up(cell);
         }
         if (!supervisor_lives(cell)) {
-            return report(Error{ErrorCode::kFailedPrecondition,
-                                "the running group went away; see " + cell.logs +
-                                    "/supervisor.log, then repeat"});
+            return report(Error{
+                ErrorCode::kFailedPrecondition,
+                "the running group went away; see " + cell.logs + "/supervisor.log, then repeat"});
         }
     }
-    return report(Error{ErrorCode::kDeadlineExceeded,
-                        "the running group is not ready; see reeve status --state-dir " +
-                            cell.dir});
+    return report(
+        Error{ErrorCode::kDeadlineExceeded,
+              "the running group is not ready; see reeve status --state-dir " + cell.dir});
+}
+
+// Takes one value of a log line, quoted or plain, off the front.
+std::string take_value(std::string_view& rest) {
+    std::string out;
+    if (!rest.starts_with('"')) {
+        const auto end = std::min(rest.find(' '), rest.size());
+        out = rest.substr(0, end);
+        rest.remove_prefix(end);
+        return out;
+    }
+    std::size_t at = 1;
+    for (; at < rest.size() && rest[at] != '"'; ++at) {
+        if (rest[at] == '\\' && at + 1 < rest.size()) ++at;
+        out += rest[at];
+    }
+    rest.remove_prefix(std::min(at + 1, rest.size()));
+    return out;
+}
+
+// `... t=... level=error role=plm pid=7 msg="the PLM cannot start" why="..."` as a person says it.
+std::string in_words(std::string_view text) {
+    const auto line = text.find("t=2");
+    const auto message = text.find(" msg=");
+    if (line == std::string_view::npos || message == std::string_view::npos || message < line) {
+        return std::string(text);
+    }
+    std::string out(text.substr(0, line));
+    auto rest = text.substr(message + 5);
+    out += take_value(rest);
+    while (rest.starts_with(' ')) {
+        rest.remove_prefix(1);
+        const auto equals = rest.find('=');
+        if (equals == std::string_view::npos) break;
+        const std::string name(rest.substr(0, equals));
+        rest.remove_prefix(equals + 1);
+        out += (name == "why" ? ": " : ", " + name + " ") + take_value(rest);
+    }
+    return out.append(rest);
 }
 
 int report_failure(const Cell& cell, const std::optional<std::string>& answer) {
@@ -144,7 +183,7 @@ int report_failure(const Cell& cell, const std::optional<std::string>& answer) {
     rest.remove_prefix(std::min(rest.size(), std::string_view("failed ").size()));
     const auto parsed = std::from_chars(rest.data(), rest.data() + rest.size(), code);
     rest.remove_prefix(static_cast<std::size_t>(parsed.ptr - rest.data()));
-    std::fprintf(stderr, "reeve: the group did not start:%s%s\n", escape(rest).c_str(),
+    std::fprintf(stderr, "reeve: the group did not start:%s%s\n", escape(in_words(rest)).c_str(),
                  see.c_str());
     return code;
 }

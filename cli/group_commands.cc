@@ -95,6 +95,12 @@ std::uint64_t machine_cpus() {
     return static_cast<std::uint64_t>(std::max(1, CPU_COUNT(&set)));
 }
 
+template <typename T>
+Status checked(const char* flag, Result<T> parsed) {
+    if (parsed) return {};
+    return fail(std::move(parsed).error().with(flag));
+}
+
 // Each worker offers what it is told; several workers without a word share the machine evenly.
 Status complete_up(UpWords& words) {
     auto& worker = words.options.worker_arguments;
@@ -112,11 +118,11 @@ Status complete_up(UpWords& words) {
         words.memory = std::to_string(pages * page / words.options.workers) + "B";
     }
     if (!words.cpus.empty()) {
-        REEVE_TRY(parse_cpus(words.cpus));
+        REEVE_TRY(checked("--cpus", parse_cpus(words.cpus)));
         worker.insert(worker.end(), {"--cpus", words.cpus});
     }
     if (!words.memory.empty()) {
-        REEVE_TRY(parse_size(words.memory));
+        REEVE_TRY(checked("--mem", parse_size(words.memory)));
         worker.insert(worker.end(), {"--mem", words.memory});
     }
     if (words.gpus.empty() && words.options.workers == 1) words.gpus = "auto";
@@ -127,9 +133,7 @@ Status complete_up(UpWords& words) {
                         "many each worker offers");
         }
         if (words.gpus != "auto") {
-            if (auto count = parse_count(words.gpus, 64); !count) {
-                return fail(std::move(count).error().with("--gpus"));
-            }
+            REEVE_TRY(checked("--gpus", parse_count(words.gpus, 64)));
         }
         worker.insert(worker.end(), {"--gpus", words.gpus});
     }
@@ -144,7 +148,7 @@ Status complete_up(UpWords& words) {
         worker.insert(worker.end(), {"--runner", words.runner, "--runner-cwd", here});
     }
     if (!words.recycle.empty()) {
-        REEVE_TRY(parse_count(words.recycle, 1ULL << 31));
+        REEVE_TRY(checked("--recycle", parse_count(words.recycle, 1ULL << 31)));
         worker.insert(worker.end(), {"--recycle", words.recycle});
     }
     if (words.lease_seconds > 0) {
@@ -153,7 +157,7 @@ Status complete_up(UpWords& words) {
         worker.insert(worker.end(), {"--lease", text});
     }
     if (!words.slots.empty()) {
-        REEVE_TRY(parse_count(words.slots, 1ULL << 24));
+        REEVE_TRY(checked("--slots", parse_count(words.slots, 1ULL << 24)));
         plm.insert(plm.end(), {"--slots", words.slots});
     }
     if (!words.durability.empty()) plm.insert(plm.end(), {"--durability", words.durability});
@@ -191,7 +195,8 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--gpus", words->gpus,
                    "GPUs each worker offers: a number or auto (default: auto for one worker)");
     up->add_option("--slots", words->slots, "task slots of a new segment");
-    up->add_option("--durability", words->durability, "sync (default) or async");
+    up->add_option("--durability", words->durability, "sync (default) or async")
+        ->check(CLI::IsMember({"sync", "async"}));
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for");
     up->add_option("--wait", words->wait_seconds, "seconds to wait for readiness (default 30)");
     on_run(up, state_dir, exit_code, [words](const Cell& cell) {

@@ -215,8 +215,9 @@ Status complete_elements(v1::JobSpec& spec) {
         all->set_last(values);
     } else if (elements_of(spec) != values) {
         return bad("the array has " + std::to_string(elements_of(spec)) +
-                   " elements but there are " + std::to_string(values) +
-                   " values; leave the array out or make them equal");
+                   " elements but there " +
+                   (values == 1 ? "is 1 value" : "are " + std::to_string(values) + " values") +
+                   "; leave the array out or make them equal");
     }
     return {};
 }

@@ -92,6 +92,15 @@ public:
         if (const auto colon = what.find(": "); colon != std::string::npos) {
             what.erase(0, colon + 2);
         }
+        // "syntax error while parsing object key - unexpected '}'; expected string literal"
+        if (const auto dash = what.find(" - ");
+            what.starts_with("syntax error") && dash != std::string::npos) {
+            what.erase(0, dash + 3);
+        }
+        if (const auto last = what.find("; last read: "); last != std::string::npos) {
+            const auto rest = what.find("'; ", last);
+            what.erase(last, rest == std::string::npos ? rest : rest + 1 - last);
+        }
         if (what.size() > 200) what = what.substr(0, 200) + "…";
         (void)token;
         return refuse(what + "; correct the JSON there");

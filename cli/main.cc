@@ -94,6 +94,21 @@ int tell_usage(const CLI::App& root, const CLI::ParseError& problem) {
     const auto& command = *chosen(root);
     std::string what = problem.what();
     while (!what.empty() && (what.back() == '\n' || what.back() == '.')) what.pop_back();
+    // CLI11's words, made ours: "jobs is required", "Could not convert: --grace = x",
+    // "--interval: Value 0 not in range 0.1 to 3600".
+    if (what.ends_with(" is required")) what.replace(what.size() - 12, 12, " is missing");
+    if (what.starts_with("Could not convert: ")) {
+        const auto equals = what.find(" = ");
+        if (equals != std::string::npos) {
+            what = what.substr(19, equals - 19) + ": \"" + what.substr(equals + 3) +
+                   "\" is not a number";
+        }
+    }
+    if (const auto value = what.find(": Value "); value != std::string::npos) {
+        what.erase(value + 2, 6);
+        const auto range = what.find(" not in range ");
+        if (range != std::string::npos) what.insert(range + 1, "is ");
+    }
     std::string cure = "see " + path_of(root, command) + " --help";
     const auto extra = root.remaining(true);
     if (problem.get_name() == "ExtrasError" || !extra.empty()) {

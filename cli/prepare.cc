@@ -250,6 +250,10 @@ Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
             return bad(path + " is a directory; name a script or a job file");
         }
         REEVE_TRY_ASSIGN(const auto text, read_input(path, kJsonBytesMax));
+        if (text.find_first_not_of(" \t\r\n") == std::string::npos) {
+            return bad((path == "-" ? std::string("stdin") : path) +
+                       " is empty; write a script, or a job like {\"command\": \"echo hello\"}");
+        }
         if (is_json(path, text)) return from_file(options, path == "-" ? "stdin" : path, text);
         if (path == "-") {
             REEVE_TRY(script_from_stdin(draft, text, arguments));
@@ -268,6 +272,12 @@ Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
     }
     if (!options.parameters.empty()) return apply_parameters(draft, options.parameters);
     return std::vector<JobDraft>{std::move(draft)};
+}
+
+// "jobs.json: ", or nothing when the job was not read from a file.
+std::string file_of(const SubmitOptions& options) {
+    if (options.words.empty()) return "";
+    return (options.words[0] == "-" ? std::string("stdin") : options.words[0]) + ": ";
 }
 
 }  // namespace
@@ -317,9 +327,9 @@ Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
     for (std::size_t i = 0; i < drafts.size(); ++i) {
         auto& draft = drafts[i];
         const auto& label = draft.spec.label();
-        const auto place = drafts.size() == 1 ? std::string()
-                           : label.empty()    ? "jobs[" + std::to_string(i) + "]: "
-                                              : "job \"" + label + "\": ";
+        const auto place = drafts.size() == 1 ? file_of(options)
+                           : label.empty() ? file_of(options) + "jobs[" + std::to_string(i) + "]: "
+                                           : file_of(options) + "job \"" + label + "\": ";
         if (auto done = complete(draft, surroundings); !done) {
             return bad(place + done.error().message);
         }

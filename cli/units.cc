@@ -17,7 +17,9 @@ std::string quoted(std::string_view text) {
     return "\"" + std::string(text.substr(0, 80)) + (text.size() > 80 ? "…\"" : "\"");
 }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 
 // A number with at most nine decimals, taken off the front: value = digits / 10^decimals.
 struct Decimal {
@@ -231,8 +233,9 @@ Status take_array_part(std::string_view part, std::vector<Range>& ranges) {
         return {};
     }
     if ((range.last - range.first) / step >= kRangesMax) {
-        return bad(quoted(part) + " makes more than 65536 separate elements; use a range without a "
-                                  "step or several jobs");
+        return bad(quoted(part) +
+                   " makes more than 65536 separate elements; use a range without a "
+                   "step or several jobs");
     }
     for (std::uint64_t at = range.first; at <= range.last; at += step) ranges.push_back({at, at});
     return {};
@@ -242,6 +245,7 @@ Status take_array_part(std::string_view part, std::vector<Range>& ranges) {
 
 Result<ArraySpec> parse_array(std::string_view text) {
     ArraySpec spec;
+    if (text.empty()) return bad("the array is empty; write for example 1-100 or 1-1000%10");
     auto rest = text;
     if (const auto percent = rest.find('%'); percent != std::string_view::npos) {
         REEVE_TRY_ASSIGN(spec.max_running, parse_count(rest.substr(percent + 1), kElementMax));
@@ -254,6 +258,7 @@ Result<ArraySpec> parse_array(std::string_view text) {
         const auto comma = rest.find(',');
         const auto part = rest.substr(0, comma);
         if (auto taken = take_array_part(part, spec.ranges); !taken) {
+            if (part == text) return bad(taken.error().message);
             return bad("array " + quoted(text) + ": " + taken.error().message);
         }
         if (spec.ranges.size() > kRangesMax) {

@@ -36,7 +36,8 @@ Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& re
         [this](const auto& one) { return one.job() == 0 || one.job() >= model_.next_job; });
     if (unknown && request.selections_size() > 0) {
         return fail(ErrorCode::kNotFound,
-                    "there is no job " + std::to_string(request.selections(0).job()));
+                    "there is no job " + std::to_string(request.selections(0).job()) +
+                        "; see which exist with: reeve ls --all");
     }
     for (const auto& selection : request.selections()) {
         Job* job = model_.find(selection.job());

@@ -17,10 +17,43 @@ namespace {
 
 constexpr std::uint64_t kDiskReserveBytes = 8ULL << 20;
 
-std::string describe(const Resources& wanted) {
-    return std::to_string(wanted.cpu_milli) + " milli-cpus, " +
-           std::to_string(wanted.memory_bytes >> 20) + " MiB, " + std::to_string(wanted.gpus) +
-           " GPUs";
+std::string trimmed(const char* format, double value) {
+    char text[48];
+    std::snprintf(text, sizeof text, format, value);
+    std::string out = text;
+    if (out.find('.') == std::string::npos) return out;
+    out.erase(out.find_last_not_of('0') + 1);
+    if (out.back() == '.') out.pop_back();
+    return out;
+}
+
+std::string cpus_text(std::uint32_t milli) {
+    return trimmed("%.3f", milli / 1000.0);
+}
+
+std::string memory_text(std::uint64_t bytes) {
+    const auto mib = static_cast<double>(bytes) / (1 << 20);
+    return mib < 1024 ? trimmed("%.1f", mib) + "M" : trimmed("%.1f", mib / 1024) + "G";
+}
+
+// What no worker has enough of, each by the field's name.
+std::string beyond(const Resources& wanted, const Resources& largest) {
+    std::string out;
+    const auto add = [&](const char* field, const std::string& asked, const std::string& most) {
+        out += (out.empty() ? "" : ", and ") + std::string("resources.") + field + ": asks for " +
+               asked + ", the most a worker has is " + most;
+    };
+    if (wanted.cpu_milli > largest.cpu_milli) {
+        add("cpu", cpus_text(wanted.cpu_milli), cpus_text(largest.cpu_milli));
+    }
+    if (wanted.memory_bytes > largest.memory_bytes) {
+        add("memory", memory_text(wanted.memory_bytes), memory_text(largest.memory_bytes));
+    }
+    if (wanted.gpus > largest.gpus) {
+        add("gpu", std::to_string(wanted.gpus), std::to_string(largest.gpus));
+    }
+    if (out.empty()) out = "resources: no single worker has all of it";
+    return out;
 }
 
 }  // namespace
@@ -127,8 +160,7 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
     }
     if (!any) return {};
     return fail(ErrorCode::kInvalidArgument,
-                "resources: no worker could ever run this: it asks for " + describe(request) +
-                    ", the largest workers have " + describe(largest) + "; ask for less");
+                beyond(request, largest) + "; ask for less, or start a larger worker first");
 }
 
 // Labels of the same batch become job ids; a cycle refuses everything.
@@ -302,7 +334,8 @@ void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> do
                 done(v1::DrainReply{});
                 return;
             }
-            done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() + "\""));
+            done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() +
+                                                "\"; see which are here with: reeve node ls"));
         },
         refusal(done));
 }

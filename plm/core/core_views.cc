@@ -132,7 +132,8 @@ void Core::start_watch(const v1::WatchRequest& request, const std::shared_ptr<Wa
             continue;
         }
         if (id == 0 || id >= model_.next_job) {
-            sink->finish(fail(ErrorCode::kNotFound, "there is no job " + std::to_string(id)));
+            sink->finish(fail(ErrorCode::kNotFound, "there is no job " + std::to_string(id) +
+                                                       "; see which exist with: reeve ls --all"));
             return;
         }
         // Ended so long ago that only history knows the numbers; its verdict is still known.

@@ -27,7 +27,7 @@ SLOW = float(os.environ.get("REEVE_SLOW", "1"))
 DEADLINE = 30 * SLOW
 
 # Exit codes the CLI documents.
-OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, REFUSED, TIMEOUT = 0, 1, 2, 3, 4, 5, 6
+OK, FAILED, USAGE, NOT_FOUND, UNREACHABLE, REFUSED, TIMEOUT, INTERNAL = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 def until(condition, what, timeout=None, pause=0.01):
