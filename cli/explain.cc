@@ -1,7 +1,9 @@
 #include "cli/explain.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include "cli/forecast.h"
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
@@ -226,7 +228,9 @@ Picture take_picture(const shm::Segment& segment) {
         task.class_id = view.class_id;
         if (view.claim != 0) task.worker_slot = view.claim - 1;
         if (view.class_id < segment.config().classes) {
-            task.request = segment.task_class(view.class_id).request;
+            const auto& entry = segment.task_class(view.class_id);
+            task.request = entry.request;
+            task.node.assign(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
         }
         task.started_ns = view.result.started_ns();
         task.time_limit_ns = view.time_limit_ns;
@@ -278,6 +282,10 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
                                {}});
     }
     add_placement_reasons(out, job, out.reasons);
+    if (mine != nullptr) {
+        const ForecastTask task{job.request, job.node, mine->time_limit_ns, mine->key};
+        out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
+    }
     return out;
 }
 

@@ -29,6 +29,7 @@ struct PictureTask {
     Resources request;
     std::uint64_t started_ns = 0;
     std::uint64_t time_limit_ns = 0;
+    std::string node;  // the only one it may run on
 };
 
 struct Picture {
@@ -72,8 +73,9 @@ struct Answer {
     std::string state;
     std::vector<Reason> reasons;  // the first one is what keeps it from starting now
     std::vector<WorkerAnswer> workers;
-    std::uint64_t ahead = 0;        // queued tasks before it, of any kind
-    std::uint64_t ahead_alike = 0;  // of its class
+    std::uint64_t ahead = 0;              // queued tasks before it, of any kind
+    std::uint64_t ahead_alike = 0;        // of its class
+    std::uint64_t earliest_start_ns = 0;  // by time limits (forecast.h); 0: cannot be told
 };
 Answer explain_job(const Picture& picture, const ExplainJob& job);
 

@@ -1,6 +1,7 @@
 // The command's half of explain.h: what is known about the job, and how the answer is told.
 #include "cli/catalogue.h"
 #include "cli/explain.h"
+#include "cli/forecast.h"
 #include "cli/json_writer.h"
 #include "cli/render.h"
 #include "cli/text.h"
@@ -33,6 +34,7 @@ void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job)
     json.begin_object().field("job", answer.job).field("state", answer.state);
     write_resources(json, "request", job.request);
     json.field("ahead", answer.ahead).field("ahead_alike", answer.ahead_alike);
+    write_time(json, "earliest_start", answer.earliest_start_ns);
     json.key("reasons").begin_array();
     for (const auto& reason : answer.reasons) {
         json.begin_object().field("code", reason.code).field("text", reason.text);
@@ -103,7 +105,7 @@ std::string worker_line(const WorkerAnswer& worker) {
     return "lacks " + missing_words(worker.missing) + (holders.empty() ? "" : "; " + holders);
 }
 
-void print_answer(const Answer& answer) {
+void print_answer(const Answer& answer, std::uint64_t now_ns) {
     write_out("job " + std::to_string(answer.job) + " " +
               coloured(answer.state, colour_of_state(answer.state)) + "\n");
     for (const auto& reason : answer.reasons) write_out("  " + escape(reason.text) + "\n");
@@ -115,6 +117,9 @@ void print_answer(const Answer& answer) {
     if (answer.ahead > 0) {
         write_out("  " + std::to_string(answer.ahead) + " queued before it, " +
                   std::to_string(answer.ahead_alike) + " of them asking for the same\n");
+    }
+    if (answer.earliest_start_ns > now_ns) {
+        write_out("  " + forecast_words(answer.earliest_start_ns, now_ns) + "\n");
     }
 }
 
@@ -141,7 +146,7 @@ int explain_command(const Context& context, const ExplainOptions& options) {
         if (context.form() == Form::kJson) {
             write_answer(json, answer, *job);
         } else {
-            print_answer(answer);
+            print_answer(answer, picture.now_ns);
         }
     }
     if (context.form() == Form::kJson) json.end_array().end_object().print();

@@ -98,8 +98,6 @@ void write_resources(JsonWriter& json, std::string_view key, const Resources& re
     json.field("memory_bytes", resources.memory_bytes).field("gpu", resources.gpus).end_object();
 }
 
-namespace {
-
 void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) {
     json.key(name);
     if (wall_ns == 0) {
@@ -108,8 +106,6 @@ void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) 
         json.value(format_iso_ns(wall_ns));
     }
 }
-
-}  // namespace
 
 void write_job(JsonWriter& json, const v1::JobStatus& status) {
     json.begin_object().field("job", status.job()).field("name", status.name());

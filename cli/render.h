@@ -29,6 +29,7 @@ void write_job(JsonWriter& json, const v1::JobStatus& status);
 void write_spec(JsonWriter& json, const v1::JobSpec& spec);
 void write_task(JsonWriter& json, const v1::TaskResult& result);
 void write_worker(JsonWriter& json, const WorkerView& worker);
+void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns);  // 0: null
 void write_resources(JsonWriter& json, std::string_view key, const Resources& resources);
 
 Resources resources_of(const v1::ResourceRequest& request);

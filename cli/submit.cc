@@ -1,5 +1,6 @@
 #include "cli/submit.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -7,12 +8,15 @@
 
 #include <sys/random.h>
 
+#include "cli/forecast.h"
 #include "cli/json_writer.h"
+#include "cli/render.h"
 #include "cli/selectors.h"
 #include "cli/text.h"
 #include "cli/wait.h"
 #include "common/base/clock.h"
 #include "common/rpc/client.h"
+#include "common/shm/heap_key.h"
 
 namespace reeve::cli {
 
@@ -83,25 +87,54 @@ void print_reply(const Context& context, const std::vector<JobDraft>& drafts,
     }
 }
 
+// The first task of each job, were it submitted now; 0: cannot be told.
+std::vector<std::uint64_t> forecasts(const Context& context, const std::vector<JobDraft>& drafts) {
+    std::vector<std::uint64_t> out(drafts.size(), 0);
+    const Gatherer gatherer(context);
+    if (gatherer.segment() == nullptr) return out;
+    const Picture picture = take_picture(*gatherer.segment());
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+        const auto& spec = drafts[i].spec;
+        if (spec.hold() || spec.after_size() > 0) continue;
+        ForecastTask task;
+        task.request = resources_of(spec.task().resources());
+        task.node = spec.node_name();
+        task.time_limit_ns = spec.task().time_limit_ms() * kMillisecond;
+        task.key = shm::heap_key(spec.priority(), picture.now_ns, ~std::uint64_t{0});
+        const auto start = earliest_start_ns(picture, task);
+        if (start) out[i] = std::max(*start, spec.not_before_unix_ms() * kMillisecond);
+    }
+    return out;
+}
+
 void print_dry_run(const Context& context, const std::vector<JobDraft>& drafts) {
     std::uint64_t tasks = 0;
     for (const auto& draft : drafts) tasks += elements_of(draft.spec);
+    const auto starts = forecasts(context, drafts);
     if (context.form() == Form::kJson) {
         JsonWriter json;
         json.begin_object().field("schema", "reeve.dry-run.v1").field("tasks", tasks);
         json.key("jobs").begin_array();
-        for (const auto& draft : drafts) {
-            const auto& spec = draft.spec;
+        for (std::size_t i = 0; i < drafts.size(); ++i) {
+            const auto& spec = drafts[i].spec;
             json.begin_object().field("name", spec.task().name()).field("label", spec.label());
+            write_time(json, "earliest_start", starts[i]);
             json.field("elements", elements_of(spec)).key("command").begin_array();
             for (const auto& word : spec.task().argv()) json.value(word);
             json.end_array().end_object();
         }
         json.end_array().end_object().print();
     } else if (!context.quiet && !context.parsable) {
-        write_out("would submit " + std::to_string(drafts.size()) +
-                  (drafts.size() == 1 ? " job (" : " jobs (") + std::to_string(tasks) +
-                  (tasks == 1 ? " task)\n" : " tasks)\n"));
+        std::string line = "would submit " + std::to_string(drafts.size()) +
+                           (drafts.size() == 1 ? " job (" : " jobs (") + std::to_string(tasks) +
+                           (tasks == 1 ? " task)" : " tasks)");
+        const auto first = std::find_if(starts.begin(), starts.end(),
+                                        [](std::uint64_t start) { return start != 0; });
+        if (first != starts.end()) {
+            line += drafts.size() == 1 ? "; it " : "; the first ";
+            line += forecast_words(*first, wall_ns());
+        }
+        write_out(line + "\n");
     }
 }
 

@@ -473,7 +473,7 @@ void Core::update_job(Job& job, const v1::ActRequest& request) {
         const auto init = from.to(SlotState::kInit, shm::kOwnerPlm);
         if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) continue;
         auto& shared = segment_->task(task.slot);
-        shared.key.store(heap_key(job.priority, job.first_sequence + ordinal));
+        shared.key.store(key_of(job, ordinal));
         shared.priority = job.priority;
         shared.time_limit_ns = job.time_limit_ns;
         (void)slots_->move(task.slot, init, from);

@@ -36,11 +36,11 @@ void Core::reindex(Job& job) {
         const bool window = waiting < kRunWindow / 2 &&
                             (job.max_running == 0 || job.tasks->size() < job.max_running);
         if (next < job.count && window) {
-            job.run_key = heap_key(job.priority, job.first_sequence + next);
+            job.run_key = key_of(job, next);
             run_index_.emplace(job.run_key, job.id);
         }
         if (!job.loose->empty()) {
-            job.loose_key = heap_key(job.priority, job.first_sequence + *job.loose->begin());
+            job.loose_key = key_of(job, *job.loose->begin());
             loose_index_.emplace(job.loose_key, job.id);
         }
     } else if (job.not_before_ns > wall_ns()) {

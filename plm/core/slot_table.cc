@@ -204,7 +204,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
         return std::nullopt;
     }
     REEVE_FAILPOINT("plm.init");
-    shared.key.store(heap_key(job.priority, job.first_sequence + ordinal));
+    shared.key.store(key_of(job, ordinal));
     shared.job = job.id;
     shared.element = job.element_of(ordinal);
     shared.class_id = *class_id;

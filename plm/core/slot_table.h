@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/shm/heap_key.h"
 #include "common/shm/layout.h"
 #include "common/shm/segment.h"
 #include "common/shm/task_heap.h"
@@ -32,14 +33,9 @@ class JobSpec;
 
 namespace reeve::plm {
 
-inline constexpr int kSequenceBits = 44;
-inline constexpr std::int32_t kPriorityMax = 500'000;
-
-// Smaller starts first: priority (higher first), then submission order.
-inline std::uint64_t heap_key(std::int32_t priority, std::uint64_t sequence) {
-    const auto biased = static_cast<std::uint64_t>(priority + (1 << 19)) & 0xFFFFFU;
-    return ((~biased & 0xFFFFFU) << kSequenceBits) |
-           (sequence & ((std::uint64_t{1} << kSequenceBits) - 1));
+// Smaller starts first.
+inline std::uint64_t key_of(const Job& job, std::uint64_t ordinal) {
+    return shm::heap_key(job.priority, job.submit_ns, job.first_sequence + ordinal);
 }
 
 // What the record knows of one slot.
@@ -125,7 +121,7 @@ private:
     std::vector<bool> entry_ended_;
     std::deque<std::uint32_t> ended_entries_;  // oldest first
     Arena arena_;
-    std::vector<bool> own_payload_;  // per slot: the payload is the slot's own, not its job's
+    std::vector<bool> own_payload_;        // per slot: the payload is the slot's own, not its job's
     std::unique_ptr<v1::JobSpec> parsed_;  // of parsed_job_
     JobId parsed_job_ = 0;
     std::uint32_t free_slots_ = 0;

@@ -77,14 +77,25 @@ bool ClusterCore::possible(const ClusterJob& request) const {
     return found == request.nodes;
 }
 
-void ClusterCore::submit(std::int64_t now, std::uint32_t ref, const ClusterJob& request,
-                         std::vector<Decision>& out) {
+ClusterCore::Job& ClusterCore::new_job(std::uint32_t ref, const ClusterJob& request) {
     REEVE_ASSERT(request.limit > 0 && request.nodes > 0);
     if (ref >= jobs_.size()) jobs_.resize(std::size_t{ref} + 1);
     Job& job = jobs_[ref];
     REEVE_ASSERT(job.state == State::kUnknown);
     job.request = request;
     job.want = want_of(request);
+    return job;
+}
+
+void ClusterCore::adopt(std::uint32_t ref, const ClusterJob& request,
+                        std::vector<std::uint32_t> nodes, std::int64_t started) {
+    new_job(ref, request);
+    run(started, ref, std::move(nodes));
+}
+
+void ClusterCore::submit(std::int64_t now, std::uint32_t ref, const ClusterJob& request,
+                         std::vector<Decision>& out) {
+    Job& job = new_job(ref, request);
     Want& want = wants_[job.want];
     want.possible = want.possible || possible(request);
     if (!want.possible) {
@@ -224,6 +235,11 @@ void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::str
 void ClusterCore::place(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes,
                         std::vector<Decision>& out) {
     dequeue(ref);
+    out.push_back(Decision{DecisionKind::kPlace, ref, nodes, now, ""});
+    run(now, ref, std::move(nodes));
+}
+
+void ClusterCore::run(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes) {
     Job& job = jobs_[ref];
     const ClusterJob& request = job.request;
     for (const std::uint32_t node : nodes) {
@@ -236,8 +252,7 @@ void ClusterCore::place(std::int64_t now, std::uint32_t ref, std::vector<std::ui
     running_importance_.insert(request.priority + sla_points(request.want.sla));
     job.state = State::kRunning;
     job.started = now;
-    job.nodes = nodes;
-    out.push_back(Decision{DecisionKind::kPlace, ref, std::move(nodes), now, ""});
+    job.nodes = std::move(nodes);
 }
 
 double ClusterCore::spent(const std::string& user) const {

@@ -112,6 +112,9 @@ public:
     // Rejected as "impossible" when no set of the known nodes could ever take it.
     void submit(std::int64_t now, std::uint32_t job, const ClusterJob& request,
                 std::vector<Decision>& out);
+    // It runs there already, since `started`: a picture of a running cell is taken over.
+    void adopt(std::uint32_t job, const ClusterJob& request, std::vector<std::uint32_t> nodes,
+               std::int64_t started);
     void cancel(std::int64_t now, std::uint32_t job);
     void end(std::int64_t now, std::uint32_t job);
     void pass(std::int64_t now, std::vector<Decision>& out);
@@ -188,7 +191,9 @@ private:
     // cluster.cc: what happened.
     std::uint32_t want_of(const ClusterJob& request);
     std::uint32_t class_of(std::int64_t now, const Job& job);
+    Job& new_job(std::uint32_t ref, const ClusterJob& request);
     bool possible(const ClusterJob& request) const;
+    void run(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes);
     void enqueue(std::int64_t now, std::uint32_t job);
     void dequeue(std::uint32_t job);
     void stop(std::int64_t now, std::uint32_t job, State next);

@@ -3,6 +3,7 @@
 BEHAVIOURS.md rows 15 and 114 and issue 2's "with the scheduler stopped, ls, show, explain, shm
 dump still answer, and explain names the ids that block a task (cancelling one starts it)".
 """
+import datetime
 import os
 import signal
 import subprocess
@@ -42,6 +43,31 @@ class Explain(OwnCellCase):
         env.cli("cancel", two)
         env.wait(blocked)
         self.assertEqual(env.task(one)["state"], "running")
+
+    def test_earliest_start(self):
+        """When a task could start, by the time limits of what is before it; dry runs say it too."""
+        env = self.env
+        limited = env.submit("-c", "2", "-t", "1h", "--", "sleep", "300")
+        unlimited = env.submit("-c", "2", "--", "sleep", "300")
+        for job in (limited, unlimited):
+            env.until_running(job)
+        ahead = env.submit("-c", "2", "-t", "10m", "--", "true")
+        last = env.submit("-c", "1", "--", "true")
+
+        def hours(told):
+            when = datetime.datetime.fromisoformat(told["earliest_start"].replace("Z", "+00:00"))
+            return round((when.timestamp() - time.time()) / 3600, 1)
+
+        self.assertEqual(hours(self.codes(ahead)[1]), 1.0)
+        self.assertEqual(hours(self.codes(last)[1]), 1.2)
+        self.assertRegex(env.cli("explain", last).out, r"can start at .* \(in 1h\d+m\) by the time")
+        dry = env.cli("submit", "--dry-run", "--json", "-c", "2", "--", "true").json()["jobs"][0]
+        self.assertIsNone(dry["earliest_start"], "the last one has no limit")
+        first = env.cli("submit", "--dry-run", "--json", "-p", "1", "--", "true").json()["jobs"][0]
+        self.assertEqual(hours(first), 1.0, "an earlier place in the queue")
+        env.cli("cancel", "all")
+        env.wait(limited, unlimited, ahead, last, code=FAILED)
+        self.assertIn("it can start now", env.cli("submit", "--dry-run", "--", "true").out)
 
     def test_memory_and_several_holders(self):
         """Row 15: memory is missing; no single holder is enough, both are named."""

@@ -213,4 +213,29 @@ TEST_CASE("explain: running and ended jobs are no riddle", "[cli]") {
     CHECK(first_code(explain_job(cell.picture, job)) == "ended");
 }
 
+TEST_CASE("explain: the earliest start is planned by time limits, behind who is ahead", "[cli]") {
+    Drawing cell;
+    cell.picture.workers = {worker(0, "a", want(4000)), worker(1, "b", want(2000))};
+    const auto now = cell.picture.now_ns;
+    const auto minutes = [](std::uint64_t count) { return count * 60'000'000'000; };
+    cell.running(3, 0, want(4000));
+    cell.picture.tasks.back().started_ns = now - minutes(4);
+    cell.picture.tasks.back().time_limit_ns = minutes(10);
+    cell.running(4, 1, want(2000));
+    cell.queued(8, 1, want(3000));
+    cell.picture.tasks.back().time_limit_ns = minutes(30);
+    cell.queued(9, 2, want(2000));
+    const auto start = [&](const Resources& request) {
+        return explain_job(cell.picture, waiting(9, request)).earliest_start_ns;
+    };
+    // Worker b is held without a limit. On a, job 8 comes at 6 minutes and takes three of four
+    // cpus.
+    CHECK(start(want(1000)) == now + minutes(6));
+    CHECK(start(want(2000)) == now + minutes(36));
+    CHECK(start(want(64'000)) == 0);
+    CHECK(explain_job(cell.picture, waiting(8, want(3000))).earliest_start_ns == now + minutes(6));
+    cell.picture.tasks[0].time_limit_ns = 0;
+    CHECK(start(want(2000)) == 0);
+}
+
 }  // namespace reeve::cli
