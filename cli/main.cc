@@ -165,7 +165,7 @@ void add_all(CLI::App& root, Line& line) {
     add_audit_commands(root, line.context.state_dir, line.code);
 #endif
 #ifdef REEVE_HAVE_SIM
-    add_sim_commands(root, line.code);
+    add_sim_commands(root, line);
 #endif
     add_role_commands(root, line);
     add_own_commands(root, line);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/context.h"
+#include "cli/replay.h"
 #include "scheduler/sim/gang_sim.h"
 #include "scheduler/sim/gpu_fit_sim.h"
 #include "scheduler/sim/job_sim.h"
@@ -34,6 +35,7 @@ struct SimOptions {
     bool json = false;
     bool quiet = false;
     bool policies = false;
+    bool replay = false;
 };
 
 constexpr const char* kJobPolicies =
@@ -136,26 +138,53 @@ Result<int> run_spot(const SimOptions& options) {
     return print(result, options);
 }
 
-Result<int> run_jobs(const SimOptions& options) {
+Status choose_policy(const SimOptions& options, sim::Workload& workload) {
     const auto policy =
         sched::parse_cluster_policy(options.policy.empty() ? "reeve" : options.policy);
     if (!policy) return fail(unknown_policy(options.policy, kJobPolicies));
-    if (options.nodes_file.empty()) {
-        return fail(ErrorCode::kInvalidArgument, "which nodes? give sim JOBS.json NODES.json");
-    }
-    REEVE_TRY_ASSIGN(sim::Workload workload,
-                     sim::read_workload(options.jobs_file, options.nodes_file));
     workload.options.policy = *policy;
     workload.options.preemption = !options.no_preemption;
-    const sim::JobSimResult result = sim::simulate_jobs(workload, progress_bar(options));
+    return {};
+}
+
+Status save_pages(const sim::JobSimResult& result, const sim::Workload& workload,
+                  const SimOptions& options) {
     if (!options.starts.empty()) {
         REEVE_TRY(write_text(options.starts, sim::starts_text(result, workload)));
     }
     if (!options.timeline.empty()) {
         REEVE_TRY(write_text(options.timeline, sim::to_timeline(result, workload)));
     }
+    return {};
+}
+
+Result<int> run_jobs(const SimOptions& options) {
+    if (options.nodes_file.empty()) {
+        return fail(ErrorCode::kInvalidArgument, "which nodes? give sim JOBS.json NODES.json");
+    }
+    REEVE_TRY_ASSIGN(sim::Workload workload,
+                     sim::read_workload(options.jobs_file, options.nodes_file));
+    REEVE_TRY(choose_policy(options, workload));
+    const sim::JobSimResult result = sim::simulate_jobs(workload, progress_bar(options));
+    REEVE_TRY(save_pages(result, workload, options));
     write_out(options.json ? sim::to_json(result, workload) + "\n"
                            : sim::to_table(result, workload));
+    return finish(kExitOk);
+}
+
+// The one file name that may stand beside --replay names the nodes.
+Result<int> run_replay(const SimOptions& options, const Cell& cell) {
+    REEVE_TRY_ASSIGN(Replay replay, read_replay(cell, options.jobs_file));
+    REEVE_TRY(choose_policy(options, replay.workload));
+    const sim::JobSimResult result = sim::simulate_jobs(replay.workload, progress_bar(options));
+    REEVE_TRY(save_pages(result, replay.workload, options));
+    if (options.json) {
+        std::string text = sim::to_json(result, replay.workload);
+        text.resize(text.rfind('}'));
+        write_out(text + ", \"recorded\": " + sim::to_json(replay.recorded) + "}\n");
+    } else {
+        write_out(sim::to_table(result.metrics) + "\n" + sim::to_table(replay.recorded));
+    }
     return finish(kExitOk);
 }
 
@@ -169,6 +198,9 @@ int list_policies() {
 Result<int> run_one(const SimOptions& options) {
     const int kinds = (options.jobs_file.empty() ? 0 : 1) + (options.swf.empty() ? 0 : 1) +
                       (options.gpu.empty() ? 0 : 1) + (options.spot.empty() ? 0 : 1);
+    if (options.replay) {
+        return fail(ErrorCode::kInvalidArgument, "--replay takes no other work beside it");
+    }
     if (kinds != 1) {
         return fail(ErrorCode::kInvalidArgument,
                     "give one of JOBS.json NODES.json, --swf FILE, --gpu FILE, --spot FILE");
@@ -178,7 +210,8 @@ Result<int> run_one(const SimOptions& options) {
         return fail(ErrorCode::kInvalidArgument, "--starts: there is no one schedule here");
     }
     if (!options.timeline.empty() && options.jobs_file.empty()) {
-        return fail(ErrorCode::kInvalidArgument, "--timeline is for JOBS.json NODES.json");
+        return fail(ErrorCode::kInvalidArgument,
+                    "--timeline is for JOBS.json NODES.json and --replay");
     }
     if (!options.jobs_file.empty()) return run_jobs(options);
     if (!options.swf.empty()) return run_swf(options);
@@ -186,15 +219,20 @@ Result<int> run_one(const SimOptions& options) {
     return fits ? run_fit(options) : run_gpu(options);
 }
 
-int run_sim(const SimOptions& options) {
+bool is_replay(const SimOptions& options) {
+    return options.replay && options.nodes_file.empty() && options.swf.empty() &&
+           options.gpu.empty() && options.spot.empty();
+}
+
+int run_sim(const SimOptions& options, const Cell* cell) {
     if (options.policies) return list_policies();
-    const Result<int> code = run_one(options);
+    const Result<int> code = cell != nullptr ? run_replay(options, *cell) : run_one(options);
     return code ? *code : report(code.error());
 }
 
 }  // namespace
 
-void add_sim_commands(CLI::App& root, int& exit_code) {
+void add_sim_commands(CLI::App& root, Line& line) {
     auto options = std::make_shared<SimOptions>();
     CLI::App* sim =
         root.add_subcommand("sim", "the scheduling policy on recorded work, in virtual time");
@@ -223,6 +261,8 @@ void add_sim_commands(CLI::App& root, int& exit_code) {
         ->check(CLI::Range(1, 100'000));
     sim->add_flag("--zones", options->spot_setup.zones, "use all zones recorded together")
         ->needs(spot);
+    sim->add_flag("--replay", options->replay,
+                  "what this cell has run, on its workers or on NODES.json");
     sim->add_option("--timeline", options->timeline, "write a page with one row per node");
     sim->add_flag("--no-preemption", options->no_preemption, "nobody is pushed aside");
     sim->add_option("--policy", options->policy, "name of the policy (default: reeve)");
@@ -230,9 +270,14 @@ void add_sim_commands(CLI::App& root, int& exit_code) {
     sim->add_flag("--json", options->json, "figures as JSON");
     sim->add_flag("-q,--quiet", options->quiet, "no progress bar");
     sim->add_flag("--policies", options->policies, "list the policies");
-    sim->callback([options, &exit_code] {
+    sim->callback([options, &line] {
         options->spot_setup.seed = options->fit.seed;
-        exit_code = run_sim(*options);
+        if (!is_replay(*options)) {
+            line.code = run_sim(*options, nullptr);
+            return;
+        }
+        run_with_cell(line,
+                      [&](const Context& context) { return run_sim(*options, &context.cell); });
     });
 }
 

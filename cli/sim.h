@@ -1,12 +1,13 @@
 // `reeve sim`: the scheduler's own decision core on recorded or invented work, in virtual time.
 //
-// Needs no cell. Exit codes: 0 ok, 2 the input was refused (line and field are named).
+// Needs no cell, but for --replay. Exit codes: 0 ok, 2 the input was refused (line and field are
+// named).
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include "cli/commands.h"
 
 namespace reeve::cli {
 
-void add_sim_commands(CLI::App& root, int& exit_code);
+void add_sim_commands(CLI::App& root, Line& line);
 
 }  // namespace reeve::cli

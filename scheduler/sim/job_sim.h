@@ -34,6 +34,7 @@ struct Workload {
     sched::ClusterOptions options;  // limits, budgets, shares and quotas
 };
 
+Result<std::vector<SimNode>> read_nodes(const std::string& path);
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path);
 
 // One attempt of one job on its nodes.

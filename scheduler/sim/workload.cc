@@ -408,6 +408,22 @@ Status fill_tables(const Place& root, sched::ClusterOptions& out) {
 
 }  // namespace
 
+Result<std::vector<SimNode>> read_nodes(const std::string& path) {
+    std::vector<SimNode> out;
+    std::set<std::string> names;
+    REEVE_TRY_ASSIGN(const Items nodes, read_items(path, "nodes"));
+    for (const Place& place : nodes.places) {
+        SimNode node;
+        REEVE_TRY(fill_node(place, node));
+        if (!names.insert(node.offer.name).second) {
+            return place.error("node \"" + printable(node.offer.name.substr(0, 64)) +
+                               "\" was already listed");
+        }
+        out.push_back(std::move(node));
+    }
+    return out;
+}
+
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path) {
     Workload out;
     std::set<std::string> ids;
@@ -424,17 +440,7 @@ Result<Workload> read_workload(const std::string& jobs_path, const std::string& 
         }
         out.jobs.push_back(std::move(job));
     }
-    std::set<std::string> names;
-    REEVE_TRY_ASSIGN(const Items nodes, read_items(nodes_path, "nodes"));
-    for (const Place& place : nodes.places) {
-        SimNode node;
-        REEVE_TRY(fill_node(place, node));
-        if (!names.insert(node.offer.name).second) {
-            return place.error("node \"" + printable(node.offer.name.substr(0, 64)) +
-                               "\" was already listed");
-        }
-        out.nodes.push_back(std::move(node));
-    }
+    REEVE_TRY_ASSIGN(out.nodes, read_nodes(nodes_path));
     std::stable_sort(out.jobs.begin(), out.jobs.end(),
                      [](const SimJob& a, const SimJob& b) { return a.job.submit < b.job.submit; });
     return out;

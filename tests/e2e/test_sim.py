@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import unittest
 
+from reeve_env import FAILED, NOT_FOUND, USAGE, OwnCellCase, write
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 REEVE = os.environ.get("REEVE_BINARY", os.path.join(HERE, "../../build/release/cli/reeve"))
 DATA = os.path.join(HERE, "../data")
@@ -295,6 +297,30 @@ class BadInput(unittest.TestCase):
         done = sim("--swf", self.write("cut.gz", packed[:len(packed) // 2]))
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("cut.gz", done.stderr)
+
+
+class Replay(OwnCellCase):
+    cell = {"workers": 1, "cpus": 2, "mem": "1G"}
+
+    def test_what_the_cell_has_run(self):
+        """Six tasks of a second, two at a time, one that waits for them, and one that failed."""
+        env = self.env
+        self.assertIn("run nothing", env.cli("sim", "--replay", code=NOT_FOUND).err)
+        array = env.submit("--array", "1-6", "--", "sleep", "0.7")
+        last = env.submit("--after", "afterany:%d" % array, "-c", "2", "--", "false")
+        env.wait(array, last, code=FAILED)
+        for policy in ("reeve", "fcfs", "easy"):
+            found = env.cli("sim", "--replay", "--json", "--policy", policy).json()
+            self.assertEqual((found["jobs"], found["recorded"]["jobs"]), (7, 7))
+            self.assertEqual(found["unfinished"], [])
+            began = {a["job_id"]: a["start"] for a in found["attempts"]}
+            self.assertEqual(max(began, key=began.get), str(last), "after what it waited for")
+        nodes = write(env.file("wide.json"),
+                      '[{"name": "wide", "resources": {"cpu": 64, "memory": "1G"}}]')
+        wide = env.cli("sim", "--replay", nodes, "--json").json()
+        self.assertEqual(wide["wait_max"], 0)
+        self.assertIn("recorded", env.cli("sim", "--replay").out)
+        self.assertIn("--replay", env.cli("sim", "--replay", "--swf", TINY, code=USAGE).err)
 
 
 class Recorded(unittest.TestCase):
