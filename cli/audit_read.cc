@@ -153,8 +153,8 @@ int told(const AuditPlace& place, const audit::VerifyReport& report, double seco
     write_out("ok: " + head.checkpoint.origin + " size " + std::to_string(head.checkpoint.size) +
               " root " + merkle_base64(head.checkpoint.root) + "\n");
     write_out("    " + std::to_string(report.entries) + " entries, " +
-              std::to_string(report.tiles) + " tiles, " + std::to_string(report.tasks) +
-              " tasks (" + std::to_string(report.open_tasks) +
+              std::to_string(report.tiles) + (report.tiles == 1 ? " tile, " : " tiles, ") +
+              std::to_string(report.tasks) + " tasks (" + std::to_string(report.open_tasks) +
               " open: not ended, or failed and free to be retried), " +
               std::to_string(head.cosignatures.size()) + " cosignatures, " + time + "\n");
     if (report.remembered) {

@@ -27,14 +27,20 @@ void collect(const CLI::App& app, const std::string& path, std::vector<Entry>& o
 std::string bash_script(const std::vector<Entry>& entries) {
     std::string out =
         "_reeve() {\n"
-        "    local path= word words\n"
+        "    local path= word words skip=\n"
         "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-        "        case $word in -*) ;; *) path=\"${path:+$path }$word\" ;; esac\n"
+        "        [ \"$skip\" ] && { skip=; continue; }\n"
+        "        case $word in\n"
+        "            --state-dir) skip=1 ;;\n"
+        "            -*) ;;\n"
+        "            *) path=\"${path:+$path }$word\" ;;\n"
+        "        esac\n"
         "    done\n"
         "    case $path in\n";
     for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
         const bool root = entry->path.empty();
-        out += root ? "        '') words='" : "        '" + entry->path + "'*) words='";
+        out += root ? "        '') words='"
+                    : "        '" + entry->path + "'|'" + entry->path + " '*) words='";
         out += entry->words + "' ;;\n";
     }
     return out +

@@ -31,6 +31,38 @@ void keep_last_attempts(std::vector<v1::TaskResult>& tasks) {
     tasks.resize(kept);
 }
 
+bool has_element(const v1::JobSpec& spec, std::uint64_t element) {
+    if (spec.elements().empty()) return element == 0;
+    return std::any_of(spec.elements().begin(), spec.elements().end(), [element](const auto& one) {
+        return one.first() <= element && element <= one.last();
+    });
+}
+
+// Elements asked for by number, and the one task of a plain job, that have not left their run for a
+// slot: nobody but the job knows of them yet.
+void add_unstarted(JobDetail& out, const Selected& selected, const v1::JobSpec& spec,
+                   std::size_t most) {
+    if (out.status.state() == "ended") return;
+    auto ranges = selected.elements;
+    if (ranges.empty() && out.status.elements() == 1 && spec.elements().empty()) {
+        ranges.push_back({0, 0});
+    }
+    std::set<std::uint64_t> known;
+    for (const auto& task : out.tasks) known.insert(task.element());
+    const auto state = out.status.state() == "active" ? "queued" : out.status.state();
+    for (const auto& range : ranges) {
+        for (auto element = range.first; element <= range.last; ++element) {
+            if (out.tasks.size() >= most) return;
+            if (known.count(element) != 0 || !has_element(spec, element)) continue;
+            auto& task = out.tasks.emplace_back();
+            task.set_job(selected.job);
+            task.set_element(element);
+            task.set_state(state);
+            task.set_submit_ns(out.status.submit_ns());
+        }
+    }
+}
+
 }  // namespace
 
 void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec) {
@@ -146,6 +178,10 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
             if (!same) out.tasks.push_back(result);
         }
     }
+    // Asked for only where it can matter: it may be the PLM that has to tell it.
+    const bool unstarted = !selected.elements.empty() || out.tasks.empty();
+    auto whole = wanted.spec || unstarted ? spec(selected.job) : std::nullopt;
+    if (whole) add_unstarted(out, selected, *whole, wanted.tasks_max + 1);
     std::stable_sort(out.tasks.begin(), out.tasks.end(), by_element);
     if (!wanted.all_attempts) keep_last_attempts(out.tasks);
     out.states = elements_by_state(out.tasks);
@@ -154,7 +190,7 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
         out.tasks.resize(wanted.tasks_max);
     }
     if (!wanted.spec) return out;
-    if (auto whole = spec(selected.job)) {
+    if (whole) {
         *out.status.mutable_spec() = std::move(*whole);
         out.has_spec = true;
     } else if (!views.empty() && segment_) {

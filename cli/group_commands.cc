@@ -180,8 +180,9 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_flag("--foreground", words->foreground, "stay, and stop the group on Ctrl-C");
     up->add_option("--workers", words->options.workers, "how many workers to start (default 1)")
         ->check(CLI::Range(0, 4096));
-    up->add_option("-c,--cpus", words->cpus, "cpus each worker offers (default: the machine's)");
-    up->add_option("--mem", words->memory, "memory each worker offers, e.g. 8G");
+    up->add_option("-c,--cpus", words->cpus, "cpus each worker offers (default: the machine's)")
+        ->type_name("N");
+    up->add_option("--mem", words->memory, "memory each worker offers, e.g. 8G")->type_name("SIZE");
     up->add_option("--plugin", words->plugins, "a shared object with function handlers")
         ->type_name("FILE")
         ->check(CLI::ExistingFile)
@@ -193,8 +194,9 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--recycle", words->recycle, "calls of --runner before it is started anew")
         ->type_name("N");
     up->add_option("--gpus", words->gpus,
-                   "GPUs each worker offers: a number or auto (default: auto for one worker)");
-    up->add_option("--slots", words->slots, "task slots of a new segment");
+                   "GPUs each worker offers: a number or auto (default: auto for one worker)")
+        ->type_name("N|auto");
+    up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
     up->add_option("--durability", words->durability, "sync (default) or async")
         ->check(CLI::IsMember({"sync", "async"}));
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for");

@@ -76,7 +76,7 @@ int list_jobs(const Context& context, const HistoryOptions& options, History& hi
                 8);
     table.colour_states_in(2);
     for (const auto& status : *jobs) {
-        table.add({std::to_string(status.job()), shorten(escape(status.name()), 32),
+        table.add({std::to_string(status.job()), shorten(escape(status.name()), 20),
                    job_state(status), std::to_string(status.elements()),
                    std::to_string(status.failed()), format_clock_ns(status.submit_ns()),
                    span(status.submit_ns(), status.start_ns()),

@@ -10,6 +10,7 @@
 
 #ifdef REEVE_HAVE_GROUP
 #include "cli/group.h"
+#include "cli/help_format.h"
 #endif
 #ifdef REEVE_HAVE_AUDIT
 #include "cli/audit.h"
@@ -153,7 +154,7 @@ void add_all(CLI::App& root, Line& line) {
     root.add_option("--state-dir", line.context.state_dir,
                     "the cell (default: $REEVE_STATE_DIR, else ~/.local/state/reeve)")
         ->type_name("DIR");
-    root.set_version_flag("--version", std::string("reeve ") + kVersion);
+    root.set_version_flag("--version", std::string("reeve ") + kVersion, "print the version");
 #ifdef REEVE_HAVE_GROUP
     add_group_commands(root, line.context.state_dir, line.code);
 #endif
@@ -183,6 +184,8 @@ std::vector<std::string> words_of(int argc, char** argv) {
 int run_line(int argc, char** argv) {
     Line line;
     CLI::App root("reeve queues work, runs it, and keeps a record that can be checked.", "reeve");
+    root.formatter(std::make_shared<HelpFormat>());
+    root.set_help_flag("-h,--help", "print this page");
     add_all(root, line);
     auto words = words_of(argc, argv);
     split_command_line(words, line);

@@ -127,6 +127,7 @@ void print_tasks(const shm::Segment& segment, const std::vector<TaskView>& tasks
 }
 
 struct Counts {
+    std::uint64_t held = 0;  // tasks, in slots or not
     std::uint64_t by_state[shm::kSlotStates]{};
     std::uint64_t jobs_live = 0;
     std::uint64_t jobs_ended = 0;
@@ -140,6 +141,7 @@ Counts count(const shm::Segment& segment) {
     }
     for (const auto& job : segment_jobs(segment)) {
         (job.state() == "ended" ? out.jobs_ended : out.jobs_live) += 1;
+        out.held += job.held();
     }
     return out;
 }
@@ -170,15 +172,19 @@ void print_top(const shm::Segment& segment, double rate) {
     std::sort(running.begin(), running.end(), [](const TaskView& a, const TaskView& b) {
         return a.result.started_ns() < b.result.started_ns();
     });
+    // What a held job keeps in its run is counted as backlog, too.
+    const auto backlog = segment.header().backlog_tasks.load();
+    const auto held_in_slots = in_state(counts, shm::SlotState::kHeld);
+    const auto held_elsewhere = counts.held - std::min(counts.held, held_in_slots);
     const auto queued = in_state(counts, shm::SlotState::kQueued) +
-                        in_state(counts, shm::SlotState::kClaimed) +
-                        segment.header().backlog_tasks.load();
+                        in_state(counts, shm::SlotState::kClaimed) + backlog -
+                        std::min(backlog, held_elsewhere);
     char rate_text[32];
     std::snprintf(rate_text, sizeof rate_text, "%.1f", rate);
     write_out("reeve " + format_time_ns(wall_ns()) + "  " +
               std::to_string(counts.jobs_live + segment.header().backlog_jobs.load()) +
               " live jobs, " + std::to_string(queued) + " queued, " +
-              std::to_string(in_state(counts, shm::SlotState::kHeld)) + " held, " +
+              std::to_string(std::max(counts.held, held_in_slots)) + " held, " +
               std::to_string(running.size()) + " running, " + rate_text + " starts/s\n");
     if (segment.header().acknowledging.load() == 0) {
         write_out("the ledger cannot be written: nothing new is acknowledged\n");

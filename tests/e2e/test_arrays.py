@@ -182,7 +182,7 @@ class Graphs(OwnCellCase):
     def test_long_chain(self):
         """Row 95: a long chain runs in order; 100,000 links under REEVE_NIGHTLY."""
         env = self.env
-        links = 100_000 if NIGHTLY else 150
+        links = 100_000 if NIGHTLY else 1_000
         jobs = [{"job_id": "n%d" % i, "command": "true", "output": "none",
                  **({"after": ["n%d" % (i - 1)]} if i else {})} for i in range(links)]
         ids = []
@@ -198,7 +198,7 @@ class Graphs(OwnCellCase):
     def test_many_pairs(self):
         """Row 95: many pairs of parent and child finish, each child after its parent."""
         env = self.env
-        pairs = 50_000 if NIGHTLY else 150
+        pairs = 50_000 if NIGHTLY else 500
         jobs = []
         for i in range(pairs):
             jobs.append({"job_id": "p%d" % i, "command": ["sh", "-c", "echo p%d >> seen" % i],

@@ -86,6 +86,7 @@ class Record(OwnCellCase):
             return [e["kind"] for e in entries(job)]
         until(lambda: "FINISHED" in kinds(held), "the checkpoint to cover all")
         until(lambda: kinds(again).count("FAILED") == 2, "the checkpoint to cover all")
+        until(lambda: "FAILED" in kinds(timed), "the checkpoint to cover all")
         start = ["TASK_SUBMITTED", "ASSIGNED", "STARTED"]
         self.assertEqual(kinds(ok), start + ["FINISHED"])
         self.assertEqual(kinds(bad), start + ["FAILED"])

@@ -210,6 +210,22 @@ class Tasks(SharedCellCase):
         states = [(t["element"], t["state"], t["exit_code"]) for t in env.show(one)["tasks"]]
         self.assertEqual(states, [(1, "succeeded", 0), (2, "failed", 1), (3, "failed", 2)])
 
+    def test_elements_that_have_not_started(self):
+        """Row 10: an element is shown from the moment it exists: queued, held or waiting."""
+        env = self.env
+        held = env.submit("--hold", "--", "true")
+        self.assertEqual((env.task(held)["state"], env.task(held)["attempt"]), ("held", 0))
+        array = env.submit("--array", "1-5000%1", "--output", "none", "--", "sleep", "60")
+        env.until_running(array, 1)
+        shown = env.show("%d.4990-4992" % array)["tasks"]
+        self.assertEqual([(t["element"], t["state"]) for t in shown],
+                         [(4990, "queued"), (4991, "queued"), (4992, "queued")])
+        waits = env.submit("--after", array, "--array", "7-9", "--", "true")
+        self.assertEqual([(t["element"], t["state"]) for t in env.show("%d.8" % waits)["tasks"]],
+                         [(8, "waiting")])
+        self.assertEqual(env.show("%d.77" % waits)["tasks"], [])
+        env.cli("cancel", array, waits, held)
+
     def test_durations(self):
         """Row 11: durations stop at the end and are right; cancelled tasks have fixed times."""
         env = self.env
