@@ -212,7 +212,7 @@ std::vector<History::FunctionResult> History::function_results(const Selected& s
                        "AND r.attempt = a.attempt)"
                      : "NULL";
     Statement row(database_, "SELECT element, max(attempt), outcome, detail, " + bytes +
-                                 " FROM attempt a WHERE job = ? AND terminal = 1" +
+                                 ", exit_code" + " FROM attempt a WHERE job = ? AND terminal = 1" +
                                  element_condition(selected) +
                                  " GROUP BY element ORDER BY element LIMIT " +
                                  std::to_string(limit));
@@ -221,7 +221,7 @@ std::vector<History::FunctionResult> History::function_results(const Selected& s
     row.bind(selected.job);
     while (row.step()) {
         out.push_back({row.number(0), static_cast<std::uint32_t>(row.number(1)), row.text(2),
-                       row.text(3), row.text(4)});
+                       row.text(3), row.text(4), row.integer(5)});
     }
     return out;
 }

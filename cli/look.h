@@ -125,6 +125,7 @@ public:
         std::string outcome;
         std::string detail;
         std::string bytes;
+        std::int32_t exit_code = 0;
     };
     // The ending of each selected element that has one, with what its function gave back.
     std::vector<FunctionResult> function_results(const Selected& selected, std::uint64_t limit);

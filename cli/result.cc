@@ -41,6 +41,15 @@ std::uint64_t wanted_count(const Selected& selected, const v1::JobStatus& status
     return count;
 }
 
+void write_json(JsonWriter& json, std::uint64_t job, const History::FunctionResult& row) {
+    json.begin_object().field("job", job).field("element", row.element);
+    json.field("attempt", row.attempt).field("outcome", row.outcome);
+    json.field("detail", row.detail).field("bytes", row.bytes.size());
+    json.field("result_base64", base64(row.bytes)).end_object();
+}
+
+}  // namespace
+
 // All that was asked for, once the history has it; an error when something has not ended.
 Result<std::vector<History::FunctionResult>> results_of(const Context& context,
                                                         const Selected& selected,
@@ -65,15 +74,6 @@ Result<std::vector<History::FunctionResult>> results_of(const Context& context,
         std::this_thread::sleep_for(kPause);
     }
 }
-
-void write_json(JsonWriter& json, std::uint64_t job, const History::FunctionResult& row) {
-    json.begin_object().field("job", job).field("element", row.element);
-    json.field("attempt", row.attempt).field("outcome", row.outcome);
-    json.field("detail", row.detail).field("bytes", row.bytes.size());
-    json.field("result_base64", base64(row.bytes)).end_object();
-}
-
-}  // namespace
 
 int result_command(const Context& context, const ResultOptions& options) {
     const auto selectors = parse_selectors(options.selectors);

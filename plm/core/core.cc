@@ -16,6 +16,7 @@
 namespace reeve::plm {
 
 constexpr int kLastRoundsMax = 100;
+constexpr std::size_t kFewJobs = 16;  // of submit streams: their clients wait for each
 constexpr std::size_t kLargeBatchBytes = 1U << 20;
 
 Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(options) {}
@@ -125,6 +126,7 @@ bool Core::asked() {
 void Core::pace() {
     const auto now = boot_ns();
     if (now >= pace_until_ns_) return;
+    if (!result_sinks_.empty() && result_sinks_.size() < kFewJobs) return;
     for (const auto& [sink, watcher] : watchers_) {
         if (watcher.results) return;
     }

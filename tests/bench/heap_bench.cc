@@ -1,6 +1,6 @@
 // The task heap's acceptance figures A1 to A5 (docs: SHM.md section 4), against the mutex heap in
 // the same run: medians of interleaved repetitions, as ratios. --quick: fewer and shorter
-// repetitions.
+// repetitions; --1p1c (last): one producer and one consumer at 100,000 resident only.
 
 #include <random>
 #include <set>
@@ -561,10 +561,16 @@ void rank_error(const shm::Segment& segment) {
     munmap(&stage, sizeof(Stage));
 }
 
-int run() {
+int run(bool one_figure) {
     const auto name = "/reeve-bench-" + std::to_string(getpid());
     const BenchSegment ours(name + "-a", 16);
     const BenchSegment locked(name + "-b", 16);
+    if (one_figure) {
+        const auto result = measure_contended(*ours, *locked, share<Stage>(), share<Stage>(),
+                                              kHundredThousand, 1);
+        print("heap_1p1c_ratio", median(result.ratio), "x mutex heap");
+        return 0;
+    }
     contended(*ours, *locked);
     rank_error(*ours);
     alone(*ours, *locked);
@@ -579,5 +585,6 @@ int run() {
 
 int main(int argc, char** argv) {
     reeve::bench::quick = reeve::bench::quick_mode(argc, argv);
-    return reeve::bench::run();
+    const bool one_figure = argc > 1 && std::strcmp(argv[argc - 1], "--1p1c") == 0;
+    return reeve::bench::run(one_figure);
 }

@@ -1,6 +1,7 @@
 // Function tasks through a submit stream: batches of arrays down, results up, a window in flight.
 //
 //   stream_bench DIR [--batch 64] [--window 16384] [--seconds 3] [--bytes 64] [--function echo]
+//   stream_bench DIR --queue N       N tasks are queued, held, and left there
 //   stream_bench DIR --latency N     one task in flight, N times: p50 and p99
 //   stream_bench --echo ...          against a server of its own that answers every batch at once
 //                                    with the same messages and does nothing else: gRPC's ceiling
@@ -35,6 +36,7 @@ struct Options {
     double seconds = 3;
     std::size_t bytes = 64;
     int latency = 0;
+    long queue = 0;
     bool echo = false;
 };
 
@@ -136,6 +138,23 @@ public:
         return 0;
     }
 
+    int run_queue() {
+        auto request = make_batch(options_);
+        request.set_results(false);
+        request.mutable_jobs(0)->set_hold(true);
+        std::thread reader([this] {
+            v1::SubmitReply reply;
+            while (stream_->Read(&reply)) done_ += options_.batch;
+        });
+        for (; sent_ < options_.queue && stream_->Write(request); sent_ += options_.batch) {
+        }
+        stream_->WritesDone();
+        reader.join();
+        const auto status = stream_->Finish();
+        std::printf("{\"name\":\"queued\",\"value\":%ld,\"unit\":\"tasks\"}\n", done_.load());
+        return status.ok() && done_ == sent_ ? 0 : 1;
+    }
+
     int run_latency() {
         auto options = options_;
         options.batch = 1;
@@ -230,6 +249,7 @@ int main_with(const Options& options) {
         return 1;
     }
     Load load(options, (*client)->stub());
+    if (options.queue > 0) return load.run_queue();
     return options.latency > 0 ? load.run_latency() : load.run();
 }
 
@@ -253,6 +273,8 @@ int main(int argc, char** argv) {
             options.bytes = static_cast<std::size_t>(std::atol(value()));
         } else if (word == "--function") {
             options.function = value();
+        } else if (word == "--queue") {
+            options.queue = std::atol(value());
         } else if (word == "--latency") {
             options.latency = std::atoi(value());
         } else {
