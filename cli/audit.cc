@@ -37,6 +37,7 @@ struct Building {
                 std::function<int(const AuditPlace&)> body) const {
         command->callback([place, body = std::move(body), state = &state_dir, code = &exit_code] {
             place->state_dir = *state;
+            if (place->directory.empty()) audit_bring_up_to_date(*place);
             *code = body(*place);
         });
     }

@@ -22,6 +22,10 @@ struct AuditPlace {
     bool json = false;
 };
 
+// Asks the PLM of a cell that is run to publish what is durable by now, so that what a client has
+// been told is under the checkpoint. Without an answer the directory is read as it stands.
+void audit_bring_up_to_date(const AuditPlace& place);
+
 struct AuditVerify {
     std::string remember;
     bool hashes_only = false;

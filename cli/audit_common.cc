@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdio>
 
 #include "cli/audit_actions.h"
@@ -8,10 +9,12 @@
 #include "common/audit/text.h"
 #include "common/audit/verify.h"
 #include "common/process/cell.h"
+#include "common/rpc/client.h"
 
 namespace reeve::cli {
 namespace {
 
+constexpr std::chrono::milliseconds kPublishTimeout{2'000};
 constexpr std::size_t kPolicySizeMax = 1 << 20;
 constexpr std::uint64_t kPlainIdMax = std::uint64_t{1} << 48;
 
@@ -61,6 +64,16 @@ Result<std::string> audit_directory(const AuditPlace& place) {
     if (!place.directory.empty()) return place.directory;
     REEVE_TRY_ASSIGN(auto cell, find_cell(place.state_dir));
     return cell.audit;
+}
+
+void audit_bring_up_to_date(const AuditPlace& place) {
+    const auto cell = find_cell(place.state_dir);
+    if (!cell || !rpc::cell_is_run(*cell)) return;
+    auto client = rpc::Client::connect(*cell);
+    if (!client) return;
+    v1::AuditHeadRequest request;
+    request.set_publish(true);
+    (void)(*client)->call(&v1::Reeve::Stub::AuditHead, request, kPublishTimeout);
 }
 
 Result<audit::Policy> audit_policy(const AuditPlace& place) {

@@ -35,6 +35,16 @@ void pause_ms(long ms) {
     ::nanosleep(&pause, nullptr);
 }
 
+// A signal meanwhile (we may be asked to stop) is not silence.
+bool readable_within(int fd, int timeout_ms) {
+    pollfd entry{fd, POLLIN, 0};
+    int ready = 0;
+    do {
+        ready = ::poll(&entry, 1, timeout_ms);
+    } while (ready < 0 && errno == EINTR);
+    return ready == 1;
+}
+
 }  // namespace
 
 namespace {
@@ -80,11 +90,10 @@ int Agent::find_launcher(const std::string& socket_path) {
     std::size_t alive = 0;
     // All of it before we look at the slots: what the launcher knows is not started a second time.
     while (!greeted || alive < welcome.alive || unhandled_.size() < welcome.ended) {
-        pollfd entry{launcher_fd_, POLLIN, 0};
         int fds[kMessageFdsMax];
         int fd_count = 0;
         const long got =
-            ::poll(&entry, 1, kWelcomeMs) == 1
+            readable_within(launcher_fd_, kWelcomeMs)
                 ? receive_message(launcher_fd_, buffer.data(), buffer.size(), false, fds, &fd_count)
                 : -ETIMEDOUT;
         if (got <= 0) {
