@@ -76,27 +76,31 @@ LiveWorkers::LiveWorkers(shm::Segment& segment, const LiveQueue& queue)
     for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
 }
 
-WorkerRef LiveWorkers::find(const ClassShape& shape) {
+WorkerRef LiveWorkers::find(const ClassShape& shape, WorkerRef except) {
     const auto best = heap_.best();
     if (!best) return kNoRef;
-    if (fits_on(best->slot, shape)) return best->slot;
+    const auto takes = [&](WorkerRef worker) { return worker != except && fits_on(worker, shape); };
+    if (takes(best->slot)) return best->slot;
     WorkerRef found = kNoRef;
     std::uint32_t looked = 0;
     heap_.walk([&](const shm::HeapEntry& entry) {
-        if (fits_on(entry.slot, shape)) found = entry.slot;
+        if (takes(entry.slot)) found = entry.slot;
         return found == kNoRef && ++looked < kWalkMax;
     });
     if (found != kNoRef || looked < kWalkMax) return found;
-    return tree_.first_fit(shape.request,
-                           [&](std::uint32_t worker) { return fits_on(worker, shape); });
+    return tree_.first_fit(shape.request, takes);
+}
+
+bool LiveWorkers::allows(WorkerRef worker, const ClassShape& shape) const {
+    const auto& slot = segment_.worker(worker);
+    if (slot.state.load() != shm::WorkerState::kAlive) return false;
+    return shape.constraint == 0 ||
+           queue_.node_name(shape.constraint) ==
+               std::string_view(slot.name, strnlen(slot.name, sizeof slot.name));
 }
 
 bool LiveWorkers::fits_on(WorkerRef worker, const ClassShape& shape) const {
-    if (!tree_.fits(worker, shape.request)) return false;
-    if (shape.constraint == 0) return true;
-    const auto& slot = segment_.worker(worker);
-    return queue_.node_name(shape.constraint) ==
-           std::string_view(slot.name, strnlen(slot.name, sizeof slot.name));
+    return tree_.fits(worker, shape.request) && (shape.constraint == 0 || allows(worker, shape));
 }
 
 std::optional<Grant> LiveWorkers::claim(WorkerRef worker, const Resources& request) {

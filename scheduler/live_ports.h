@@ -31,6 +31,10 @@ public:
     void unpark(ClassRef cls) { index_.unpark(cls); }
     const ClassShape& shape(ClassRef cls) const { return shapes_[cls]; }
 
+    std::uint64_t limit_ns(const ClassHead& head) const {
+        return segment_.task(head.task).time_limit_ns;
+    }
+
     const shm::Claimed& last_claim() const { return last_claim_; }
     shm::ClassIndex& index() { return index_; }
     // Classes whose shape is not as it was when last looked at; each is told once.
@@ -55,7 +59,9 @@ class LiveWorkers {
 public:
     LiveWorkers(shm::Segment& segment, const LiveQueue& queue);
 
-    WorkerRef find(const ClassShape& shape);
+    WorkerRef find(const ClassShape& shape, WorkerRef except);
+    // Apart from room: is it there, and the one that is asked for?
+    bool allows(WorkerRef worker, const ClassShape& shape) const;
     bool fits_on(WorkerRef worker, const ClassShape& shape) const;
     std::optional<Grant> claim(WorkerRef worker, const Resources& request);
     void release(WorkerRef worker, const Resources& request, const Grant& grant);

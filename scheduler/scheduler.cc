@@ -1,5 +1,6 @@
 #include "scheduler/scheduler.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 #include <vector>
@@ -23,6 +24,9 @@ using shm::SlotWord;
 constexpr std::size_t kPlacePerRound = 1'024;
 constexpr std::uint64_t kRescanNs = 50 * kMillisecond;
 constexpr std::uint64_t kReconcileNs = kSecond;
+constexpr std::uint64_t kPlanNs = kSecond;            // between looks at a reservation
+constexpr std::size_t kHeadsPlanned = 8;              // of which the first possible one gets it
+constexpr std::uint64_t kPatienceNs = 600 * kSecond;  // then tasks without a limit keep away too
 
 bool is_placed(SlotWord word) {
     return word.owned_by_worker() &&
@@ -57,6 +61,7 @@ public:
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;
             work = place() > 0 || work;
+            if (now - last_plan_ns_ >= (core_.reserved() ? kPlanNs : kRescanNs)) plan_ahead(now);
             wake_others();
             if (!work) sleep();
         }
@@ -212,7 +217,54 @@ private:
         // Without room for its event no assignment is made: endings need the ring more.
         const auto room = events_.capacity() - events_.size();
         const auto limit = std::min<std::size_t>(kPlacePerRound, room > 64 ? room - 64 : 0);
-        return core_.place(limit, [this](const sched::Placement& placement) { assign(placement); });
+        return core_.place(
+            limit, [this](const sched::Placement& placement) { assign(placement); }, wall_ns());
+    }
+
+    // Keeps a place for the best task that does not fit (reservation.h).
+    void plan_ahead(std::uint64_t now) {
+        last_plan_ns_ = now;
+        if (core_.parked_classes() == 0) return core_.reserve(std::nullopt);
+        const auto outlooks = look_ahead();
+        for (const auto& head : core_.parked_heads(kHeadsPlanned)) {
+            const auto& shape = queue_.shape(head.cls);
+            std::vector<sched::WorkerOutlook> allowed;
+            for (const auto& outlook : outlooks) {
+                if (workers_.allows(outlook.worker, shape)) allowed.push_back(outlook);
+            }
+            auto reservation = sched::plan_reservation(shape.request, allowed);
+            if (!reservation) continue;
+            reservation->cls = head.cls;
+            reservation->key = head.key;
+            const auto waits_since = segment_.task(head.task).submit_wall_ns;
+            reservation->strict = waits_since + kPatienceNs <= wall_ns();
+            return core_.reserve(reservation);
+        }
+        core_.reserve(std::nullopt);
+    }
+
+    // What is free on each worker, and what comes back when, by time limits.
+    std::vector<sched::WorkerOutlook> look_ahead() {
+        std::vector<sched::WorkerOutlook> out(segment_.config().workers);
+        for (std::uint32_t i = 0; i < out.size(); ++i) {
+            const auto& worker = segment_.worker(i);
+            out[i].worker = i;
+            if (worker.used.fits(worker.capacity)) {
+                out[i].free = worker.capacity;
+                out[i].free -= worker.used;
+            }
+        }
+        const auto soon = wall_ns() + kSecond;
+        shm::for_each_used_slot(segment_, [&](std::uint32_t, const shm::TaskSlot& slot) {
+            const auto word = shm::load_word(slot);
+            if (!is_placed(word) || word.worker_slot() >= out.size()) return;
+            if (slot.time_limit_ns == 0 || slot.class_id >= segment_.config().classes) return;
+            const auto started = slot.started_wall_ns.load();
+            const auto since = started != 0 ? started : slot.assigned_wall_ns.load();
+            out[word.worker_slot()].ends.emplace_back(std::max(since + slot.time_limit_ns, soon),
+                                                      segment_.task_class(slot.class_id).request);
+        });
+        return out;
     }
 
     void assign(const sched::Placement& placement) {
@@ -288,6 +340,7 @@ private:
     bool plm_to_wake_ = false;
     std::uint64_t last_rescan_ns_ = 0;
     std::uint64_t last_reconcile_ns_ = 0;
+    std::uint64_t last_plan_ns_ = 0;
 };
 
 }  // namespace

@@ -93,11 +93,13 @@ void MemoryWorkers::set_open(WorkerRef worker, bool open) {
     publish(worker);
 }
 
-WorkerRef MemoryWorkers::find(const ClassShape& shape) {
+WorkerRef MemoryWorkers::find(const ClassShape& shape, WorkerRef except) {
     if (shape.only_worker != kNoRef) {
-        return fits_on(shape.only_worker, shape) ? shape.only_worker : kNoRef;
+        const bool fits = shape.only_worker != except && fits_on(shape.only_worker, shape);
+        return fits ? shape.only_worker : kNoRef;
     }
-    return tree_.first_fit(shape.request);
+    return tree_.first_fit(shape.request,
+                           [except](std::uint32_t worker) { return worker != except; });
 }
 
 bool MemoryWorkers::fits_on(WorkerRef worker, const ClassShape& shape) const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "scheduler/core/capacity_tree.h"
@@ -26,6 +27,11 @@ public:
     void park(ClassRef cls);
     void unpark(ClassRef cls);
     const ClassShape& shape(ClassRef cls) const { return classes_[cls].shape; }
+    std::uint64_t limit_ns(const ClassHead& head) const {
+        const auto found = limits_.find(head.task);
+        return found == limits_.end() ? 0 : found->second;
+    }
+    void set_limit_ns(TaskRef task, std::uint64_t limit_ns) { limits_[task] = limit_ns; }
 
 private:
     using Entry = std::pair<std::uint64_t, TaskRef>;
@@ -38,6 +44,7 @@ private:
     void unlist(ClassRef cls);  // out of heads_
 
     std::vector<Class> classes_;
+    std::unordered_map<TaskRef, std::uint64_t> limits_;
     std::set<std::pair<std::uint64_t, ClassRef>> heads_;
     std::size_t size_ = 0;
 };
@@ -51,7 +58,7 @@ public:
     const Resources& used_of(WorkerRef worker) const { return workers_[worker].used; }
     const Resources& capacity_of(WorkerRef worker) const { return workers_[worker].capacity; }
 
-    WorkerRef find(const ClassShape& shape);
+    WorkerRef find(const ClassShape& shape, WorkerRef except);
     bool fits_on(WorkerRef worker, const ClassShape& shape) const;
     std::optional<Grant> claim(WorkerRef worker, const Resources& request);
     void release(WorkerRef worker, const Resources& request, const Grant& grant);

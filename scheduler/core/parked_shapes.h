@@ -28,6 +28,12 @@ public:
     // match(shape), and forgets them.
     template <typename Match, typename Take>
     void take_fitting(const Resources& free, Match&& match, Take&& take);
+    template <typename Visit>
+    void for_each(Visit&& visit) const {
+        for (const Shape& shape : shapes_) {
+            for (const ClassRef cls : shape.classes) visit(cls);
+        }
+    }
     // Forgets every parked class, calling take(cls).
     template <typename Take>
     void take_all(Take&& take);

@@ -4,14 +4,21 @@
 // returns less than the limit. A class whose shape fits nowhere is parked as a whole, so a million
 // tasks that do not fit cost nothing to the one that does; a worker that frees room unparks exactly
 // the classes it can satisfy. Pure: no clock, no I/O; the same calls give the same placements.
+//
+// With a reservation (reservation.h) its worker is passed over for tasks behind the reserved one
+// that would delay it. A class is judged by its first task.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "scheduler/core/parked_shapes.h"
 #include "scheduler/core/ports.h"
+#include "scheduler/core/reservation.h"
 
 namespace reeve::sched {
 
@@ -41,23 +48,25 @@ public:
     // Places up to `limit` tasks, calling on_place(const Placement&) for each; both claims are made
     // by then. Returns how many; less than `limit` means nothing more can be placed now.
     template <typename OnPlace>
-    std::size_t place(std::size_t limit, OnPlace&& on_place) {
+    std::size_t place(std::size_t limit, OnPlace&& on_place, std::uint64_t now_ns = 0) {
         std::size_t placed = 0;
         while (placed < limit) {
             const std::optional<ClassHead> head = queue_.best_head();
             if (!head) break;
             const ClassShape& shape = queue_.shape(head->cls);
-            const WorkerRef worker = workers_.find(shape);
+            const WorkerRef worker = find(*head, shape, now_ns);
             if (worker == kNoRef) {
                 parked_.park(head->cls, shape);
                 queue_.park(head->cls);
                 continue;
             }
             const Resources request = shape.request;
+            const std::uint64_t limit_ns = reserved_ ? queue_.limit_ns(*head) : 0;
             if (!queue_.claim(*head)) continue;  // somebody else took it; the queue has noticed
             const std::optional<Grant> grant = workers_.claim(worker, request);
             REEVE_ASSERT(grant.has_value());
             on_place(Placement{head->task, head->cls, worker, request, *grant});
+            keep_reservation(*head, worker, request, now_ns, limit_ns);
             ++placed;
         }
         return placed;
@@ -65,10 +74,54 @@ public:
 
     std::size_t parked_classes() const { return parked_.parked_classes(); }
 
+    // The best tasks that wait for room, best first. After place() said that no more can be placed.
+    std::vector<ClassHead> parked_heads(std::size_t most) {
+        std::vector<ClassHead> heads;
+        parked_.for_each([&](ClassRef cls) {
+            if (const auto head = queue_.peek(cls)) heads.push_back(*head);
+        });
+        std::sort(heads.begin(), heads.end(), [](const ClassHead& a, const ClassHead& b) {
+            return std::pair(a.key, a.cls) < std::pair(b.key, b.cls);
+        });
+        if (heads.size() > most) heads.resize(most);
+        return heads;
+    }
+
+    // Another task or another worker than before: those it held up are tried again.
+    void reserve(const std::optional<Reservation>& reservation) {
+        const bool same = reservation.has_value() == reserved_.has_value() &&
+                          (!reservation || (reservation->cls == reserved_->cls &&
+                                            reservation->key == reserved_->key &&
+                                            reservation->worker == reserved_->worker));
+        reserved_ = reservation;
+        if (!same) unpark_all();
+    }
+    const std::optional<Reservation>& reserved() const { return reserved_; }
+
 private:
+    WorkerRef find(const ClassHead& head, const ClassShape& shape, std::uint64_t now_ns) {
+        const WorkerRef worker = workers_.find(shape, kNoRef);
+        if (!reserved_ || worker != reserved_->worker || head.key <= reserved_->key) return worker;
+        if (reserved_->ends_in_time(now_ns, queue_.limit_ns(head))) return worker;
+        if (shape.request.fits(reserved_->spare)) return worker;
+        return workers_.find(shape, reserved_->worker);
+    }
+
+    void keep_reservation(const ClassHead& head, WorkerRef worker, const Resources& request,
+                          std::uint64_t now_ns, std::uint64_t limit_ns) {
+        if (!reserved_) return;
+        if (reserved_->is_for(head)) {
+            reserve(std::nullopt);
+        } else if (worker == reserved_->worker && request.fits(reserved_->spare) &&
+                   !reserved_->ends_in_time(now_ns, limit_ns)) {
+            reserved_->spare -= request;
+        }
+    }
+
     Queue& queue_;
     Workers& workers_;
     ParkedShapes parked_;
+    std::optional<Reservation> reserved_;
 };
 
 }  // namespace reeve::sched

@@ -58,6 +58,7 @@ struct Placement {
 //             queue must then have refreshed that class, or the core would ask again for ever.
 // park        hides a class from best_head until unpark. Both are idempotent.
 // shape       of a live class.
+// limit_ns    how long that task may run; 0: for ever.
 template <typename Q>
 concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHead& head) {
     { queue.best_head() } -> std::same_as<std::optional<ClassHead>>;
@@ -66,9 +67,12 @@ concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHe
     queue.park(cls);
     queue.unpark(cls);
     { view.shape(cls) } -> std::convertible_to<const ClassShape&>;
+    { view.limit_ns(head) } -> std::same_as<std::uint64_t>;
 };
 
-// find      the best-ranked worker on which the shape fits now and which takes new work, or kNoRef.
+// find      the best-ranked worker but `except` on which the shape fits now and which takes new
+// work,
+//           or kNoRef.
 //           What it returns must be claimable: a draining worker, or one whose dispatch ring is
 //           full, is not offered (close it in the index; open it and call worker_freed() later).
 // fits_on   the same question for one worker.
@@ -77,7 +81,7 @@ concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHe
 template <typename W>
 concept WorkerIndex = requires(W index, const W& view, WorkerRef worker, const ClassShape& shape,
                                const Resources& request, const Grant& grant) {
-    { index.find(shape) } -> std::same_as<WorkerRef>;
+    { index.find(shape, worker) } -> std::same_as<WorkerRef>;
     { view.fits_on(worker, shape) } -> std::same_as<bool>;
     { index.claim(worker, request) } -> std::same_as<std::optional<Grant>>;
     index.release(worker, request, grant);

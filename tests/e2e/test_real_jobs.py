@@ -188,6 +188,29 @@ class Order(OwnCellCase):
         env.cli("cancel", half, whole)
 
 
+    def test_backfill(self):
+        """A place is kept for who does not fit: the short ones pass, the long one does not."""
+        env = self.env
+        half = env.submit("-c", "0.5", "-t", "6s", "--", "sleep", "4")
+        env.until_running(half)
+        whole = env.submit("-c", "1", "-t", "10s", "--", "true")
+        time.sleep(0.5)  # a reservation is made a moment after the task was seen not to fit
+        long = env.submit("-c", "0.5", "-t", "1h", "--", "true")
+        env.wait(whole)
+        env.wait(long)
+        self.assertGreater(env.task(long)["started"], env.task(whole)["started"])
+        again = env.submit("-c", "0.5", "-t", "60s", "--", "sleep", "300")
+        env.until_running(again)
+        whole = env.submit("-c", "1", "--", "true")
+        time.sleep(0.5)
+        short = env.submit("-c", "0.5", "-t", "5s", "--", "true")
+        env.wait(short)
+        self.assertEqual(env.task(whole)["state"], "queued")
+        self.assertEqual(env.task(again)["state"], "running")
+        env.cli("cancel", again)
+        env.wait(whole)
+
+
 class LongArray(OwnCellCase):
     cell = {"workers": 2, "cpus": 1}
 

@@ -5,7 +5,7 @@
 //   WorkerRef add_worker(const Resources& capacity);      // ranked in the order added
 //   void set_open(WorkerRef, bool);                       // false: gets nothing new
 //   ClassRef add_class(const ClassShape&);
-//   TaskRef push(ClassRef, std::uint64_t key);            // returns the task it queued
+//   TaskRef push(ClassRef, std::uint64_t key, std::uint64_t limit_ns = 0);  // returns the task
 //   void cancel(TaskRef);                                 // takes a queued task away
 //
 // Each scenario is a function template; a test file calls run_all_placement_scenarios<Fixture>().
@@ -179,6 +179,91 @@ void cancelled_head_is_passed() {
     CHECK(placed[0].task == stays);
 }
 
+// Half of worker 0 is busy until `end`; the whole of it is kept for `wide`.
+inline Reservation reservation_for(ClassRef cls, std::uint64_t key, std::uint64_t end) {
+    const std::vector<WorkerOutlook> outlooks{{0, cpus(2, 100), {{end, cpus(2, 100)}}}};
+    auto planned = plan_reservation(cpus(4), outlooks);
+    REQUIRE(planned);
+    CHECK(planned->at_ns == end);
+    planned->cls = cls;
+    planned->key = key;
+    return *planned;
+}
+
+template <typename Fixture>
+void reservation_holds() {
+    Fixture f;
+    f.add_worker(cpus(4, 200));
+    auto core = make_core(f);
+    const ClassRef half = f.add_class({cpus(2, 100)});
+    const ClassRef whole = f.add_class({cpus(4)});
+    const ClassRef one = f.add_class({cpus(1)});
+    f.push(half, 1);
+    const auto running = place_all(core);
+    const TaskRef wide = f.push(whole, 10);
+    CHECK(place_all(core).empty());
+    core.reserve(reservation_for(whole, 10, 1'000));
+    const auto place_at = [&](std::uint64_t now) {
+        std::vector<TaskRef> tasks;
+        core.place(
+            9, [&](const Placement& placement) { tasks.push_back(placement.task); }, now);
+        return tasks;
+    };
+    const TaskRef too_long = f.push(one, 20, 700);
+    CHECK(place_at(400).empty());  // until 1,100
+    f.cancel(too_long);
+    const TaskRef in_time = f.push(one, 21, 600);
+    CHECK(place_at(400).empty());  // parked with its class until something changes
+    core.unpark_all();
+    CHECK(place_at(400) == std::vector<TaskRef>{in_time});
+    // Who comes before the reserved task is not held up, and without a limit only once it is
+    // strict.
+    const TaskRef first = f.push(one, 5, 0);
+    CHECK(place_at(400) == std::vector<TaskRef>{first});
+    f.workers().release(0, cpus(1), Grant{});
+    core.worker_freed(0);
+    const TaskRef no_limit = f.push(one, 30, 0);
+    auto strict = reservation_for(whole, 10, 1'000);
+    strict.strict = true;
+    core.reserve(strict);
+    CHECK(place_at(400).empty());
+    // The reserved task starts as soon as there is room, and ends the reservation.
+    f.workers().release(0, cpus(1), Grant{});
+    f.workers().release(0, running[0].request, running[0].grant);
+    core.worker_freed(0);
+    CHECK(place_at(400) == std::vector<TaskRef>{wide});
+    CHECK_FALSE(core.reserved());
+    f.workers().release(0, cpus(4), Grant{});
+    core.worker_freed(0);
+    CHECK(place_at(400) == std::vector<TaskRef>{no_limit});
+}
+
+template <typename Fixture>
+void reservation_leaves_the_rest() {
+    Fixture f;
+    f.add_worker(cpus(4, 200));
+    const WorkerRef other = f.add_worker(cpus(1, 200));
+    auto core = make_core(f);
+    const ClassRef half = f.add_class({cpus(2, 100)});
+    const ClassRef whole = f.add_class({cpus(4)});
+    const ClassRef one = f.add_class({cpus(1)});
+    const ClassRef memory = f.add_class({cpus(0, 50)});
+    f.push(half, 1);
+    place_all(core);
+    f.push(whole, 10);
+    place_all(core);
+    core.reserve(reservation_for(whole, 10, 1'000));
+    f.push(one, 20, 5'000);
+    const auto elsewhere = place_all(core);
+    REQUIRE(elsewhere.size() == 1);
+    CHECK(elsewhere[0].worker == other);
+    // Beside the reserved task there is memory to spare, for as long as one likes; but only once.
+    f.push(memory, 30, 5'000);
+    CHECK(place_all(core).size() == 1);
+    REQUIRE(core.reserved());
+    CHECK(core.reserved()->spare.memory_bytes == std::uint64_t{150} << 20);
+}
+
 // Random pushes, cancels, ends and drains; after each step: capacity and GPU sets hold, and nothing
 // that is queued would fit anywhere (work conservation), so no class is parked wrongly.
 template <typename Fixture>
@@ -289,6 +374,12 @@ void run_all_placement_scenarios() {
     }
     SECTION("a cancelled head is passed over") {
         cancelled_head_is_passed<Fixture>();
+    }
+    SECTION("a reservation is not put off") {
+        reservation_holds<Fixture>();
+    }
+    SECTION("a reservation leaves other workers and what is to spare") {
+        reservation_leaves_the_rest<Fixture>();
     }
     SECTION("random events keep every invariant") {
         const std::uint64_t seed = test_seed();

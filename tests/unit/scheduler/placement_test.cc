@@ -12,10 +12,11 @@ public:
     WorkerRef add_worker(const Resources& capacity) { return workers_.add(capacity); }
     void set_open(WorkerRef worker, bool open) { workers_.set_open(worker, open); }
     ClassRef add_class(const ClassShape& shape) { return queue_.add_class(shape); }
-    TaskRef push(ClassRef cls, std::uint64_t key) {
+    TaskRef push(ClassRef cls, std::uint64_t key, std::uint64_t limit_ns = 0) {
         tasks_.push_back({cls, key});
         const auto task = static_cast<TaskRef>(tasks_.size() - 1);
         queue_.push(cls, task, key);
+        queue_.set_limit_ns(task, limit_ns);
         return task;
     }
     void cancel(TaskRef task) { queue_.erase(tasks_[task].first, task, tasks_[task].second); }

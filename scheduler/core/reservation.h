@@ -1,0 +1,43 @@
+// The place that is kept for the best task that does not fit (EASY backfill), live.
+//
+// Others may use its worker if they end before the reserved task can start, or if they fit beside
+// it. Whether they end in time is a matter of time limits; what runs without one never ends here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "common/model/resources.h"
+#include "scheduler/core/ports.h"
+
+namespace reeve::sched {
+
+// A worker that may run the task, what is free on it now, and when what comes back.
+struct WorkerOutlook {
+    WorkerRef worker = kNoRef;
+    Resources free;
+    std::vector<std::pair<std::uint64_t, Resources>> ends;  // by time limit, any order
+};
+
+struct Reservation {
+    ClassRef cls = kNoRef;
+    std::uint64_t key = 0;  // of the task; whoever comes before it is not held up
+    WorkerRef worker = kNoRef;
+    std::uint64_t at_ns = 0;
+    Resources spare;      // beside the task when it starts
+    bool strict = false;  // also against tasks without a time limit
+
+    bool is_for(const ClassHead& head) const { return head.cls == cls && head.key == key; }
+    bool ends_in_time(std::uint64_t now_ns, std::uint64_t limit_ns) const {
+        return limit_ns == 0 ? !strict : now_ns + limit_ns <= at_ns;
+    }
+};
+
+// Where the request fits first: worker, time and spare are set. The first of equals.
+std::optional<Reservation> plan_reservation(const Resources& request,
+                                            std::span<const WorkerOutlook> outlooks);
+
+}  // namespace reeve::sched
