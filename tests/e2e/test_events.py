@@ -85,9 +85,9 @@ class Events(OwnCellCase):
                            and e["task"]["job"] == job)
             self.assertEqual(ended, list(elements))
         # A listener of one job hears that job alone, and all of it.
-        mine = listeners[1].stop()
-        self.assertEqual([e["index"] for e in mine],
-                         [e["index"] for e in events if e["task"] and e["task"]["job"] == done])
+        want = [e["index"] for e in events if e["task"] and e["task"]["job"] == done]
+        until(lambda: len(listeners[1].events) >= len(want), "all of the one job")
+        self.assertEqual([e["index"] for e in listeners[1].stop()], want)
         # What was heard live is what the log says afterwards.
         again = [json.loads(line) for line in
                  env.cli("events", "--from", "0", "--no-follow").out.splitlines()]
