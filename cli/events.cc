@@ -75,7 +75,8 @@ public:
                                rpc::cell_is_run(context_.cell) &&
                                boot_ns() - last_heard < kLostPlmNs;
             if (!again) return report(status.error());
-            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
+            client_.await_connection(std::chrono::seconds(1));
         }
     }
 

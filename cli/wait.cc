@@ -75,6 +75,12 @@ public:
                 return fail(rpc::unreachable(context_.cell, "the PLM went away"));
             }
             std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
+            const auto now = boot_ns();
+            const auto left_ms = end_ns_ == 0    ? std::uint64_t{1000}
+                                 : end_ns_ > now ? (end_ns_ - now) / kMillisecond
+                                                 : 0;
+            client_.await_connection(
+                std::chrono::milliseconds(std::min<std::uint64_t>(left_ms, 1000)));
         }
     }
 

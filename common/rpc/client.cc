@@ -75,6 +75,10 @@ Result<std::unique_ptr<Client>> Client::connect(const Cell& cell) {
 Client::Client(Cell cell, std::shared_ptr<grpc::Channel> channel)
     : cell_(std::move(cell)), channel_(std::move(channel)), stub_(v1::Reeve::NewStub(channel_)) {}
 
+void Client::await_connection(std::chrono::milliseconds most) {
+    (void)channel_->WaitForConnected(std::chrono::system_clock::now() + most);
+}
+
 void Client::prepare(grpc::ClientContext& context, std::chrono::milliseconds timeout) {
     context.set_wait_for_ready(false);
     context.AddMetadata(kVersionKey, kClientVersion);

@@ -59,6 +59,10 @@ public:
         return reply;
     }
 
+    // Waits until the PLM can be called, so long at most. Before a broken stream is begun anew: a
+    // call that fails at once leaves the reconnection to gRPC's backup poller (every 5 s).
+    void await_connection(std::chrono::milliseconds most);
+
     // Sets deadline and waiting on a context for a stream.
     static void prepare(grpc::ClientContext& context, std::chrono::milliseconds timeout);
 
