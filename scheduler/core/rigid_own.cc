@@ -22,7 +22,7 @@ constexpr double kNarrowness = 0.5;       // rank falls with (size / machine)^th
 constexpr double kWidth = 8;              // ... and grows with (1 + kWidth * size / machine)^2
 constexpr double kOverdueShare = 0.85;    // of the longest backlog: the wait nobody shall exceed
 constexpr double kOverdueLeast = 86'400;  // seconds; before that nobody is overdue
-constexpr double kDueShare = 0.6;         // of that wait: when a job that leads gets a reservation
+constexpr double kDueShare = 0.4;         // of that wait: when a job that leads gets a reservation
 constexpr int kDueReservations = 2;
 constexpr std::int64_t kRankInterval = 60;  // seconds between re-rankings
 
