@@ -283,6 +283,9 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     }
     add_placement_reasons(out, job, out.reasons);
     if (mine != nullptr) {
+        const auto waited_ns = picture.now_ns - std::min(picture.now_ns, job.status.submit_ns());
+        out.order = sched::order_terms(job.status.priority(), sched::SlaClass::kStandard,
+                                       static_cast<double>(waited_ns) / kSecond, 0);
         const ForecastTask task{job.request, job.node, mine->time_limit_ns, mine->key};
         out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
     }

@@ -14,6 +14,7 @@
 #include "cli/context.h"
 #include "cli/gather.h"
 #include "cli/look.h"
+#include "scheduler/core/order.h"
 
 namespace reeve::cli {
 
@@ -73,9 +74,10 @@ struct Answer {
     std::string state;
     std::vector<Reason> reasons;  // the first one is what keeps it from starting now
     std::vector<WorkerAnswer> workers;
-    std::uint64_t ahead = 0;              // queued tasks before it, of any kind
-    std::uint64_t ahead_alike = 0;        // of its class
-    std::uint64_t earliest_start_ns = 0;  // by time limits (forecast.h); 0: cannot be told
+    std::uint64_t ahead = 0;                 // queued tasks before it, of any kind
+    std::uint64_t ahead_alike = 0;           // of its class
+    std::optional<sched::OrderTerms> order;  // of a queued task
+    std::uint64_t earliest_start_ns = 0;     // by time limits (forecast.h); 0: cannot be told
 };
 Answer explain_job(const Picture& picture, const ExplainJob& job);
 

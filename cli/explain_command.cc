@@ -1,4 +1,7 @@
 // The command's half of explain.h: what is known about the job, and how the answer is told.
+#include <array>
+#include <cstdio>
+
 #include "cli/catalogue.h"
 #include "cli/explain.h"
 #include "cli/forecast.h"
@@ -34,6 +37,14 @@ void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job)
     json.begin_object().field("job", answer.job).field("state", answer.state);
     write_resources(json, "request", job.request);
     json.field("ahead", answer.ahead).field("ahead_alike", answer.ahead_alike);
+    json.key("order");
+    if (answer.order) {
+        json.begin_object().field("score", answer.order->score());
+        json.field("priority", answer.order->priority).field("age", answer.order->age);
+        json.end_object();
+    } else {
+        json.null();
+    }
     write_time(json, "earliest_start", answer.earliest_start_ns);
     json.key("reasons").begin_array();
     for (const auto& reason : answer.reasons) {
@@ -117,6 +128,13 @@ void print_answer(const Answer& answer, std::uint64_t now_ns) {
     if (answer.ahead > 0) {
         write_out("  " + std::to_string(answer.ahead) + " queued before it, " +
                   std::to_string(answer.ahead_alike) + " of them asking for the same\n");
+    }
+    if (answer.order) {
+        std::array<char, 96> line{};
+        std::snprintf(line.data(), line.size(),
+                      "  score %.2f = priority %.0f + hours waited %.2f\n", answer.order->score(),
+                      answer.order->priority, answer.order->age);
+        write_out(line.data());
     }
     if (answer.earliest_start_ns > now_ns) {
         write_out("  " + forecast_words(answer.earliest_start_ns, now_ns) + "\n");

@@ -60,6 +60,9 @@ class Explain(OwnCellCase):
 
         self.assertEqual(hours(self.codes(ahead)[1]), 1.0)
         self.assertEqual(hours(self.codes(last)[1]), 1.2)
+        order = self.codes(last)[1]["order"]
+        self.assertEqual(order["priority"], 0)
+        self.assertAlmostEqual(order["score"], order["priority"] + order["age"])
         self.assertRegex(env.cli("explain", last).out, r"can start at .* \(in 1h\d+m\) by the time")
         dry = env.cli("submit", "--dry-run", "--json", "-c", "2", "--", "true").json()["jobs"][0]
         self.assertIsNone(dry["earliest_start"], "the last one has no limit")

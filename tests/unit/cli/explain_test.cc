@@ -238,4 +238,19 @@ TEST_CASE("explain: the earliest start is planned by time limits, behind who is 
     CHECK(start(want(2000)) == 0);
 }
 
+TEST_CASE("explain: the score is priority and hours waited", "[cli]") {
+    Drawing cell;
+    cell.picture.workers = {worker(0, "a", want(1000))};
+    cell.running(3, 0, want(1000));
+    cell.queued(9, 1, want(1000));
+    cell.picture.now_ns += 20'000'000'000'000;
+    auto job = waiting(9, want(1000));
+    job.status.set_priority(4);
+    job.status.set_submit_ns(cell.picture.now_ns - 5'400'000'000'000);
+    const auto answer = explain_job(cell.picture, job);
+    REQUIRE(answer.order);
+    CHECK(answer.order->score() == Approx(5.5));
+    CHECK_FALSE(explain_job(cell.picture, waiting(10, want(1000))).order);
+}
+
 }  // namespace reeve::cli
