@@ -109,8 +109,8 @@ def streams(build):
         out["class_b"] = cell.stream("--seconds", "2.5")["class_b"]
         few = cell.stream("--seconds", "1.8")["class_b"]
         # A million that wait behind everything else.
-        waiting = cell.cli("submit", "--parsable", "--function", "noop", "--array", "1-1000000",
-                           "-p", "-100000").strip()
+        waiting = cell.cli("submit", "--parsable", "--function", "noop", "-c", "2", "--array",
+                           "1-1000000", "-p", "-100000").strip()
         many = cell.stream("--seconds", "1.8")["class_b"]
         out["flat_1m_ratio"] = many / few
         cell.cli("cancel", waiting)
