@@ -41,6 +41,7 @@ JobStream::JobStream(const Context& context, rpc::Client& client)
         std::snprintf(hex, sizeof hex, "%02x", byte);
         key_ += hex;
     }
+    contact_ns_ = boot_ns();
     runner_ = std::thread([this] { run(); });
     follower_ = std::thread([this] { follow(); });
 }
@@ -82,20 +83,22 @@ void JobStream::submit(v1::JobSpec spec, std::function<void(TaskOutcome)> each,
 }
 
 void JobStream::run() {
-    auto contact_ns = boot_ns();
     while (true) {
         {
             std::unique_lock hold(mutex_);
-            changed_.wait(hold, [this] { return stopping_ || !unanswered_.empty(); });
+            if (unanswered_.empty()) {
+                changed_.wait(hold, [this] { return stopping_ || !unanswered_.empty(); });
+                contact_ns_ = boot_ns();  // nobody was asked until now
+            }
             if (stopping_) return;
         }
         const auto status = one_stream();
         after_stream(status);
         if (status || is_refusal(status.error().code)) {
-            contact_ns = boot_ns();
+            contact_ns_ = boot_ns();
             continue;
         }
-        const bool lost = boot_ns() - contact_ns > kLostPlmNs || !rpc::cell_is_run(context_.cell);
+        const bool lost = boot_ns() - contact_ns_ > kLostPlmNs || !rpc::cell_is_run(context_.cell);
         if (lost) fail_all(rpc::unreachable(context_.cell, "the PLM went away").message);
         std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
     }
@@ -142,6 +145,7 @@ void JobStream::write(Stream& stream) {
 void JobStream::read(Stream& stream) {
     v1::SubmitReply reply;
     while (stream.Read(&reply)) {
+        contact_ns_ = boot_ns();
         if (reply.job_ids_size() > 0) take_answer(reply);
         for (auto& results : *reply.mutable_results()) take_results(results);
     }

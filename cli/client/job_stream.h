@@ -72,6 +72,7 @@ private:
     grpc::ClientContext* call_ = nullptr;
     bool broken_ = false;  // this stream
     bool stopping_ = false;
+    std::uint64_t contact_ns_ = 0;  // runner: when the PLM was last heard of
     std::thread runner_;
     std::thread follower_;
 };

@@ -22,7 +22,8 @@ Chain& chain_of(Model& model, const audit::Entry& entry) {
 
 }  // namespace
 
-void CommitBatch::emit(const Record& record) {
+template <typename T>
+void CommitBatch::emit_one(const T& record) {
     const auto applied = model_.apply(record);
     if (!applied) log::error("record does not apply", {{"why", applied.error().message}});
     REEVE_ASSERT(applied.has_value());
@@ -30,6 +31,9 @@ void CommitBatch::emit(const Record& record) {
     encode_to(records_.open(), record);
     records_.close();
 }
+template void CommitBatch::emit_one(const Record&);
+template void CommitBatch::emit_one(const TaskMoved&);
+template void CommitBatch::emit_one(const TaskEnded&);
 
 std::uint64_t CommitBatch::audit(audit::Entry entry) {
     Chain& chain = chain_of(model_, entry);

@@ -33,7 +33,9 @@ class CommitBatch {
 public:
     explicit CommitBatch(Model& model) : model_(model) {}
 
-    void emit(const Record& record);
+    void emit(const Record& record) { emit_one(record); }
+    void emit(const TaskMoved& record) { emit_one(record); }  // the frequent ones, uncopied
+    void emit(const TaskEnded& record) { emit_one(record); }
 
     // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf
     // index.
@@ -54,6 +56,9 @@ public:
     Projection& projection() { return projection_; }
 
 private:
+    template <typename T>
+    void emit_one(const T& record);
+
     Model& model_;
     FrameWriter records_;
     std::string entries_;

@@ -86,9 +86,13 @@ Status parse_spec(Job& job) {
     return {};
 }
 
+// What happens comes in rows of one job: the last one found is remembered.
 Job* Model::find(JobId id) {
+    if (last_found_ != nullptr && last_found_->id == id) return last_found_;
     const auto found = jobs_.find(id);
-    return found == jobs_.end() ? nullptr : found->second.get();
+    if (found == jobs_.end()) return nullptr;
+    last_found_ = found->second.get();
+    return last_found_;
 }
 
 Task* Model::find_task(JobId id, std::uint64_t ordinal) {
@@ -360,6 +364,7 @@ std::vector<std::unique_ptr<Job>> Model::evict_ended() {
         }
         auto job = std::move(at->second);
         jobs_.erase(at);
+        last_found_ = nullptr;
         REEVE_ASSERT(!job->dirty);
         if (!job->key->empty()) keys_.erase({job->uid, job->key});
         for (const auto* ended : {&job->failed, &job->cancelled}) {

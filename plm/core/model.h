@@ -161,6 +161,8 @@ public:
     // Changes the model as the record says. kDataLoss when it cannot follow from what is known
     // (only a damaged ledger or a bug can cause that).
     Status apply(const Record& record);
+    Status apply(const TaskMoved& record) { return apply_moved(record); }
+    Status apply(const TaskEnded& record) { return apply_ended(record); }
 
     Job* find(JobId id);
     Task* find_task(JobId id, std::uint64_t ordinal);
@@ -213,6 +215,7 @@ private:
     void index_job(Job& job);
 
     std::map<JobId, std::unique_ptr<Job>> jobs_;
+    Job* last_found_ = nullptr;                      // of jobs_
     std::map<std::uint64_t, WorkerRecord> workers_;  // by incarnation
     std::unordered_map<JobId, std::vector<JobId>> dependents_;
     std::map<std::pair<std::uint32_t, std::string>, JobId> keys_;

@@ -19,38 +19,49 @@ void Projection::note(Model& model, const Record& record) {
     std::visit(
         [&](const auto& r) {
             using T = std::decay_t<decltype(r)>;
-            if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.insert(r.job);
-            if constexpr (requires { r.job; }) jobs_.insert(r.job);
-            if constexpr (std::is_same_v<T, RunCancelled>) note_cancelled(model, r);
             if constexpr (std::is_same_v<T, TaskEnded>) {
-                Job* job = model.find(r.job);
-                if (job == nullptr) return;
-                AttemptRow row;
-                row.job = r.job;
-                row.element = job->element_of(r.ordinal);
-                row.attempt = r.attempt;
-                row.outcome = to_string(r.outcome);
-                row.exit_code = r.exit_code;
-                row.core_dumped = r.core_dumped;
-                row.detail = r.detail;
-                row.submit_ns = job->submit_ns;
-                row.assigned_ns = r.assigned_ns;
-                row.started_ns = r.started_ns;
-                row.ended_ns = r.ended_ns;
-                row.user_us = r.user_us;
-                row.system_us = r.system_us;
-                row.max_rss_bytes = r.max_rss_bytes;
-                row.worker_number = r.worker.number;
-                row.worker_incarnation = r.worker.incarnation;
-                const auto worker = model.workers().find(r.worker.incarnation);
-                if (worker != model.workers().end()) row.worker_name = worker->second.name;
-                row.result = r.result;
-                row.terminal = r.final;
-                row.deaths = r.deaths;
-                rows_.attempts.push_back(std::move(row));
+                note(model, r);
+                return;
             }
+            if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.insert(r.job);
+            if constexpr (requires { r.job; }) note_job(r.job);
+            if constexpr (std::is_same_v<T, RunCancelled>) note_cancelled(model, r);
         },
         record);
+}
+
+void Projection::note(Model& model, const TaskEnded& r) {
+    note_job(r.job);
+    const Job* job = model.find(r.job);
+    if (job == nullptr) return;
+    auto& row = rows_.attempts.emplace_back();
+    row.job = r.job;
+    row.element = job->element_of(r.ordinal);
+    row.attempt = r.attempt;
+    row.outcome = to_string(r.outcome);
+    row.exit_code = r.exit_code;
+    row.core_dumped = r.core_dumped;
+    row.detail = r.detail;
+    row.submit_ns = job->submit_ns;
+    row.assigned_ns = r.assigned_ns;
+    row.started_ns = r.started_ns;
+    row.ended_ns = r.ended_ns;
+    row.user_us = r.user_us;
+    row.system_us = r.system_us;
+    row.max_rss_bytes = r.max_rss_bytes;
+    row.worker_number = r.worker.number;
+    row.worker_incarnation = r.worker.incarnation;
+    const auto worker = model.workers().find(r.worker.incarnation);
+    if (worker != model.workers().end()) row.worker_name = worker->second.name;
+    row.result = r.result;
+    row.terminal = r.final;
+    row.deaths = r.deaths;
+}
+
+void Projection::note_job(JobId job) {
+    if (job == last_job_) return;  // most come in rows of one job
+    last_job_ = job;
+    jobs_.insert(job);
 }
 
 // Elements cancelled before they left their run get a row each, unless they are very many.
@@ -91,6 +102,7 @@ HistoryRows Projection::take(Model& model, std::uint64_t seq) {
         rows_.jobs.push_back(std::move(row));
     }
     jobs_.clear();
+    last_job_ = 0;
     new_jobs_.clear();
     rows_.seq = seq;
     HistoryRows rows = std::move(rows_);

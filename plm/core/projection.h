@@ -17,14 +17,18 @@ std::string state_word(const Job& job);  // waiting held active ended
 class Projection {
 public:
     void note(Model& model, const Record& record);  // after model.apply(record)
+    void note(Model&, const TaskMoved& record) { note_job(record.job); }
+    void note(Model& model, const TaskEnded& record);
     HistoryRows take(Model& model, std::uint64_t seq);
     bool empty() const { return jobs_.empty() && rows_.attempts.empty(); }
 
 private:
+    void note_job(JobId job);
     void note_cancelled(Model& model, const RunCancelled& record);
 
     HistoryRows rows_;
     std::set<JobId> jobs_;
+    JobId last_job_ = 0;  // noted last
     std::set<JobId> new_jobs_;
 };
 

@@ -143,6 +143,33 @@ void encode_to(std::string& out, const Record& record) {
         record);
 }
 
+namespace {
+
+template <typename T, std::size_t I = 0>
+constexpr std::size_t index_of() {
+    if constexpr (std::is_same_v<std::variant_alternative_t<I, Record>, T>) {
+        return I;
+    } else {
+        return index_of<T, I + 1>();
+    }
+}
+
+template <typename T>
+void encode_one(std::string& out, const T& record) {
+    out.push_back(static_cast<char>(index_of<T>() + 1));
+    Writer writer{ByteWriter(out)};
+    walk(writer, const_cast<T&>(record));  // a Writer changes nothing
+}
+
+}  // namespace
+
+void encode_to(std::string& out, const TaskMoved& record) {
+    encode_one(out, record);
+}
+void encode_to(std::string& out, const TaskEnded& record) {
+    encode_one(out, record);
+}
+
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count) {
     constexpr auto kIndex = std::variant_size_v<Record> - 1;

@@ -127,6 +127,8 @@ using Record = std::variant<JobSubmitted, Admitted, TaskMoved, TaskEnded, JobCha
 
 std::string encode(const Record& record);
 void encode_to(std::string& out, const Record& record);  // appends
+void encode_to(std::string& out, const TaskMoved& record);
+void encode_to(std::string& out, const TaskEnded& record);
 // An AuditEntries record from `count` entries in bundle form (common/audit/log.h).
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count);

@@ -2,8 +2,8 @@
 """Others beside reeve in one run, as far as they are installed: `peers.py --build build/release`.
 
 Function tasks, durable (64 bytes, batches of 64):
-  redis_streams      XADD alone with appendfsync always (redis-benchmark, 64 at a time): no worker, no
-                     result, so more than Redis could do of the whole
+  redis_streams      XADD alone with appendfsync always (redis-benchmark, 64 at a time): no worker,
+                     no result, so more than Redis could do of the whole
   redis_streams_ram  the same without persistence
   beanstalkd         put, reserve, delete on one connection, binlog flushed each time
 Process tasks, two at a time (/bin/true):

@@ -82,6 +82,13 @@ int main(int argc, char** argv) {
         return 1;
     }
     const std::string what = argv[2];
-    if (what == "echo" && argc == 5) return echo(**client, std::atoi(argv[3]), std::atoi(argv[4]));
-    return what == "refused" ? refused(**client) : process(**client);
+    try {
+        if (what == "echo" && argc == 5) {
+            return echo(**client, std::atoi(argv[3]), std::atoi(argv[4]));
+        }
+        return what == "refused" ? refused(**client) : process(**client);
+    } catch (const std::runtime_error& why) {
+        std::printf("failed: %s\n", why.what());
+        return 1;
+    }
 }
