@@ -6,9 +6,15 @@
 namespace reeve::sched {
 namespace {
 
+// Work that would be lost has to be worth it: a higher SLA class, not just a higher priority.
+constexpr double kGapToLoseWork = 15;
+
 bool may_be_pushed(const Victim& victim, double importance) {
-    return victim.mode != PreemptMode::kNever && victim.importance < importance &&
-           victim.ran_s >= victim.minimum_run_s;
+    const bool keeps =
+        victim.mode == PreemptMode::kSuspend || victim.mode == PreemptMode::kCheckpoint;
+    const double gap = importance - victim.importance;
+    return victim.mode != PreemptMode::kNever && victim.ran_s >= victim.minimum_run_s &&
+           (keeps ? gap > 0 : gap >= kGapToLoseWork);
 }
 
 // The victims of one node, least important and least lost first; empty when they do not suffice.

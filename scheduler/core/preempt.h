@@ -1,8 +1,8 @@
 // Who is pushed aside for a more important job: a pure choice among what runs on one node.
 //
-// Victims have a lower score class than the job (plain priority with SLA points, never age), allow
-// preemption, and have run for their minimum time. Among nodes the one is taken whose most
-// important victim is least important, then where the least work is lost, then the first.
+// Victims have fewer points than the job (priority and SLA, never age; 15 fewer where work would be
+// lost), allow preemption, and have run for their minimum time. Among nodes the one is taken whose
+// most important victim is least important, then where the least work is lost, then the first.
 #pragma once
 
 #include <cstdint>

@@ -34,6 +34,7 @@ public:
             step(now, metrics);
             if (progress && next_ % 1024 == 0) progress(next_, jobs_.size());
         }
+        if (progress) progress(jobs_.size(), jobs_.size());
     }
     std::int64_t start_of(std::size_t i) const { return live_[i].first_start; }
     std::int64_t end_of(std::size_t i) const { return live_[i].end; }

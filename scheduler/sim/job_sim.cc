@@ -40,6 +40,7 @@ public:
             step(now);
             if (progress && submitted_ % 256 == 0) progress(submitted_, live_.size());
         }
+        if (progress) progress(live_.size(), live_.size());
         for (std::uint32_t i = 0; i < live_.size(); ++i) {
             if (live_[i].finished || live_[i].rejected) continue;
             result_.unfinished.emplace_back(i, core_.explain(last_, i).reason);

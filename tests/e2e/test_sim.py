@@ -6,6 +6,7 @@ import hashlib
 import html.parser
 import json
 import os
+import pty
 import subprocess
 import tempfile
 import unittest
@@ -137,6 +138,20 @@ class Cluster(unittest.TestCase):
         done = sim(JOBS, NODES)
         self.assertRegex(done.stdout, r"train +gpu-1 +60 +3660 +3\.0000")
         self.assertIn("huge                 rejected: impossible", done.stdout)
+
+    def test_progress_bar(self):
+        """On a terminal there is a bar, and it is gone in the end; --quiet has none."""
+        for extra, drawn in (([], True), (["--quiet"], False)):
+            ours, theirs = pty.openpty()
+            done = subprocess.run([REEVE, "sim", JOBS, NODES, *extra], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+            self.assertEqual(done.returncode, 0)
+            os.write(theirs, b"end")
+            told = os.read(ours, 65536)
+            os.close(theirs)
+            os.close(ours)
+            self.assertEqual(b"%" in told, drawn, told)
+            self.assertTrue(told.endswith(b"\x1b[Kend" if drawn else b"end"), told)
 
     def test_timeline(self):
         with tempfile.NamedTemporaryFile(suffix=".html") as page:
