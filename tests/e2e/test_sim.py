@@ -147,7 +147,9 @@ class Cluster(unittest.TestCase):
                                   stdout=subprocess.DEVNULL, stderr=theirs, check=True)
             self.assertEqual(done.returncode, 0)
             os.write(theirs, b"end")
-            told = os.read(ours, 65536)
+            told = b""
+            while not told.endswith(b"end"):
+                told += os.read(ours, 65536)
             os.close(theirs)
             os.close(ours)
             self.assertEqual(b"%" in told, drawn, told)
