@@ -311,7 +311,7 @@ Status take_job(JobDraft& draft, const std::string& path, const JsonNode& job, b
         if (!known) return unknown_field(path, value, name, "");
     }
     if (is_default) return {};
-    if (draft.spec.task().argv().empty()) {
+    if (draft.spec.task().argv().empty() && draft.spec.task().function().empty()) {
         return bad_at(join(path, "command"), job,
                       "missing; add \"command\": \"program arguments\"");
     }

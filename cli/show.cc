@@ -51,6 +51,12 @@ std::string retry_words(const v1::JobSpec& spec) {
 void print_spec(const v1::JobSpec& spec, bool environment) {
     const auto& task = spec.task();
     line("command", command_words(task));
+    if (!task.function().empty()) {
+        const auto data = spec.element_data_size() > 0 ? ", data for each element"
+                          : task.data().empty()        ? ""
+                                                       : ", " + format_bytes(task.data().size());
+        line("function", task.function() + data);
+    }
     line("cwd", task.cwd());
     line("input", task.input());
     line("output", task.output());
@@ -90,8 +96,15 @@ std::string worker_words(const v1::TaskResult& result) {
 
 void print_tasks(const JobDetail& detail) {
     if (detail.tasks.empty()) return;
-    Table table({{"TASK", true}, {"STATE", false}, {"TRY", true}, {"WORKER", false}, {"PID", true},
-                 {"TIME", true}, {"CPU", true}, {"MEMORY", true}, {"NOTE", false}},
+    Table table({{"TASK", true},
+                 {"STATE", false},
+                 {"TRY", true},
+                 {"WORKER", false},
+                 {"PID", true},
+                 {"TIME", true},
+                 {"CPU", true},
+                 {"MEMORY", true},
+                 {"NOTE", false}},
                 8);
     table.colour_states_in(1);
     const bool array = detail.status.elements() > 1;
@@ -99,8 +112,7 @@ void print_tasks(const JobDetail& detail) {
         const auto cpu_us = task.user_us() + task.system_us();
         table.add({task_id(task, array), task_state(task), std::to_string(task.attempt()),
                    worker_words(task), task.pid() == 0 ? "" : std::to_string(task.pid()),
-                   run_time(task),
-                   cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
+                   run_time(task), cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
                    task.max_rss_bytes() == 0 ? "" : format_bytes(task.max_rss_bytes()),
                    note_words(task)});
     }
@@ -175,8 +187,7 @@ int show_command(const Context& context, const ShowOptions& options) {
     int code = kExitOk;
     bool first = true;
     for (const auto& one : *selected) {
-        const auto detail =
-            gatherer.detail(one, {options.attempts, options.limit, true});
+        const auto detail = gatherer.detail(one, {options.attempts, options.limit, true});
         if (!detail) {
             // What can be shown is shown; the exit code tells that something was not found.
             code = report(detail.error());

@@ -60,6 +60,15 @@ class BuiltIn(SharedCellCase):
         self.assertEqual(env.cli("result", job).out.split("\n")[:-1], lines)
         self.assertEqual(env.cli("result", "%d.7" % job).out, lines[6])
 
+    def test_from_a_job_file(self):
+        env = self.env
+        path = write(env.file("jobs.json"), '[{"function": "echo", "data": "one"}, '
+                     '{"function": "sleep", "data": "1ms", "priority": 3}]')
+        jobs = [int(word) for word in env.cli("submit", "--parsable", path).out.split()]
+        env.wait(*jobs)
+        self.assertEqual(env.cli("result", jobs[0]).out, "one")
+        self.assertIn("echo, 3", env.cli("show", jobs[0]).out)
+
     def test_large_and_binary(self):
         """A result that does not fit shared memory is whole, and leaves no file behind."""
         env = self.env
