@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/process/cell.h"
+#include "common/role/role.h"
 #include "common/shm/segment.h"
 
 namespace reeve::cli {
@@ -15,7 +17,7 @@ public:
 
     // The live segment, or nullptr while there is none that is ready. Valid until the next call.
     const shm::Segment* current() {
-        if (segment_ != nullptr && !segment_->retired()) return segment_.get();
+        if (segment_ != nullptr && hold_->holds()) return segment_.get();
         segment_.reset();
         auto name = read_segment_name(cell_);
         if (!name) return nullptr;
@@ -23,12 +25,14 @@ public:
         if (!opened) return nullptr;
         if ((*opened)->retired()) return nullptr;
         segment_ = std::move(*opened);
+        hold_.emplace(cell_, *segment_);
         return segment_.get();
     }
 
 private:
     Cell cell_;
     std::unique_ptr<shm::Segment> segment_;
+    std::optional<SegmentHold> hold_;
 };
 
 }  // namespace reeve::cli

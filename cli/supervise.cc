@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -27,9 +28,9 @@
 namespace reeve::cli {
 namespace {
 
-constexpr int kAsksRestart = 70;   // a worker that was judged dead: start again as a new one
+constexpr int kAsksRestart = 70;  // a worker that was judged dead: start again as a new one
 constexpr std::size_t kFirstStartsMax = 4;  // of a role while somebody waits for `up`
-constexpr int kBadOptions = 2;     // no restart makes them better
+constexpr int kBadOptions = 2;              // no restart makes them better
 constexpr std::uint64_t kTickStartingNs = 5 * kMillisecond;
 constexpr std::uint64_t kTickNs = 500 * kMillisecond;
 
@@ -78,6 +79,7 @@ private:
     bool earlier_ready(std::size_t index) const;
     bool look_ready(const Role& role);
     void look_ready_all();
+    bool home_stands();
     void kill_stale(std::uint64_t now);
     std::uint64_t sleep_ns(std::uint64_t now) const;
     bool wait(std::uint64_t timeout_ns);
@@ -90,6 +92,7 @@ private:
     std::vector<Role> roles_;
     std::vector<Life> lives_;
     SegmentWatch segments_;
+    std::uint64_t home_inode_ = 0;
     registry::FailureDetector stale_;  // leases of heartbeat_stale_ns: only our own time counts
     int signals_ = -1;
     std::uint64_t begun_ns_ = 0;
@@ -202,8 +205,8 @@ std::optional<int> Supervisor::start_due(std::uint64_t now) {
         auto& role = roles_[i];
         if (role.running() || lives_[i].due_ns > now || !earlier_ready(i)) continue;
         if (const auto started = role.spawn(cell_); !started) {
-            log::error("cannot start a role", {{"name", role.name()},
-                                               {"why", started.error().message}});
+            log::error("cannot start a role",
+                       {{"name", role.name()}, {"why", started.error().message}});
             lives_[i].due_ns = now + kSecond;
             continue;
         }
@@ -243,6 +246,14 @@ void Supervisor::look_ready_all() {
     tell_ready("ready\n");
 }
 
+// Whether the state directory is still the one we were started for.
+bool Supervisor::home_stands() {
+    struct stat info {};
+    if (::stat(cell_.dir.c_str(), &info) != 0) return false;
+    if (home_inode_ == 0) home_inode_ = info.st_ino;
+    return home_inode_ == info.st_ino;
+}
+
 void Supervisor::kill_stale(std::uint64_t now) {
     const auto* segment = segments_.current();
     for (std::size_t i = 0; i < roles_.size(); ++i) {
@@ -257,8 +268,8 @@ void Supervisor::kill_stale(std::uint64_t now) {
     }
     for (const auto& death : stale_.tick(now)) {
         auto& role = roles_[death.index];
-        log::error("a role hangs and is killed", {{"name", role.name()},
-                                                  {"silent_ms", death.silence_ns / kMillisecond}});
+        log::error("a role hangs and is killed",
+                   {{"name", role.name()}, {"silent_ms", death.silence_ns / kMillisecond}});
         role.signal(SIGKILL);
     }
 }
@@ -330,15 +341,20 @@ int Supervisor::run() {
         look_ready_all();
         if (const auto result = start_due(now)) return *result;
         kill_stale(now);
+        if (!home_stands()) {
+            log::error("the state directory was removed; stopping the group",
+                       {{"path", cell_.dir}});
+            return stop(kExitInternal);
+        }
         if (!ready_ && now - begun_ns_ > options_.ready_timeout_ns) {
             for (std::size_t i = 0; i < roles_.size(); ++i) {
                 if (lives_[i].ready) continue;
                 const auto& name = roles_[i].name();
                 log::error("the group does not become ready", {{"waits_for", name}});
-                return give_up(kExitTimeout, name + " is not ready after " +
-                                                 std::to_string(options_.ready_timeout_ns /
-                                                                kSecond) +
-                                                 " s: " + last_log_line(cell_, name));
+                return give_up(kExitTimeout,
+                               name + " is not ready after " +
+                                   std::to_string(options_.ready_timeout_ns / kSecond) +
+                                   " s: " + last_log_line(cell_, name));
             }
         }
         if (wait(sleep_ns(boot_ns()))) {
@@ -357,9 +373,9 @@ Result<int> lock_supervisor(const Cell& cell) {
     if (fd < 0) return fail_errno("open " + path, errno);
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
     close(fd);
-    return fail(ErrorCode::kFailedPrecondition,
-                "this cell has a supervisor already; stop it with: reeve down --state-dir " +
-                    cell.dir);
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        "this cell has a supervisor already; stop it with: reeve down --state-dir " + cell.dir);
 }
 
 int supervise_main(const Cell& cell, const SuperviseOptions& options) {
@@ -369,8 +385,7 @@ int supervise_main(const Cell& cell, const SuperviseOptions& options) {
     auto lock = made ? lock_supervisor(cell) : Result<int>(fail(made.error()));
     if (!lock) {
         exit_code = exit_code_of(lock.error().code);
-        const auto line =
-            "failed " + std::to_string(exit_code) + " " + lock.error().message + "\n";
+        const auto line = "failed " + std::to_string(exit_code) + " " + lock.error().message + "\n";
         if (options.ready_fd >= 0) {
             [[maybe_unused]] const auto n = write(options.ready_fd, line.data(), line.size());
         }

@@ -14,10 +14,11 @@ void serve(const shm::Segment& segment, const Cell& cell, const RegisterOptions&
     auto& own = segment.participant(shm::kParticipantRegister);
     announce(segment, own);
     own.intent_slot.store(shm::kNone32);
-    log::info("register attached", {{"segment", segment.name()},
-                                    {"epoch", segment.header().epoch.load()}});
+    log::info("register attached",
+              {{"segment", segment.name()}, {"epoch", segment.header().epoch.load()}});
     registry::Registry registry(segment, cell, options);
-    while (!stop_wanted() && !segment.retired()) {
+    SegmentHold hold(cell, segment);
+    while (!stop_wanted() && hold.holds()) {
         const auto ticket = shm::prepare_sleep(own.wake);
         const auto now = boot_ns();
         own.heartbeat_ns.store(now);

@@ -48,8 +48,9 @@ public:
     }
 
     // Until asked to stop or the segment is retired.
-    void run() {
-        while (!stop_wanted() && !segment_.retired()) {
+    void run(const Cell& cell) {
+        SegmentHold hold(cell, segment_);
+        while (!stop_wanted() && hold.holds()) {
             const auto now = boot_ns();
             self_.heartbeat_ns.store(now, std::memory_order_relaxed);
             bool work = drain_completions();
@@ -346,11 +347,11 @@ private:
 }  // namespace
 
 int scheduler_main(const Cell& cell, const SchedulerOptions&) {
-    return run_role(cell, "scheduler", [](shm::Segment& segment) {
+    return run_role(cell, "scheduler", [&cell](shm::Segment& segment) {
         auto& own = segment.participant(shm::kParticipantScheduler);
         announce(segment, own);
         log::info("scheduler attached", {{"segment", segment.name()}});
-        Scheduler(segment).run();
+        Scheduler(segment).run(cell);
         own.pid.store(0);
     });
 }

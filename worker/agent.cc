@@ -199,7 +199,7 @@ bool Agent::step() {
 
 Agent::Verdict Agent::look_around() {
     if (launcher_gone_.load()) return Verdict::kLauncherGone;
-    if (segment_->retired()) return Verdict::kRetired;
+    if (!hold_->holds()) return Verdict::kRetired;
     const auto state = self_->state.load();
     const bool member = state == shm::WorkerState::kJoining || state == shm::WorkerState::kAlive ||
                         state == shm::WorkerState::kDraining;

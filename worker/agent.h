@@ -27,6 +27,7 @@
 #include "common/process/cell.h"
 #include "common/process/cgroup.h"
 #include "common/process/host.h"
+#include "common/role/role.h"
 #include "common/shm/function_block.h"
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
@@ -176,6 +177,7 @@ private:
 
     std::mutex mutex_;
     std::unique_ptr<shm::Segment> segment_;
+    std::optional<SegmentHold> hold_;  // of segment_
     std::uint32_t worker_index_ = shm::kNone32;
     shm::WorkerSlot* self_ = nullptr;
     shm::HintRing dispatch_;

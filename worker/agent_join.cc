@@ -35,6 +35,7 @@ bool same_attempt(const AttemptName& name, const shm::TaskSlot& task, SlotWord w
 bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     const std::lock_guard lock(mutex_);
     segment_ = std::move(segment);
+    hold_.emplace(cell_, *segment_);
     const bool back = !id_.none() && take_slot_back();
     if (!back && !claim_slot()) {
         segment_.reset();

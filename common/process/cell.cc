@@ -81,7 +81,7 @@ Result<std::string> read_small_file(const std::string& path) {
 
 // Writes beside and renames, flushed, so that a reader finds the old or the new content only.
 Status replace_small_file(const std::string& path, const std::string& content) {
-    const auto temporary = path + ".new";
+    const auto temporary = path + ".new" + std::to_string(::getpid());
     const int fd =
         ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return fail_errno("open " + temporary, errno);

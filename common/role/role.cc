@@ -17,7 +17,9 @@ namespace {
 
 volatile std::sig_atomic_t stop_asked = 0;
 
-void on_stop_signal(int) { stop_asked = 1; }
+void on_stop_signal(int) {
+    stop_asked = 1;
+}
 
 // nullptr: not there yet, or just being replaced.
 std::unique_ptr<shm::Segment> try_attach(const Cell& cell, std::string& last_error) {
@@ -26,8 +28,8 @@ std::unique_ptr<shm::Segment> try_attach(const Cell& cell, std::string& last_err
     auto segment = shm::Segment::open(*name, true);
     if (segment) return (*segment)->retired() ? nullptr : std::move(*segment);
     const auto& error = segment.error();
-    const bool passing = error.code == ErrorCode::kNotFound ||
-                         error.code == ErrorCode::kFailedPrecondition;
+    const bool passing =
+        error.code == ErrorCode::kNotFound || error.code == ErrorCode::kFailedPrecondition;
     if (!passing && error.message != last_error) {
         log::warn("cannot attach", {{"segment", *name}, {"why", error.message}});
         last_error = error.message;
@@ -45,7 +47,9 @@ void catch_stop_signals() {
     std::signal(SIGPIPE, SIG_IGN);
 }
 
-bool stop_wanted() { return stop_asked != 0; }
+bool stop_wanted() {
+    return stop_asked != 0;
+}
 
 Status lock_role(const Cell& cell, const std::string& role) {
     const auto path = cell.run + "/" + role + ".lock";
@@ -53,9 +57,8 @@ Status lock_role(const Cell& cell, const std::string& role) {
     if (fd < 0) return fail_errno("open " + path, errno);
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return {};
     close(fd);
-    return fail(ErrorCode::kFailedPrecondition,
-                "another " + role + " serves the cell in " + cell.dir +
-                    "; stop it first (reeve down)");
+    return fail(ErrorCode::kFailedPrecondition, "another " + role + " serves the cell in " +
+                                                    cell.dir + "; stop it first (reeve down)");
 }
 
 std::unique_ptr<shm::Segment> wait_for_segment(const Cell& cell) {
@@ -68,6 +71,15 @@ std::unique_ptr<shm::Segment> wait_for_segment(const Cell& cell) {
         nanosleep(&pause, nullptr);
     }
     return nullptr;
+}
+
+bool SegmentHold::holds() {
+    if (segment_.retired()) return false;
+    const auto now = boot_ns();
+    if (now < next_look_ns_) return true;
+    next_look_ns_ = now + kSecond;
+    const auto name = read_segment_name(cell_);
+    return !name || *name == segment_.name();
 }
 
 void announce(const shm::Segment& segment, shm::Participant& own) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,20 @@ Status lock_role(const Cell& cell, const std::string& role);
 
 // The live segment, waiting for it; nullptr once asked to stop. Unusable ones are told once.
 std::unique_ptr<shm::Segment> wait_for_segment(const Cell& cell);
+
+// Whether a mapped segment still is the cell's: false once it is retired, or, looked at once a
+// second, once the cell's file names another one. The second is what is left to notice when the
+// object was removed or damaged from outside and the PLM could not mark it.
+class SegmentHold {
+public:
+    SegmentHold(const Cell& cell, const shm::Segment& segment) : cell_(cell), segment_(segment) {}
+    bool holds();
+
+private:
+    const Cell& cell_;
+    const shm::Segment& segment_;
+    std::uint64_t next_look_ns_ = 0;
+};
 
 // Fills our participant entry: pid, start time, heartbeat, epoch.
 void announce(const shm::Segment& segment, shm::Participant& own);

@@ -18,6 +18,7 @@ namespace bip = boost::interprocess;
 
 struct Segment::Mapping {
     bip::mapped_region region;
+    ino_t inode = 0;  // of the object mapped; another may come to stand under its name
 };
 
 namespace {
@@ -39,6 +40,11 @@ std::string megabytes(std::uint64_t bytes) {
 
 int descriptor(const bip::shared_memory_object& object) {
     return object.get_mapping_handle().handle;
+}
+
+ino_t inode_of(int fd) {
+    struct stat info {};
+    return fstat(fd, &info) == 0 ? info.st_ino : 0;
 }
 
 // Gives the object its blocks. ftruncate alone succeeds on a full tmpfs and the first touch of a
@@ -187,6 +193,7 @@ Result<std::unique_ptr<Segment>> Segment::create(const std::string& plain_name,
         }
         auto mapping = std::make_unique<Mapping>();
         mapping->region = bip::mapped_region(object, bip::read_write, 0, layout.total_bytes);
+        mapping->inode = inode_of(descriptor(object));
         std::unique_ptr<Segment> segment(new Segment(name, config, std::move(mapping)));
         fill(*segment, cell_id, generation);
         return segment;
@@ -203,12 +210,29 @@ Result<std::unique_ptr<Segment>> Segment::open(const std::string& plain_name, bo
         REEVE_TRY(check_file(descriptor(object), name));
         auto mapping = std::make_unique<Mapping>();
         mapping->region = bip::mapped_region(object, mode);
+        mapping->inode = inode_of(descriptor(object));
         const auto& header = *static_cast<const Header*>(mapping->region.get_address());
         REEVE_TRY_ASSIGN(const auto config, check_header(header, mapping->region.get_size(), name));
         return std::unique_ptr<Segment>(new Segment(name, config, std::move(mapping)));
     } catch (const bip::interprocess_exception& error) {
         return fail_boost("open segment " + name, error);
     }
+}
+
+Status Segment::check_mapped() const {
+    struct stat named {};
+    const auto path = "/dev/shm" + name_;
+    if (::stat(path.c_str(), &named) != 0) {
+        return fail(ErrorCode::kFailedPrecondition, "segment " + name_ + " was removed");
+    }
+    if (mapping_->inode != named.st_ino) {
+        return fail(ErrorCode::kFailedPrecondition, "segment " + name_ + " was replaced");
+    }
+    if (static_cast<std::uint64_t>(named.st_size) != layout_.total_bytes) {
+        return damaged(name_, "size " + std::to_string(named.st_size));
+    }
+    REEVE_TRY(check_header(header(), mapping_->region.get_size(), name_));
+    return {};
 }
 
 void Segment::remove(const std::string& name) {

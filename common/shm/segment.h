@@ -75,6 +75,9 @@ public:
     const SegmentConfig& config() const { return layout_.config; }
     Header& header() const { return at<Header>(0, 0); }
     bool retired() const { return header().phase.load() != Phase::kReady; }
+    // Whether what is mapped is still what others find under the name, with a sound header. Errors:
+    // kDataLoss (damaged), kFailedPrecondition (removed, or another one stands there).
+    Status check_mapped() const;
 
     Participant& participant(std::uint32_t index) const {
         REEVE_ASSERT(index < kParticipants);

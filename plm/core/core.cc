@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <malloc.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -54,6 +55,8 @@ Status Core::run() {
     auto& self = segment_->participant(shm::kParticipantPlm);
     while (!stopping_.load()) {
         self.heartbeat_ns.store(boot_ns(), std::memory_order_relaxed);
+        result = check_home();
+        if (!result) break;
         pace();
         if (!gather()) sleep_until_work();
         admit();
@@ -69,6 +72,30 @@ Status Core::run() {
         if (result) effects();
     }
     return result;
+}
+
+// Once a second: are ledger and segment still where others find them? Without its ledger the PLM
+// stops at once. Without its segment it stops in order, and its successor makes a new one: a role
+// that runs in a segment nobody else can open looks alive and is not.
+Status Core::check_home() {
+    const auto now = boot_ns();
+    if (now - last_look_ns_ < kSweepIntervalNs) return {};
+    last_look_ns_ = now;
+    struct stat info {};
+    const bool found = ::stat(cell_.ledger.c_str(), &info) == 0;
+    if (found && ledger_inode_ == 0) ledger_inode_ = info.st_ino;
+    if (!found || info.st_ino != ledger_inode_) {
+        return fail(ErrorCode::kDataLoss,
+                    cell_.ledger +
+                        " was removed or replaced while the cell runs; put it back, or "
+                        "stop the cell with: reeve down");
+    }
+    if (const auto sound = segment_->check_mapped(); !sound) {
+        log::warn("the segment is lost and will be made anew", {{"why", sound.error().message}});
+        segment_->header().phase.store(shm::Phase::kRetired);
+        stop();
+    }
+    return {};
 }
 
 // After run(): whoever still waits gets an answer; nothing of theirs was acknowledged.

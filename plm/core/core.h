@@ -102,6 +102,7 @@ private:
     bool asked();
     Status commit();
     void effects();
+    Status check_home();
     void pace();
     void sleep_until_work();
     void publish_loop();
@@ -231,6 +232,8 @@ private:
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;
+    std::uint64_t last_look_ns_ = 0;  // check_home()
+    std::uint64_t ledger_inode_ = 0;
     std::uint64_t sweep_seen_ = 0;
 
     std::map<WatchSink*, Watcher> watchers_;

@@ -3,10 +3,11 @@
 Processes die by SIGKILL. Random kills under load are in tests/stress.
 """
 import os
+import shutil
 import signal
 import unittest
 
-from reeve_env import FAILED, OwnCellCase, read, until, write
+from reeve_env import FAILED, OwnCellCase, alive, read, until, write
 
 
 class Restart(OwnCellCase):
@@ -192,6 +193,43 @@ class Restart(OwnCellCase):
         env.wait(job)
         env.cli("release", held)
         env.wait(held)
+
+
+class Lost(OwnCellCase):
+    """What others remove or damage under a running cell."""
+
+    def segment(self):
+        return "/dev/shm" + self.env.status()["segment"]
+
+    def test_segment_removed_or_damaged(self):
+        """The PLM makes a new segment; roles follow; a running attempt is taken over."""
+        env = self.env
+        long = env.submit("--output", "none", "--", "sleep", "8")
+        env.until_state(long, "running")
+        old = self.segment()
+        os.unlink(old)
+        until(lambda: self.segment() != old, "a new segment")
+        env.wait(env.submit("--", "true"), timeout=20)
+        old = self.segment()
+        with open(old, "r+b") as file:
+            file.write(os.urandom(64))
+        until(lambda: self.segment() != old, "a new segment")
+        env.wait(env.submit("--", "true"), timeout=20)
+        os.unlink(self.segment())
+        env.kill("plm")
+        env.wait(env.submit("--", "true"), timeout=20)
+        env.wait(long)
+        self.assertEqual(env.task(long)["attempt"], 1)
+
+    def test_state_directory_removed(self):
+        """The group stops, and leaves no process behind."""
+        env = self.env
+        pids = [p["pid"] for p in env.processes()]
+        shutil.rmtree(env.state)
+        until(lambda: not any(alive(pid) for pid in pids), "the end of the group")
+        shutil.rmtree(env.state, ignore_errors=True)  # what a role wrote while it ended
+        env.up()
+        env.wait(env.submit("--", "true"))
 
 
 if __name__ == "__main__":
