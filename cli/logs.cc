@@ -55,18 +55,20 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
     std::uint32_t hint = shm::kNone32;
     auto path = output_path(context.cell, target.spec, task, stream);
     auto follower = std::make_unique<Follower>(path);
+    auto shown = task.attempt();
     while (true) {
         if (const auto now = current_attempt(gatherer, task.job(), task.element(), hint))
             task = *now;
         const bool ended = task.state() == "ended";
         // What was written before the end was seen is complete after one more look.
-        if (task.attempt() > 0) {
-            const auto where = output_path(context.cell, target.spec, task, stream);
-            if (where != path) {
-                if (!follower->pump(STDOUT_FILENO)) return kExitOk;
-                path = where;
-                follower = std::make_unique<Follower>(path);
-            }
+        for (; shown < task.attempt(); ++shown) {  // short ones may come and go between two looks
+            auto next = task;
+            next.set_attempt(shown + 1);
+            const auto where = output_path(context.cell, target.spec, next, stream);
+            if (where == path) continue;
+            if (!follower->pump(STDOUT_FILENO)) return kExitOk;
+            path = where;
+            follower = std::make_unique<Follower>(path);
         }
         if (!follower->pump(STDOUT_FILENO)) return kExitOk;
         if (ended) return kExitOk;
@@ -151,6 +153,11 @@ bool Follower::pump(int out_fd) {
     if (fd_ < 0) {
         fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd_ < 0) return true;
+    }
+    // What --output-limit cut off in front is a hole.
+    const auto data = lseek(fd_, 0, SEEK_DATA);
+    if (data > 0 && static_cast<std::uint64_t>(data) > offset_) {
+        offset_ = static_cast<std::uint64_t>(data);
     }
     std::string chunk(1 << 18, '\0');
     while (true) {

@@ -26,7 +26,9 @@ constexpr std::chrono::milliseconds kPoll{50};
 
 std::atomic<int> interrupts{0};
 
-void count_interrupt(int) { interrupts.fetch_add(1); }
+void count_interrupt(int) {
+    interrupts.fetch_add(1);
+}
 
 int own_failure(const Error& error) {
     report(error);
@@ -53,8 +55,7 @@ public:
     void pump() {
         const auto now = current_attempt(gatherer_, job_, element_, hint_);
         if (now && now->attempt() > 0) {
-            if (!output_ || now->attempt() != task_.attempt()) open(*now);
-            task_ = *now;
+            open_until(*now);
         }
         if (output_) output_->pump(STDOUT_FILENO);
         if (error_) error_->pump(STDERR_FILENO);
@@ -65,8 +66,7 @@ public:
         while (true) {
             const auto now = current_attempt(gatherer_, job_, element_, hint_);
             if (now && now->state() == "ended" && !now->outcome().empty()) {
-                if (now->attempt() > 0 && now->attempt() != task_.attempt()) open(*now);
-                task_ = *now;
+                open_until(*now);
                 return now;
             }
             if (boot_ns() > give_up) return std::nullopt;
@@ -75,6 +75,15 @@ public:
     }
 
 private:
+    // Short attempts may come and go between two looks: each is shown whole.
+    void open_until(const v1::TaskResult& now) {
+        for (auto attempt = task_.attempt() + 1; attempt <= now.attempt(); ++attempt) {
+            auto next = now;
+            next.set_attempt(attempt);
+            open(next);
+        }
+        task_ = now;
+    }
     void open(const v1::TaskResult& task) {
         if (output_) output_->pump(STDOUT_FILENO);
         if (error_) error_->pump(STDERR_FILENO);

@@ -128,6 +128,12 @@ class Files(SharedCellCase):
         env.wait(job)
         self.assertEqual(read(odd + "/o"), odd + "\n")
 
+    def test_every_attempt_is_streamed(self):
+        """`run` and `logs -f` show short attempts that come and go between two looks."""
+        words = ["--retries", "4", "--", "sh", "-c", "echo t$REEVE_ATTEMPT; exit 1"]
+        done = self.env.cli("run", *words, code=FAILED)
+        self.assertEqual(done.out.split(), ["t1", "t2", "t3", "t4", "t5"])
+
     def test_output_limit(self):
         """--output-limit keeps the newest of a long output, byte exact (cap of DESIGN.md 8)."""
         env = self.env
