@@ -78,7 +78,7 @@ int tell(const Context& context, const Words& words, const v1::ActReply& reply) 
     }
     json.end_array().end_object();
     if (context.form() == Form::kJson) json.print();
-    std::fflush(stdout);
+    flush_out();
     for (const auto& result : reply.results()) {
         if (result.message().empty() || context.form() == Form::kJson) continue;
         if (result.refused() > 0 || result.changed() == 0) {

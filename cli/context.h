@@ -48,8 +48,11 @@ int report(const Error& error);
 // A line on stderr that changes no exit code; control characters are escaped.
 void warn(std::string_view message);
 
-// Everything a command wrote to stdout is out; false when the reader was gone or the disk full.
+// A failed write to stdout is remembered, for finish().
 void write_out(std::string_view text);
+void flush_out();
+// For those who write to the descriptor themselves.
+void note_output_error(int error);
 // Flushes stdout and turns a failed write into kExitInternal (a closed pipe is no failure of ours).
 int finish(int exit_code);
 

@@ -23,7 +23,10 @@ bool write_all(int fd, const char* data, std::size_t size) {
     while (size > 0) {
         const auto put = write(fd, data, size);
         if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) return false;
+        if (put <= 0) {
+            if (fd == STDOUT_FILENO) note_output_error(put < 0 ? errno : EIO);
+            return false;
+        }
         data += put;
         size -= static_cast<std::size_t>(put);
     }
@@ -208,7 +211,7 @@ int logs_command(const Context& context, const LogsOptions& options) {
         if (targets->size() > 1 && !context.quiet) {
             write_out("==> " + task_id(target.task, target.array) + " <==\n");
         }
-        std::fflush(stdout);
+        flush_out();
         const int one = options.follow ? follow(context, gatherer, target, stream)
                                        : print_one(context, target, stream);
         if (code == kExitOk) code = one;

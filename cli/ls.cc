@@ -147,6 +147,14 @@ int ls_command(const Context& context, const LsOptions& options) {
         ended_shown += has_ended(status) ? 1U : 0U;
         jobs.push_back(&status);
     }
+    // Shared memory keeps ended jobs, too: the newest of all of them are listed.
+    if (ended_shown > shown_options.limit) {
+        auto surplus = ended_shown - shown_options.limit;
+        ended_shown = shown_options.limit;
+        std::erase_if(jobs, [&surplus](const v1::JobStatus* status) {
+            return has_ended(*status) && surplus > 0 && surplus-- > 0;
+        });
+    }
     const auto hidden = listing.ended_hidden > ended_shown ? listing.ended_hidden - ended_shown : 0;
     if (context.form() == Form::kJson) {
         JsonWriter json;
@@ -162,7 +170,7 @@ int ls_command(const Context& context, const LsOptions& options) {
     }
     if (!jobs.empty()) print_table(jobs);
     if (jobs.empty()) write_out("no jobs\n");
-    std::fflush(stdout);
+    flush_out();
     if (hidden > 0 && states->empty() && selected.empty()) {
         std::fprintf(stderr, "%llu ended %s not shown; see them with: reeve ls --all\n",
                      static_cast<unsigned long long>(hidden), hidden == 1 ? "job is" : "jobs are");

@@ -3,7 +3,11 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <sstream>
 #include <string_view>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/text.h"
@@ -148,12 +152,33 @@ void add_own_commands(CLI::App& root, Line& line) {
     completion->callback([&root, &line, shell] { line.code = print_completion(root, *shell); });
 }
 
+// Counts are not negative (CLI11 would wrap them), and some of them not 0 either.
+void check_counts(CLI::App& app) {
+    for (auto* option : app.get_options()) {
+        const auto name = option->get_single_name();
+        const bool some = name == "limit" || name == "slots" || name.ends_with("-slots");
+        const bool number = option->get_type_name() == "UINT" || name == "attempt";
+        if (!number && !some) continue;
+        option->check([some](const std::string& text) {
+            if (text.starts_with("-")) {
+                return "\"" + text + "\" is negative; write " + (some ? "1" : "0") + " or more";
+            }
+            const bool zero = !text.empty() && text.find_first_not_of('0') == std::string::npos;
+            return some && zero ? std::string("0 is too few; write 1 or more") : std::string();
+        });
+    }
+    for (auto* sub : app.get_subcommands([](const CLI::App*) { return true; })) check_counts(*sub);
+}
+
 void add_all(CLI::App& root, Line& line) {
     root.fallthrough();
     root.require_subcommand(0, 1);
     root.add_option("--state-dir", line.context.state_dir,
                     "the cell (default: $REEVE_STATE_DIR, else ~/.local/state/reeve)")
-        ->type_name("DIR");
+        ->type_name("DIR")
+        ->check([](const std::string& text) {
+            return text.empty() ? std::string("is empty; name a directory") : std::string();
+        });
     root.set_version_flag("--version", std::string("reeve ") + kVersion, "print the version");
 #ifdef REEVE_HAVE_GROUP
     add_group_commands(root, line.context.state_dir, line.code);
@@ -170,6 +195,7 @@ void add_all(CLI::App& root, Line& line) {
 #endif
     add_role_commands(root, line);
     add_own_commands(root, line);
+    check_counts(root);
 }
 
 std::vector<std::string> words_of(int argc, char** argv) {
@@ -197,7 +223,10 @@ int run_line(int argc, char** argv) {
     try {
         root.parse(words);
     } catch (const CLI::Success& asked) {
-        return root.exit(asked);
+        std::ostringstream out;
+        const int code = root.exit(asked, out, out);
+        write_out(out.str());
+        return finish(code);
     } catch (const CLI::ParseError& problem) {
         return tell_usage(root, problem);
     }
@@ -207,11 +236,20 @@ int run_line(int argc, char** argv) {
     return finish(line.code);
 }
 
+// A file opened in the place of a closed stdin, stdout or stderr would be taken for it. What stands
+// there instead refuses to be written.
+void hold_standard_descriptors() {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (fcntl(fd, F_GETFD) == -1) (void)open("/dev/null", O_RDONLY);
+    }
+}
+
 }  // namespace
 
 }  // namespace reeve::cli
 
 int main(int argc, char** argv) {
+    reeve::cli::hold_standard_descriptors();
     // A closed pipe ends us by an error of write(), which every command checks.
     std::signal(SIGPIPE, SIG_IGN);
     try {

@@ -108,7 +108,7 @@ void print_figures(const shm::Segment& segment, const Figures& figures) {
 }
 
 void pause(double seconds) {
-    std::fflush(stdout);
+    flush_out();
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
 }
 

@@ -200,7 +200,7 @@ int submit_command(const Context& context, const SubmitOptions& options) {
         return finish(kExitOk);
     }
     print_reply(context, *drafts, *reply);
-    std::fflush(stdout);
+    flush_out();
     if (!options.wait && !options.progress) return finish(kExitOk);
     waiting.progress = options.progress || stderr_is_terminal_for(context);
     std::vector<Selected> selected;

@@ -283,6 +283,9 @@ Result<std::uint64_t> parse_begin_ms(std::string_view text, std::uint64_t now_ms
         REEVE_TRY_ASSIGN(const std::uint64_t delay, parse_time_ms(text.substr(1)));
         return now_ms + delay;
     }
+    const auto late = [text] {
+        return bad(quoted(text) + " is too late; the last begin time is in the year 2261");
+    };
     const std::string copy(text);
     for (const char* format : {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S",
                                "%Y-%m-%d %H:%M", "%Y-%m-%d"}) {
@@ -294,6 +297,7 @@ Result<std::uint64_t> parse_begin_ms(std::string_view text, std::uint64_t now_ms
         if (*end != '\0' && !utc) continue;
         const std::time_t seconds = utc ? timegm(&parts) : std::mktime(&parts);
         if (seconds < 0) break;
+        if (static_cast<std::uint64_t>(seconds) > kBeginMsMax / 1000) return late();
         return static_cast<std::uint64_t>(seconds) * 1000;
     }
     return bad(quoted(text) + " is not a begin time; write +30m or 2026-11-22T18:00");

@@ -21,6 +21,7 @@ namespace reeve::cli {
 inline constexpr std::uint64_t kSizeMax = 1ULL << 50;                  // a pebibyte
 inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 3'650;   // ten years
 inline constexpr std::uint32_t kCpuMilliMax = 4'096'000;
+inline constexpr std::uint64_t kBeginMsMax = 9'214'646'399'000ULL;  // 2261-12-31
 inline constexpr std::uint64_t kElementMax = 0xFFFF'FFFFULL;
 inline constexpr std::uint64_t kJobIdMax = ~std::uint64_t{0} >> 1;
 inline constexpr std::size_t kRangesMax = 65'536;

@@ -163,6 +163,7 @@ private:
     Status check_submission(Submission& submission, std::vector<JobId>& existing);
     Status resolve_labels(Submission& submission, const std::vector<JobId>& ids);
     Status check_capacity(const v1::JobSpec& spec) const;
+    Status check_key(const v1::JobSpec& spec, JobId known);
     Result<v1::ActReply> perform(const Identity& who, const v1::ActRequest& request);
     v1::ActResult act_on_job(Job& job, const v1::ActRequest& request,
                              const v1::Selection& selection);

@@ -35,9 +35,9 @@ Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& re
         request.selections().begin(), request.selections().end(),
         [this](const auto& one) { return one.job() == 0 || one.job() >= model_.next_job; });
     if (unknown && request.selections_size() > 0) {
-        return fail(ErrorCode::kNotFound,
-                    "there is no job " + std::to_string(request.selections(0).job()) +
-                        "; see which exist with: reeve ls --all");
+        return fail(ErrorCode::kNotFound, "there is no job " +
+                                              std::to_string(request.selections(0).job()) +
+                                              "; see which exist with: reeve ls --all");
     }
     for (const auto& selection : request.selections()) {
         Job* job = model_.find(selection.job());
@@ -70,6 +70,8 @@ v1::ActResult Core::act_on_job(Job& job, const v1::ActRequest& request,
     if (action == v1::ACTION_UPDATE) {
         if (job.ended) {
             refuse(result, "it has ended");
+        } else if (job.backlog() + job.held_tasks + job.queued_in_slots == 0) {
+            refuse(result, "nothing of it is waiting; update changes what has not started");
         } else {
             update_job(job, request);
             result.set_changed(1);
@@ -177,6 +179,10 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
         case v1::ACTION_REQUEUE:
             if (pending) {
                 refuse(result, "it is not running");
+                return;
+            }
+            if ((task.intent & shm::kIntentCancel) != 0) {
+                refuse(result, "it is being cancelled");
                 return;
             }
             ask_holder(job, ordinal, task, shm::kIntentRequeue);

@@ -56,7 +56,53 @@ std::string beyond(const Resources& wanted, const Resources& largest) {
     return out;
 }
 
+template <typename A>
+bool same_list(const A& a, const A& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+        if constexpr (requires { x.SerializeAsString(); }) {
+            return x.SerializeAsString() == y.SerializeAsString();
+        } else {
+            return x == y;
+        }
+    });
+}
+
+// What a key stands for: what runs, with what and how often. Where it runs from, its environment
+// and its limits may differ from one attempt to submit it to the next.
+const char* difference(const v1::JobSpec& a, const v1::JobSpec& b) {
+    const auto& one = a.task();
+    const auto& two = b.task();
+    const auto& want = one.resources();
+    const auto& other = two.resources();
+    if (one.function() != two.function()) return "function";
+    if (!same_list(one.argv(), two.argv()) || one.stdin_data() != two.stdin_data()) {
+        return "command";
+    }
+    if (one.data() != two.data() || !same_list(a.element_data(), b.element_data())) return "data";
+    if (want.cpu_milli() != other.cpu_milli() || want.gpus() != other.gpus() ||
+        want.memory_bytes() != other.memory_bytes()) {
+        return "resources";
+    }
+    if (!same_list(a.elements(), b.elements()) ||
+        !same_list(a.element_values(), b.element_values())) {
+        return "elements";
+    }
+    return nullptr;
+}
+
 }  // namespace
+
+// A key that is known stands for the same job, or the submission is refused.
+Status Core::check_key(const v1::JobSpec& spec, JobId known) {
+    const Job* job = model_.find(known);
+    v1::JobSpec before;
+    if (job == nullptr || !before.ParseFromString(job->spec)) return {};
+    const char* what = difference(before, spec);
+    if (what == nullptr) return {};
+    return fail(ErrorCode::kAlreadyExists, "key \"" + spec.key() + "\" belongs to job " +
+                                               std::to_string(known) + ", which has another " +
+                                               what + "; choose another key");
+}
 
 void Core::submit(Submission submission, Done<v1::SubmitReply> done) {
     if (segment_->header().acknowledging.load() == 0) {
@@ -137,7 +183,7 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
                 return fail(ErrorCode::kNotFound, "after: there is no job " + std::to_string(id));
             }
         }
-        if (existing[i] == 0) REEVE_TRY(check_capacity(spec));
+        REEVE_TRY(existing[i] == 0 ? check_capacity(spec) : check_key(spec, existing[i]));
     }
     return {};
 }
@@ -253,9 +299,14 @@ void Core::check_dependencies(JobId id) {
     (void)dependencies_met(*job, broken);
     model_.mark(*job);
     if (broken == 0) return;
+    const Job* other = model_.find(broken);
+    const bool cancelled =
+        other != nullptr && other->failed.count() == 0 && other->cancelled.count() > 0;
+    const char* end = model_.ended_ok(broken) ? "succeeded"
+                      : cancelled             ? "was cancelled"
+                                              : "failed";
     cancel_job(*job, kCodeDependency,
-               "job " + std::to_string(broken) + ", which it depends on, " +
-                   (model_.ended_ok(broken) ? "succeeded" : "failed"));
+               "job " + std::to_string(broken) + ", which it depends on, " + end);
 }
 
 void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {

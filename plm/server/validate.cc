@@ -358,6 +358,9 @@ Status validate(v1::JobSpec& spec) {
         return refuse("retries",
                       std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));
     }
+    if (spec.not_before_unix_ms() > kNotBeforeMsMax) {
+        return refuse("not_before_unix_ms", "is after the year 2261; give an earlier begin time");
+    }
     return {};
 }
 

@@ -34,6 +34,8 @@ inline constexpr std::uint32_t kCpuMilliMax = 4096u * 1000u;
 inline constexpr std::uint64_t kMemoryBytesMax = 1ULL << 50;
 inline constexpr std::uint32_t kGpusMax = 64;
 inline constexpr std::uint64_t kTimeLimitMsMax = 10ULL * 366 * 24 * 3600 * 1000;
+// 2261-12-31: in nanoseconds it fits 63 bits.
+inline constexpr std::uint64_t kNotBeforeMsMax = 9'214'646'399'000ULL;
 inline constexpr std::uint64_t kGraceMsMax = 24ULL * 3600 * 1000;
 inline constexpr std::size_t kReasonBytesMax = 1024;
 

@@ -4,9 +4,12 @@ Each row of the tables is a way a person or a program gets it wrong (issue 2, "H
 """
 import json
 import os
+import signal
+import subprocess
 import unittest
 
-from reeve_env import (FAILED, NOT_FOUND, OK, REFUSED, USAGE, OwnCellCase, SharedCellCase, write)
+from reeve_env import (BINARY, FAILED, INTERNAL, NOT_FOUND, OK, REFUSED, USAGE, OwnCellCase,
+                       SharedCellCase, write)
 
 # words after `submit`, patterns the line must hold (the field first, then the cure)
 COMMAND_LINES = [
@@ -39,6 +42,8 @@ COMMAND_LINES = [
     (["--after", "afterwards:1", "--", "true"], ["--after", "afterwards"]),
     (["--after", "0", "--", "true"], ["after"]),
     (["--begin", "yesterday", "--", "true"], ["--begin", "yesterday"]),
+    (["--begin", "2600-01-01T00:00", "--", "true"], ["--begin", "2600", "too late"]),
+    (["--begin", "9999-12-31T23:59", "--", "true"], ["--begin", "9999", "too late"]),
     (["--env", "=value", "--", "true"], ["--env"]),
     (["--env", "SURELY_NOT_SET", "--", "true"], ["--env", "SURELY_NOT_SET"]),
     (["--cwd", "/no/such/dir", "--", "true"], ["cwd", "/no/such/dir", "--no-check"]),
@@ -128,6 +133,13 @@ OTHER_LINES = [
     (["down", "--grace", "x"], ["--grace", "x", "number"]),
     (["top", "--interval", "0"], ["--interval", "0", "range"]),
     (["events", "--from", "x"], ["--from", "x", "number"]),
+    (["events", "--from", "-1"], ["--from", "-1", "negative"]),
+    (["audit", "prove", "-1"], ["index", "-1", "negative"]),
+    (["ls", "--limit", "-1"], ["--limit", "-1", "negative"]),
+    (["history", "--limit", "0"], ["--limit", "1 or more"]),
+    (["top", "-n", "-1"], ["--count", "-1", "negative"]),
+    (["up", "--slots", "0"], ["--slots", "1 or more"]),
+    (["--state-dir", "", "down"], ["--state-dir", "empty"]),
     (["ledger"], ["ledger --help"]),
     (["shm", "dump", "--section", "x"], ["--section", "x", "rings"]),
     (["node", "drain"], ["worker|required"]),
@@ -172,6 +184,69 @@ class BadInput(SharedCellCase):
         """Wrong words of other commands."""
         for words, patterns in OTHER_LINES:
             self.refused(words, patterns)
+
+
+class LostOutput(SharedCellCase):
+    def refused(self, redirection, *words):
+        done = subprocess.run(["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh", BINARY, *words],
+                              env=self.env.environment(), stderr=subprocess.PIPE, text=True,
+                              timeout=60, check=False)
+        with self.subTest(" ".join(words) + " " + redirection):
+            self.assertEqual(done.returncode, INTERNAL, done.stderr)
+            self.assertRegex(done.stderr, r"^reeve: the output could not be written: [^\n]*\n$")
+
+    def test_full_disk_and_closed_stdout(self):
+        """What could not be written is told once, with exit code 7."""
+        job = self.env.submit("--", "echo", "hello")
+        self.env.wait(job)
+        held = self.env.submit("--hold", "--", "true")
+        for words in (["--help"], ["ls", "-a"], ["ls", "-a", "--json"], ["show", str(job)],
+                      ["logs", str(job)], ["run", "--", "echo", "x"], ["submit", "--", "true"],
+                      ["cancel", str(held)]):
+            self.refused(">/dev/full", *words)
+        for words in (["ls", "-a"], ["submit", "--", "true"]):
+            self.refused(">&-", *words)
+
+    def test_limit_of_ls(self):
+        """ls -a --limit N lists the N newest of the ended jobs."""
+        for _ in range(3):
+            last = self.env.submit("--", "true")
+        self.env.wait(last)
+        done = self.env.cli("ls", "-a", "--state", "ended", "--limit", "1", "--parsable")
+        self.assertEqual(done.out.split(), [str(last)])
+
+
+class Keys(SharedCellCase):
+    def test_key_of_another_job(self):
+        """A key stands for one job: another command, resources or elements are refused."""
+        env = self.env
+        job = env.submit("--key", "k1", "--array", "1-2", "--", "true")
+        self.assertEqual(env.submit("--key", "k1", "--array", "1-2", "--", "true"), job)
+        for words, what in ((["--array", "1-2", "--", "false"], "command"),
+                            (["--array", "1-3", "--", "true"], "elements"),
+                            (["--array", "1-2", "-c", "0.5", "--", "true"], "resources")):
+            done = env.cli("submit", "--key", "k1", *words, code=REFUSED)
+            self.one_line(done, "key", "k1", "job " + str(job), what)
+
+    def test_cancelled_parent(self):
+        """A dependant is told that what it waited for was cancelled, not that it failed."""
+        env = self.env
+        parent = env.submit("--hold", "--", "true")
+        child = env.submit("--after", str(parent), "--", "true")
+        env.cli("cancel", parent)
+        env.wait(child, code=FAILED)
+        self.assertIn("was cancelled", env.cli("show", child).out)
+
+    def test_too_late_to_act(self):
+        """What is being cancelled is not requeued; what runs has no limit to update."""
+        env = self.env
+        job = env.submit("--grace", "60s", "--", "sh", "-c", "trap '' TERM; echo on; sleep 60")
+        env.until_running(job)
+        self.one_line(env.cli("update", job, "-t", "1h", code=REFUSED), "waiting")
+        env.cli("cancel", job)
+        self.one_line(env.cli("requeue", job, code=REFUSED), "being cancelled")
+        os.killpg(env.task(job)["pid"], signal.SIGKILL)
+        env.wait(job, code=FAILED)
 
 
 class Limits(SharedCellCase):
