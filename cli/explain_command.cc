@@ -150,6 +150,7 @@ int explain_command(const Context& context, const ExplainOptions& options) {
     if (gatherer.segment() == nullptr) return report(gatherer.segment_error());
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(selected.error());
+    if (auto there = gatherer.check_elements(*selected); !there) return report(there.error());
     const auto picture = take_picture(*gatherer.segment());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.explain.v1").key("jobs").begin_array();

@@ -38,6 +38,19 @@ bool has_element(const v1::JobSpec& spec, std::uint64_t element) {
     });
 }
 
+// The first of the elements that a job does not have.
+std::optional<std::uint64_t> first_missing(const v1::JobSpec& spec, const Range& wanted) {
+    auto next = wanted.first;
+    if (spec.elements().empty()) {
+        if (next == 0) ++next;
+    }
+    for (const auto& range : spec.elements()) {  // in ascending order
+        if (range.first() <= next && next <= range.last()) next = range.last() + 1;
+    }
+    if (next > wanted.last) return std::nullopt;
+    return next;
+}
+
 // Elements asked for by number, and the one task of a plain job, that have not left their run for a
 // slot: nobody but the job knows of them yet.
 void add_unstarted(JobDetail& out, const Selected& selected, const v1::JobSpec& spec,
@@ -147,6 +160,26 @@ std::optional<v1::JobSpec> Gatherer::spec(std::uint64_t job) {
     }
     if (auto live = ask_plm(job, true); live && live->has_spec()) return live->spec();
     return std::nullopt;
+}
+
+Status Gatherer::check_elements(const std::vector<Selected>& selected) {
+    for (const auto& one : selected) {
+        if (one.elements.empty()) continue;
+        const auto whole = spec(one.job);
+        if (!whole) {
+            REEVE_TRY(status(one.job));
+            continue;
+        }
+        for (const auto& range : one.elements) {
+            if (const auto missing = first_missing(*whole, range)) {
+                return fail(ErrorCode::kNotFound,
+                            "job " + std::to_string(one.job) + " has no element " +
+                                std::to_string(*missing) + "; see which it has with: reeve show " +
+                                std::to_string(one.job));
+            }
+        }
+    }
+    return {};
 }
 
 Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wanted) {

@@ -45,6 +45,9 @@ public:
 
     // The job's counts and words. kNotFound naming the job.
     Result<v1::JobStatus> status(std::uint64_t job);
+    // kNotFound naming the first element asked for that a job of theirs does not have. What is not
+    // known of a job is not refused.
+    Status check_elements(const std::vector<Selected>& selected);
     struct Detailed {
         bool all_attempts = false;
         std::uint64_t tasks_max = 1000;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/catalogue.h"
+#include "cli/gather.h"
 #include "cli/json_writer.h"
 #include "cli/look.h"
 #include "cli/ls.h"
@@ -95,6 +96,9 @@ int list_attempts(const Context& context, const HistoryOptions& options, History
     if (!selectors) return report(selectors.error());
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(selected.error());
+    if (auto there = Gatherer(context).check_elements(*selected); !there) {
+        return report(there.error());
+    }
     JsonWriter json;
     json.begin_object().field("schema", "reeve.attempts.v1").key("attempts").begin_array();
     Table table({{"TASK", true},

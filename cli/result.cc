@@ -80,6 +80,9 @@ int result_command(const Context& context, const ResultOptions& options) {
     if (!selectors) return report(selectors.error());
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(selected.error());
+    if (auto there = Gatherer(context).check_elements(*selected); !there) {
+        return report(there.error());
+    }
     JsonWriter json;
     json.begin_object().field("schema", "reeve.result.v1").key("results").begin_array();
     int code = kExitOk;

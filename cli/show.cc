@@ -182,6 +182,7 @@ int show_command(const Context& context, const ShowOptions& options) {
     if (gatherer.nothing()) return report(gatherer.segment_error());
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(selected.error());
+    if (auto there = gatherer.check_elements(*selected); !there) return report(there.error());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.job.v1").key("jobs").begin_array();
     int code = kExitOk;

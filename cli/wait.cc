@@ -358,6 +358,9 @@ int wait_command(const Context& context, const WaitCommand& command) {
     const bool elements = std::any_of(selected->begin(), selected->end(),
                                       [](const Selected& one) { return !one.elements.empty(); });
     if (elements) {
+        if (auto there = Gatherer(context).check_elements(*selected); !there) {
+            return report(there.error());
+        }
         const auto end_ns =
             options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond;
         const auto good = wait_for_elements(context, *selected, end_ns);

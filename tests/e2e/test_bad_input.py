@@ -228,6 +228,19 @@ class Keys(SharedCellCase):
             done = env.cli("submit", "--key", "k1", *words, code=REFUSED)
             self.one_line(done, "key", "k1", "job " + str(job), what)
 
+    def test_missing_elements(self):
+        """An element that a job does not have is named at once by everybody who looks for it."""
+        env = self.env
+        job = env.submit("--array", "1-3,5", "--", "true")
+        env.wait(job)
+        for command in ("wait", "show", "explain", "history", "result"):
+            for element in ("9", "2-5", "0"):
+                done = env.cli(command, f"{job}.{element}", code=NOT_FOUND, timeout=5)
+                missing = "4" if element == "2-5" else element
+                self.one_line(done, f"job {job} has no element {missing};")
+        env.cli("wait", f"{job}.2-3")
+        env.cli("show", f"{job}.5")
+
     def test_cancelled_parent(self):
         """A dependant is told that what it waited for was cancelled, not that it failed."""
         env = self.env
