@@ -20,12 +20,18 @@ struct Words {
 
 Words words_of(v1::ActionKind action) {
     switch (action) {
-        case v1::ACTION_CANCEL: return {"cancel", "cancelled"};
-        case v1::ACTION_HOLD: return {"hold", "held"};
-        case v1::ACTION_RELEASE: return {"release", "released"};
-        case v1::ACTION_REQUEUE: return {"requeue", "requeued"};
-        case v1::ACTION_RETRY: return {"retry", "queued again"};
-        default: return {"update", "updated"};
+        case v1::ACTION_CANCEL:
+            return {"cancel", "cancelled"};
+        case v1::ACTION_HOLD:
+            return {"hold", "held"};
+        case v1::ACTION_RELEASE:
+            return {"release", "released"};
+        case v1::ACTION_REQUEUE:
+            return {"requeue", "requeued"};
+        case v1::ACTION_RETRY:
+            return {"retry", "queued again"};
+        default:
+            return {"update", "updated"};
     }
 }
 
@@ -95,6 +101,11 @@ int tell(const Context& context, const Words& words, const v1::ActReply& reply) 
 int act_command(const Context& context, const ActOptions& options) {
     v1::ActRequest request;
     request.set_action(options.action);
+    if (!is_utf8(options.reason)) {
+        return report(Error{
+            ErrorCode::kInvalidArgument,
+            "--reason holds bytes that are not UTF-8: " + options.reason + "; write it in UTF-8"});
+    }
     request.set_reason(options.reason);
     if (auto filled = fill_update(options, request); !filled) return report(filled.error());
     const auto selectors = parse_selectors(options.selectors);
@@ -115,13 +126,17 @@ int act_command(const Context& context, const ActOptions& options) {
     }
     const auto words = words_of(options.action);
     if (request.selections().empty()) return tell(context, words, {});
-    const auto reply =
-        (*client)->call(&v1::Reeve::Stub::Act, request, std::chrono::seconds(60));
+    const auto reply = (*client)->call(&v1::Reeve::Stub::Act, request, std::chrono::seconds(60));
     if (!reply) return report(reply.error());
     return tell(context, words, *reply);
 }
 
 int drain_command(const Context& context, const std::string& worker, bool drain) {
+    if (!is_utf8(worker)) {
+        return report(
+            Error{ErrorCode::kNotFound,
+                  "there is no worker \"" + worker + "\"; see which are here with: reeve node ls"});
+    }
     auto client = rpc::Client::connect(context.cell);
     if (!client) return report(client.error());
     v1::DrainRequest request;

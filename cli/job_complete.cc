@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/json_writer.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
 
@@ -198,7 +199,8 @@ void inherit_environment(v1::TaskSpec& task, const Surroundings& surroundings) {
         const bool overridden = std::any_of(
             given.begin(), given.end(), [name](const auto& entry) { return entry.name() == name; });
         const char* value = surroundings.getenv(name);
-        if (overridden || value == nullptr) continue;
+        // Not asked for by name, so one that cannot be told is left out.
+        if (overridden || value == nullptr || !is_utf8(value)) continue;
         auto* entry = task.add_env();
         entry->set_name(name);
         entry->set_value(value);
@@ -214,8 +216,7 @@ Status complete_elements(v1::JobSpec& spec) {
         all->set_first(1);
         all->set_last(values);
     } else if (elements_of(spec) != values) {
-        return bad("the array has " + std::to_string(elements_of(spec)) +
-                   " elements but there " +
+        return bad("the array has " + std::to_string(elements_of(spec)) + " elements but there " +
                    (values == 1 ? "is 1 value" : "are " + std::to_string(values) + " values") +
                    "; leave the array out or make them equal");
     }
@@ -293,6 +294,35 @@ Status complete(JobDraft& draft, const Surroundings& surroundings) {
     anchor(*task->mutable_error(), task->cwd());
     inherit_environment(*task, surroundings);
     return {};
+}
+
+Status check_text(const v1::JobSpec& spec) {
+    const auto& task = spec.task();
+    const auto checked = [](const std::string& field, const std::string& text) -> Status {
+        if (is_utf8(text)) return {};
+        return bad(field + " holds bytes that are not UTF-8: " + escape(text.substr(0, 80)) +
+                   "; only file contents and --data may, rename it or pass it in a file");
+    };
+    for (const auto& word : task.argv()) REEVE_TRY(checked("the command", word));
+    for (const auto& variable : task.env()) {
+        REEVE_TRY(checked("--env", variable.name()));
+        REEVE_TRY(checked("--env " + variable.name(), variable.value()));
+    }
+    REEVE_TRY(checked("--cwd", task.cwd()));
+    REEVE_TRY(checked("--input", task.input()));
+    REEVE_TRY(checked("--output", task.output()));
+    REEVE_TRY(checked("--error", task.error()));
+    REEVE_TRY(checked("--name", task.name()));
+    REEVE_TRY(checked("--function", task.function()));
+    REEVE_TRY(checked("--param", task.element_variable()));
+    const bool parameter = task.element_variable() != kDefaultVariable;
+    for (const auto& value : spec.element_values()) {
+        REEVE_TRY(checked(parameter ? "--param" : "--each-line", value));
+    }
+    for (const auto& dependency : spec.after()) REEVE_TRY(checked("--after", dependency.label()));
+    REEVE_TRY(checked("--label", spec.label()));
+    REEVE_TRY(checked("--key", spec.key()));
+    return checked("--node", spec.node_name());
 }
 
 namespace {

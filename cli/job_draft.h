@@ -77,6 +77,9 @@ Surroundings here();
 // Fills what was left open; refuses a job without a command, bad names and over-long commands.
 Status complete(JobDraft& draft, const Surroundings& surroundings);
 
+// Whether all that is sent as text is UTF-8.
+Status check_text(const v1::JobSpec& spec);
+
 // Whether the program, the working directory, the input and the places of the output exist.
 Status check(const v1::JobSpec& spec);
 

@@ -30,6 +30,15 @@ std::size_t sequence_size(std::string_view text, std::size_t at) {
 
 }  // namespace
 
+bool is_utf8(std::string_view text) {
+    for (std::size_t at = 0; at < text.size();) {
+        const auto size = sequence_size(text, at);
+        if (size == 0) return false;
+        at += size;
+    }
+    return true;
+}
+
 void JsonWriter::quote(std::string_view text) {
     out_ += '"';
     for (std::size_t at = 0; at < text.size();) {

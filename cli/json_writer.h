@@ -16,6 +16,9 @@
 
 namespace reeve::cli {
 
+// What a text field of a request has to be; file names and arguments need not.
+bool is_utf8(std::string_view text);
+
 class JsonWriter {
 public:
     JsonWriter& begin_object() { return open('{'); }

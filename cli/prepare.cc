@@ -333,6 +333,7 @@ Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
         if (auto done = complete(draft, surroundings); !done) {
             return bad(place + done.error().message);
         }
+        if (auto text = check_text(draft.spec); !text) return bad(place + text.error().message);
         if (options.check) {
             if (auto checked = check(draft.spec); !checked) {
                 return bad(place + checked.error().message);

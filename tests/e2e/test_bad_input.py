@@ -262,6 +262,53 @@ class Keys(SharedCellCase):
         env.wait(job, code=FAILED)
 
 
+class NotUtf8(SharedCellCase):
+    def submit(self, *words, cwd=None, **variables):
+        environment = {os.fsencode(k): v for k, v in self.env.environment().items()}
+        environment.update({os.fsencode(k): v for k, v in variables.items()})
+        return subprocess.run([BINARY, "submit", "--no-check", *words], env=environment, cwd=cwd,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
+                              check=False)
+
+    def test_fields(self):
+        """Bytes that are not UTF-8 are refused by the name of the field."""
+        env = self.env
+        before = env.job_ids()
+        lines = write(env.file("lines"), b"a\nb\xe9\n")
+        place = os.path.join(os.fsencode(env.scratch), b"d\xe9")
+        os.makedirs(place, exist_ok=True)
+        bad = b"x\xff"
+        rows = [(["--", "echo", bad], "command"), (["--output", bad, "--", "true"], "--output"),
+                (["--error", bad, "--", "true"], "--error"),
+                (["--input", bad, "--", "true"], "--input"),
+                (["--name", bad, "--", "true"], "--name"), (["--key", bad, "--", "true"], "--key"),
+                (["--node", bad, "--", "true"], "--node"),
+                (["--cwd", place, "--", "true"], "--cwd"),
+                (["--env", b"A=" + bad, "--", "true"], "--env A"),
+                (["--env", "B", "--", "true"], "--env B"),
+                (["--param", b"P=a," + bad, "--", "true"], "--param"),
+                (["--each-line", lines, "--", "true"], "--each-line")]
+        for words, field in rows:
+            with self.subTest(field):
+                done = self.submit(*words, B=bad)
+                self.assertEqual(done.returncode, USAGE, done)
+                self.assertRegex(
+                    done.stderr.decode(),
+                    r"^reeve: [^\n]*" + field + r" holds bytes that are not UTF-8[^\n]*\n$")
+        self.assertEqual(self.submit("--", "true", cwd=place).returncode, USAGE)
+        self.assertEqual(env.job_ids(), before)
+        job = env.submit("--hold", "--", "true")
+        done = subprocess.run([BINARY, "cancel", str(job), "--reason", bad], check=False,
+                              env=env.environment(), stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn(b"--reason holds bytes", done.stderr)
+        env.cli("cancel", job)
+
+    def test_copied_environment(self):
+        """A variable that is copied unasked and is not UTF-8 is left out."""
+        self.assertEqual(self.submit("--", "true", LANG=b"x\xff").returncode, OK)
+
+
 class Limits(SharedCellCase):
     def setUp(self):
         self.before = self.env.job_ids()
