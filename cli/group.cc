@@ -76,21 +76,23 @@ std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOption
     _exit(kExitInternal);
 }
 
-// The supervisor's one line: "ready", or "failed CODE WHY". nullopt: it died without a word.
+// The supervisor's one line: "ready", or "failed CODE WHY". nullopt: it died without a word. After
+// "failed" it has ended, too.
 std::optional<std::string> read_answer(int fd, std::uint64_t timeout_ns) {
     const auto deadline = boot_ns() + timeout_ns;
     std::string answer;
-    while (answer.find('\n') == std::string::npos) {
+    while (answer.find('\n') == std::string::npos || answer.starts_with("failed")) {
         const auto now = boot_ns();
-        if (now >= deadline) return std::nullopt;
+        if (now >= deadline) break;
         pollfd entry{fd, POLLIN, 0};
         poll(&entry, 1, static_cast<int>((deadline - now) / kMillisecond + 1));
         char text[512];
         const auto got = read(fd, text, sizeof text);
         if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return std::nullopt;
+        if (got <= 0) break;
         answer.append(text, static_cast<std::size_t>(got));
     }
+    if (answer.find('\n') == std::string::npos) return std::nullopt;
     return answer.substr(0, answer.find('\n'));
 }
 

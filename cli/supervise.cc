@@ -297,8 +297,10 @@ bool Supervisor::wait(std::uint64_t timeout_ns) {
 
 void Supervisor::tell_ready(const std::string& line) {
     if (options_.ready_fd < 0) return;
+    // After bad news it stays open: its end tells that we, too, are gone.
+    const bool last = line.starts_with("failed");
     [[maybe_unused]] const auto written = write(options_.ready_fd, line.data(), line.size());
-    close(options_.ready_fd);
+    if (!last) close(options_.ready_fd);
     options_.ready_fd = -1;
 }
 
