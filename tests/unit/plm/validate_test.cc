@@ -115,6 +115,7 @@ const std::vector<Case>& bad_jobs() {
         {"key", [](v1::JobSpec& s) { s.set_key(std::string(256, 'k')); }},
         {"node_name", [](v1::JobSpec& s) { s.set_node_name("\x7f"); }},
         {"priority", [](v1::JobSpec& s) { s.set_priority(500'001); }},
+        {"not_before_unix_ms", [](v1::JobSpec& s) { s.set_not_before_unix_ms(1ULL << 44); }},
         {"priority", [](v1::JobSpec& s) { s.set_priority(-500'001); }},
         {"retries", [](v1::JobSpec& s) { s.set_retries(10'001); }},
         {"job",
