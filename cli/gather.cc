@@ -182,6 +182,14 @@ Status Gatherer::check_elements(const std::vector<Selected>& selected) {
     return {};
 }
 
+Result<std::vector<Selected>> select_known(const Context& context,
+                                           const std::vector<std::string>& texts) {
+    REEVE_TRY_ASSIGN(const auto selectors, parse_selectors(texts));
+    REEVE_TRY_ASSIGN(auto selected, select_jobs(context, selectors, Scope::kKnown));
+    REEVE_TRY(Gatherer(context).check_elements(selected));
+    return selected;
+}
+
 Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wanted) {
     JobDetail out;
     REEVE_TRY_ASSIGN(out.status, status(selected.job));

@@ -70,4 +70,9 @@ private:
     std::vector<WorkerView> workers_;
 };
 
+// What these selectors mean, ended jobs too; errors of parse_selectors(), select_jobs() and
+// Gatherer::check_elements().
+Result<std::vector<Selected>> select_known(const Context& context,
+                                           const std::vector<std::string>& texts);
+
 }  // namespace reeve::cli

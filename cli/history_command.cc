@@ -92,13 +92,8 @@ int list_jobs(const Context& context, const HistoryOptions& options, History& hi
 }
 
 int list_attempts(const Context& context, const HistoryOptions& options, History& history) {
-    const auto selectors = parse_selectors(options.selectors);
-    if (!selectors) return report(selectors.error());
-    const auto selected = select_jobs(context, *selectors, Scope::kKnown);
+    const auto selected = select_known(context, options.selectors);
     if (!selected) return report(selected.error());
-    if (auto there = Gatherer(context).check_elements(*selected); !there) {
-        return report(there.error());
-    }
     JsonWriter json;
     json.begin_object().field("schema", "reeve.attempts.v1").key("attempts").begin_array();
     Table table({{"TASK", true},

@@ -76,13 +76,8 @@ Result<std::vector<History::FunctionResult>> results_of(const Context& context,
 }
 
 int result_command(const Context& context, const ResultOptions& options) {
-    const auto selectors = parse_selectors(options.selectors);
-    if (!selectors) return report(selectors.error());
-    const auto selected = select_jobs(context, *selectors, Scope::kKnown);
+    const auto selected = select_known(context, options.selectors);
     if (!selected) return report(selected.error());
-    if (auto there = Gatherer(context).check_elements(*selected); !there) {
-        return report(there.error());
-    }
     JsonWriter json;
     json.begin_object().field("schema", "reeve.result.v1").key("results").begin_array();
     int code = kExitOk;

@@ -18,6 +18,7 @@ namespace reeve::plm {
 namespace {
 
 using Reactor = grpc::ServerWriteReactor<v1::EventsReply>;
+using Refused = RefusedStream<v1::EventsReply>;
 
 constexpr std::uint64_t kBundlesPerMessage = 16;  // of 256 entries each
 
@@ -179,12 +180,6 @@ private:
     bool stepping_ = false;
     bool again_ = false;
     grpc::Status status_;
-};
-
-class Refused final : public Reactor {
-public:
-    explicit Refused(const Error& why) { Finish(rpc::to_grpc(why)); }
-    void OnDone() override { delete this; }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "reeve/v1/reeve.grpc.pb.h"
 
+#include "common/rpc/status.h"
 #include "plm/server/backend.h"
 #include "plm/server/connections.h"
 #include "plm/server/server.h"
@@ -35,6 +36,14 @@ private:
     std::mutex mutex_;
     std::unordered_map<const LongCall*, std::weak_ptr<LongCall>> calls_;
     bool closed_ = false;
+};
+
+// A stream of replies that ends at once with the reason.
+template <typename Reply>
+class RefusedStream final : public grpc::ServerWriteReactor<Reply> {
+public:
+    explicit RefusedStream(const Error& why) { this->Finish(rpc::to_grpc(why)); }
+    void OnDone() override { delete this; }
 };
 
 struct ServiceContext {

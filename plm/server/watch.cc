@@ -22,6 +22,7 @@ namespace reeve::plm {
 namespace {
 
 using Reactor = grpc::ServerWriteReactor<v1::WatchReply>;
+using Refused = RefusedStream<v1::WatchReply>;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t kIntervalMs = 100;
@@ -212,12 +213,6 @@ private:
     bool stepping_ = false;
     bool again_ = false;
     grpc::Status status_;
-};
-
-class Refused final : public Reactor {
-public:
-    explicit Refused(const Error& why) { Finish(rpc::to_grpc(why)); }
-    void OnDone() override { delete this; }
 };
 
 }  // namespace
