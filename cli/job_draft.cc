@@ -188,6 +188,13 @@ Status set_node(JobDraft& draft, const std::string& text) {
     return {};
 }
 
+Status set_sla(JobDraft& draft, const std::string& text) {
+    const auto sla = sla_of(text);
+    if (!sla) return bad("\"" + text + "\" is none of critical, standard, flexible, spot");
+    draft.spec.set_sla(*sla);
+    return {};
+}
+
 using Task = v1::TaskSpec;
 using Setter = void (Task::*)(std::string&&);
 
@@ -220,18 +227,18 @@ const std::vector<OptionRule>& rules() {
          "keep only the newest output of this size", set_output_limit, "1G"},
         {"delete_output", "--delete-output", "", Kind::kFlag,
          "delete the output files of tasks that succeed",
-         set_task_flag<&v1::TaskSpec::set_delete_output>,
-         "true"},
+         set_task_flag<&v1::TaskSpec::set_delete_output>, "true"},
         {"private_tmp", "--private-tmp", "", Kind::kFlag,
          "a $TMPDIR of its own for each task, removed when it ends",
-         set_task_flag<&v1::TaskSpec::set_private_tmp>,
-         "true"},
+         set_task_flag<&v1::TaskSpec::set_private_tmp>, "true"},
+        {"sla", "--sla", "CLASS", Kind::kText,
+         "critical, standard (default), flexible or spot; the last two may run on spot workers",
+         set_sla, "flexible"},
         {"retries", "--retries", "N|never", Kind::kTextOrCount,
          "further attempts after a failure; never: at most one start", set_retries, "3"},
         {"max_failures", "--max-fails", "N", Kind::kCount,
          "cancel the rest of an array after N failures", set_max_failures, "1"},
-        {"hold", "--hold", "", Kind::kFlag, "queue it held; start it with reeve release",
-         set_hold,
+        {"hold", "--hold", "", Kind::kFlag, "queue it held; start it with reeve release", set_hold,
          "true"},
         {"begin", "--begin", "WHEN", Kind::kText, "not before: +30m or 2026-11-22T18:00", set_begin,
          "+30m"},
@@ -243,8 +250,7 @@ const std::vector<OptionRule>& rules() {
         {"key", "--key", "KEY", Kind::kText, "submit only once under this key", set_key,
          "nightly-7"},
         {"pin", "--pin", "", Kind::kFlag, "bind each task to as many cores as it asks for",
-         set_task_flag<&v1::TaskSpec::set_pin_cpus>,
-         "true"},
+         set_task_flag<&v1::TaskSpec::set_pin_cpus>, "true"},
         {"shell", "--shell", "", Kind::kFlag, "give the command to /bin/sh -c",
          [](JobDraft& draft, const std::string& text) { return set_flag(text, draft.shell); },
          "true"},
@@ -284,6 +290,26 @@ Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view
 }
 
 }  // namespace
+
+const char* sla_words(v1::SlaClass sla) {
+    switch (sla) {
+        case v1::SLA_CRITICAL:
+            return "critical";
+        case v1::SLA_FLEXIBLE:
+            return "flexible";
+        case v1::SLA_SPOT:
+            return "spot";
+        default:
+            return "standard";
+    }
+}
+
+std::optional<v1::SlaClass> sla_of(std::string_view text) {
+    for (const auto sla : {v1::SLA_CRITICAL, v1::SLA_STANDARD, v1::SLA_FLEXIBLE, v1::SLA_SPOT}) {
+        if (text == sla_words(sla)) return sla;
+    }
+    return std::nullopt;
+}
 
 std::span<const OptionRule> option_rules() {
     return rules();

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,6 +53,10 @@ struct OptionRule {
     const char* example;  // a value that is right, for "write for example ..."
 };
 std::span<const OptionRule> option_rules();
+
+// "critical", "standard" ... and back; nullopt for another word.
+const char* sla_words(v1::SlaClass sla);
+std::optional<v1::SlaClass> sla_of(std::string_view text);
 
 // NAME=VALUE, or NAME to copy it from here. Errors: not set here, no name.
 Status add_environment(JobDraft& draft, const std::string& text);

@@ -139,6 +139,7 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     json.field("retries", spec.retries());
     json.field("at_most_once", task.retry_mode() == v1::RETRY_NEVER);
     json.field("priority", spec.priority()).field("hold", spec.hold());
+    json.field("sla", sla_words(spec.sla()));
     json.field("max_running", spec.max_running()).field("max_failures", spec.max_failures());
     json.field("not_before_ms", spec.not_before_unix_ms()).field("node", spec.node_name());
     json.field("label", spec.label());

@@ -66,6 +66,7 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
         line("time limit", format_duration_ns(task.time_limit_ms() * kMillisecond));
     }
     line("retries", retry_words(spec));
+    if (spec.sla() != v1::SLA_STANDARD) line("sla", sla_words(spec.sla()));
     line("node", spec.node_name());
     line("label", spec.label());
     if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());

@@ -354,6 +354,9 @@ Status validate(v1::JobSpec& spec) {
     if (spec.priority() > kPriorityMax || spec.priority() < -kPriorityMax) {
         return refuse("priority", std::to_string(spec.priority()) + " is outside -500000..500000");
     }
+    if (!v1::SlaClass_IsValid(spec.sla())) {
+        return refuse("sla", "has a value this PLM does not know");
+    }
     if (spec.retries() > kRetriesMax) {
         return refuse("retries",
                       std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));
