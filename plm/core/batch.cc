@@ -11,7 +11,7 @@ namespace {
 Chain& chain_of(Model& model, const audit::Entry& entry) {
     switch (audit::subject_of(entry.kind)) {
         case audit::Subject::kTask:
-            return model.task_chains[audit::to_task(entry.task)];
+            return model.chain_of(audit::to_task(entry.task));
         case audit::Subject::kWorker:
             return model.worker_chains[audit::to_worker(entry.worker).incarnation];
         case audit::Subject::kScheduler:
@@ -80,6 +80,7 @@ void CommitBatch::clear() {
     if (entries_.capacity() > kKeptBytesMax) entries_.shrink_to_fit();
     entry_count_ = 0;
     frames_.clear();
+    model_.settle_chains();
 }
 
 Status replay_entries(Model& model, const AuditEntries& entries) {
@@ -90,9 +91,12 @@ Status replay_entries(Model& model, const AuditEntries& entries) {
     }
     for (const auto& bytes : entries.entries) {
         REEVE_TRY_ASSIGN(const auto entry, audit::decode(bytes));
-        Chain& chain = chain_of(model, entry);
-        chain.next_seq = entry.seq + 1;
-        chain.last_leaf = model.next_leaf++;
+        const Chain chain{entry.seq + 1, model.next_leaf++};
+        if (audit::subject_of(entry.kind) == audit::Subject::kTask) {
+            model.note_chain(audit::to_task(entry.task), chain);
+        } else {
+            chain_of(model, entry) = chain;
+        }
     }
     return {};
 }

@@ -253,7 +253,7 @@ void Core::effects() {
     }
     model_.dirty().clear();
     segment_->header().backlog_tasks.store(backlog_tasks_, std::memory_order_relaxed);
-    for (auto& job : model_.evict_ended()) slots_->drop_entry(*job);
+    for (auto& job : model_.evict_ended()) slots_->drop_entry(job.mapped());
     REEVE_FAILPOINT("plm.before_ack");
     for (auto& ack : acks_) ack();
     acks_.clear();

@@ -228,8 +228,8 @@ private:
     std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
     std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
     std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
-    std::vector<std::string> result_files_;  // read in this batch
-    std::uint64_t result_bytes_taken_ = 0;   // by the event under way
+    std::vector<std::string> result_files_;                             // read in this batch
+    std::uint64_t result_bytes_taken_ = 0;                              // by the event under way
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;

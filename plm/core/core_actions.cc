@@ -130,9 +130,7 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
         default:
             break;
     }
-    std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : *job.tasks) ordinals.push_back(ordinal);
-    for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
+    for (const auto ordinal : job.tasks->ordinals()) act_on_element(job, ordinal, action, result);
     if (result.changed() == 0 && result.refused() == 0) refuse(result, "nothing of it is running");
 }
 
@@ -151,12 +149,12 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
         }
         return;
     }
-    const auto found = job.tasks->find(ordinal);
-    if (found == job.tasks->end()) {
+    Task* const found = job.tasks->find(ordinal);
+    if (found == nullptr) {
         act_on_waiting(job, ordinal, action, result);
         return;
     }
-    Task& task = found->second;
+    Task& task = *found;
     const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
     switch (action) {
         case v1::ACTION_CANCEL:
@@ -216,9 +214,8 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
             }
             batch_.emit(JobChanged{job.id, JobChange::kReleaseElements, value, value, {}});
             if (ordinal < job.cursor) {
-                record_submitted(job, ordinal,
-                                 model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf);
                 batch_.emit(Admitted{job.id, ordinal, 1, false});
+                record_submitted(job, ordinal, job.chain.last_leaf);
             }
             break;
         default:
@@ -230,9 +227,7 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
 
 void Core::cancel_job(Job& job, std::int32_t code, const std::string& reason) {
     if (!reason.empty()) batch_.emit(JobChanged{job.id, JobChange::kReason, 0, 0, reason});
-    std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : *job.tasks) ordinals.push_back(ordinal);
-    for (const auto ordinal : ordinals) cancel_task(job, ordinal, code);
+    for (const auto ordinal : job.tasks->ordinals()) cancel_task(job, ordinal, code);
     cancel_rest(job, code);
 }
 
@@ -252,11 +247,9 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
         }
         // A free stretch: up to the next task or ended element.
         auto end = job.count;
-        const auto task = job.tasks->lower_bound(at);
-        if (task != job.tasks->end()) end = std::min(end, task->first);
+        end = std::min(end, job.tasks->next(at));
         for (const auto* set : {&job.ok, &job.failed, &job.cancelled}) {
-            const auto range = set->ranges().lower_bound(at);
-            if (range != set->ranges().end()) end = std::min(end, range->first);
+            end = std::min(end, set->next_first(at));
         }
         ranges.emplace_back(at, end - 1);
         at = end;
@@ -285,7 +278,7 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
 // A few elements of a run: each gets its own entries, the rest of the run goes on.
 void Core::cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::int32_t code) {
     const auto now = wall_ns();
-    const auto header = model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf;
+    const auto header = job.chain.last_leaf;
     for (auto ordinal = first; ordinal <= last; ++ordinal) {
         if (job.array) record_submitted(job, ordinal, header);
         batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, job.element_of(ordinal)}, 0, {},
@@ -399,10 +392,8 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
 
 void Core::hold_job(Job& job, v1::ActResult& result) {
     std::uint64_t changed = job.count - job.ended_count() - job.tasks->size();
-    std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : *job.tasks) {
-        if (task.state == SlotState::kQueued) ordinals.push_back(ordinal);
-    }
+    const auto ordinals =
+        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
     for (const auto ordinal : ordinals) {
         auto& task = job.tasks->at(ordinal);
         if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
@@ -420,10 +411,8 @@ void Core::hold_job(Job& job, v1::ActResult& result) {
 
 void Core::release_job(Job& job, v1::ActResult& result) {
     std::uint64_t changed = 0;
-    std::vector<std::uint64_t> ordinals;
-    for (const auto& [ordinal, task] : *job.tasks) {
-        if (task.state == SlotState::kHeld) ordinals.push_back(ordinal);
-    }
+    const auto ordinals =
+        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kHeld; });
     for (const auto ordinal : ordinals) {
         (void)release_task(job, ordinal, job.tasks->at(ordinal));
         ++changed;
@@ -471,20 +460,20 @@ void Core::update_job(Job& job, const v1::ActRequest& request) {
                                0,
                                {}});
     }
-    for (auto& [ordinal, task] : *job.tasks) {
-        if (task.slot == shm::kNone32) continue;
+    job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
+        if (task.slot == shm::kNone32) return;
         const auto& binding = slots_->binding(task.slot);
-        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) continue;
+        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) return;
         const auto from = binding.known;
         const auto init = from.to(SlotState::kInit, shm::kOwnerPlm);
-        if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) continue;
+        if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) return;
         auto& shared = segment_->task(task.slot);
         shared.key.store(key_of(job, ordinal));
         shared.priority = job.priority;
         shared.time_limit_ns = job.time_limit_ns;
         (void)slots_->move(task.slot, init, from);
         touched_.push_back(task.slot);
-    }
+    });
     audit::Entry entry;
     entry.kind = audit::Kind::kUpdated;
     entry.task = audit::to_id(TaskId{job.id, job.array ? kHeaderElement : 0});

@@ -21,7 +21,7 @@ using shm::SlotWord;
 bool Core::startable(Job& job) const {
     if (job.ended) return false;
     JobId broken = 0;
-    job.waiting = !dependencies_met(job, broken) || job.not_before_ns > wall_ns();
+    job.waiting = !dependencies_met(job, broken) || job.extras->not_before_ns > wall_ns();
     return !job.held && !job.waiting;
 }
 
@@ -32,19 +32,20 @@ void Core::reindex(Job& job) {
     job.run_key = job.loose_key = kNotIndexed;
     if (startable(job)) {
         const auto next = job.next_in_run();
-        const auto waiting = job.loose->size() + job.queued_in_slots;
-        const bool window = waiting < kRunWindow / 2 &&
-                            (job.max_running == 0 || job.tasks->size() < job.max_running);
+        const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
+        const bool window =
+            waiting < kRunWindow / 2 &&
+            (job.extras->max_running == 0 || job.tasks->size() < job.extras->max_running);
         if (next < job.count && window) {
             job.run_key = key_of(job, next);
             run_index_.emplace(job.run_key, job.id);
         }
-        if (!job.loose->empty()) {
-            job.loose_key = key_of(job, *job.loose->begin());
+        if (job.tasks->loose_count() != 0) {
+            job.loose_key = key_of(job, job.tasks->first_loose());
             loose_index_.emplace(job.loose_key, job.id);
         }
-    } else if (job.not_before_ns > wall_ns()) {
-        begin_times_.emplace(job.not_before_ns, job.id);
+    } else if (job.extras->not_before_ns > wall_ns()) {
+        begin_times_.emplace(job.extras->not_before_ns, job.id);
     }
 }
 
@@ -53,16 +54,17 @@ void Core::admit() {
     std::uint64_t budget = std::min<std::uint64_t>(kAdmitPerBatch, slots_->free_slots());
     std::uint64_t loose = 0;
     for (auto at = loose_index_.begin(); at != loose_index_.end() && loose < budget; ++at) {
-        loose += model_.find(at->second)->loose->size();
+        loose += model_.find(at->second)->tasks->loose_count();
     }
     budget -= std::min(budget, loose);
     // The best run may always bring a few: they may push worse tasks out of a full table.
     if (budget < shm::kChunkSlots && loose < shm::kChunkSlots) budget = shm::kChunkSlots;
     while (budget > 0 && !run_index_.empty()) {
         Job& job = *model_.find(run_index_.begin()->second);
-        const auto waiting = job.loose->size() + job.queued_in_slots;
+        const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
         auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
-        if (job.max_running != 0) room = std::min(room, job.max_running - job.tasks->size());
+        if (job.extras->max_running != 0)
+            room = std::min(room, job.extras->max_running - job.tasks->size());
         const auto first = job.next_in_run();
         std::uint64_t count = 1;
         while (count < room && first + count < job.count &&
@@ -70,11 +72,11 @@ void Core::admit() {
                !job.cancelled.contains(first + count)) {
             ++count;
         }
+        batch_.emit(Admitted{job.id, first, count, false});
         if (job.array) {
-            const auto cause = model_.task_chains[TaskId{job.id, kHeaderElement}].last_leaf;
+            const auto cause = job.chain.last_leaf;
             for (std::uint64_t i = 0; i < count; ++i) record_submitted(job, first + i, cause);
         }
-        batch_.emit(Admitted{job.id, first, count, false});
         budget -= count;
         reindex(job);
     }
@@ -91,7 +93,8 @@ void Core::record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t
     entry.task = audit::to_id(TaskId{job.id, element});
     entry.cause = cause;
     entry.time_ns = ordinal < job.count ? 0 : job.submit_ns;
-    entry.detail = merkle::as_bytes(job.spec_digest);
+    const auto digest = job.spec_digest();
+    entry.detail = merkle::as_bytes(digest);
     batch_.audit(entry);
 }
 
@@ -102,8 +105,8 @@ void Core::publish_loose() {
         Job& job = *model_.find(at->second);
         const auto key = at->first;
         bool room = true;
-        while (room && !job.loose->empty()) {
-            const auto ordinal = *job.loose->begin();
+        while (room && job.tasks->loose_count() != 0) {
+            const auto ordinal = job.tasks->first_loose();
             auto& task = job.tasks->at(ordinal);
             const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
             room = slot.has_value();

@@ -407,7 +407,8 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     slots_->binding(slot).ended_durable = true;
     to_free_.push_back(slot);
     const bool failed = ended.outcome != Outcome::kSucceeded;
-    if (failed && job.max_failures != 0 && job.failed.count() >= job.max_failures && !job.ended) {
+    if (failed && job.extras->max_failures != 0 && job.failed.count() >= job.extras->max_failures &&
+        !job.ended) {
         cancel_job(job, kCodeMaxFailures, "too many failed tasks");
     }
 }

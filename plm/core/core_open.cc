@@ -83,7 +83,7 @@ Status Core::replay() {
     ledger_seq_ = ledger_->last_seq();
     // Dependents of jobs that ended just before the crash are looked at once more.
     for (auto& [id, job] : model_.jobs()) {
-        if (!job->ended && !job->after.empty()) recheck_.push_back(id);
+        if (!job.ended && !job.extras->after.empty()) recheck_.push_back(id);
     }
     model_.just_ended().clear();
     return {};
@@ -148,7 +148,7 @@ Status Core::attach_segment() {
         rings_.push_back(cursor);
     }
     slots_->clear_entries();
-    for (auto& [id, job] : model_.jobs()) model_.mark(*job);
+    for (auto& [id, job] : model_.jobs()) model_.mark(job);
     for (auto* job : model_.dirty()) reindex(*job);
     for (const auto id : recheck_) check_dependencies(id);
     recheck_.clear();
@@ -282,18 +282,19 @@ Status Core::create_segment(std::uint32_t generation) {
 // Attempts whose worker has not been declared dead: it may come back and take them over.
 void Core::publish_orphans() {
     for (auto& [id, job] : model_.jobs()) {
-        for (auto& [ordinal, task] : *job->tasks) {
+        for (const auto ordinal : job.tasks->ordinals()) {
+            auto& task = job.tasks->at(ordinal);
             const bool running = task.state == SlotState::kAssigned ||
                                  task.state == SlotState::kRunning ||
                                  task.state == SlotState::kSuspended;
             if (!running && task.state != SlotState::kHeld) continue;
-            const auto slot = slots_->publish(*job, ordinal, task,
+            const auto slot = slots_->publish(job, ordinal, task,
                                               running ? SlotState::kRunning : SlotState::kHeld);
             if (!slot) {
                 log::error("no slot for a running task after a rebuild", {{"job", id}});
                 continue;
             }
-            model_.bind_slot(*job, ordinal, task, *slot);
+            model_.bind_slot(job, ordinal, task, *slot);
             if (running) intents_.insert(*slot);
         }
     }

@@ -148,7 +148,7 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
         if (submission.sink) result_sinks_.emplace(job.id, submission.sink);
         if (job.held) record_job_held(job, audit::Kind::kHeld);
         // What it depends on may have ended already.
-        if (!job.after.empty()) check_dependencies(ids[i]);
+        if (!job.extras->after.empty()) check_dependencies(ids[i]);
     }
     return reply;
 }
@@ -265,7 +265,7 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
 bool Core::dependencies_met(Job& job, JobId& broken) const {
     bool met = true;
     broken = 0;
-    for (const auto& edge : job.after) {
+    for (const auto& edge : job.extras->after) {
         const bool ok = model_.ended_ok(edge.job);
         const bool not_ok = model_.ended_not_ok(edge.job);
         if (!ok && !not_ok) {
@@ -337,9 +337,9 @@ void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
             for (auto at = model_.jobs().rbegin();
                  request.jobs().empty() && at != model_.jobs().rend(); ++at) {
                 if (static_cast<std::uint32_t>(reply.jobs_size()) >= limit) break;
-                if (at->second->ended) continue;
+                if (at->second.ended) continue;
                 *reply.add_jobs() =
-                    status_of(*at->second, request.with_spec(), request.with_tasks());
+                    status_of(at->second, request.with_spec(), request.with_tasks());
             }
             // Not only durable: but nothing here precedes the commit by more than one batch, and
             // the answer waits for it.

@@ -27,7 +27,7 @@ std::string task_state_word(const Task& task) {
 v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     v1::JobStatus status;
     status.set_job(job.id);
-    status.set_name(job.name);
+    status.set_name(std::string(job.name()));
     status.set_state(state_word(job));
     status.set_priority(job.priority);
     status.set_elements(job.count);
@@ -44,14 +44,14 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     status.set_uid(job.uid);
     status.set_reason(job.reason);
     status.set_exit_code(job.exit_code);
-    for (const auto& edge : job.after) {
+    for (const auto& edge : job.extras->after) {
         auto& after = *status.add_after();
         after.set_job(edge.job);
         after.set_kind(static_cast<v1::DependencyKind>(edge.kind));
     }
     if (with_spec) status.mutable_spec()->ParseFromString(job.spec);
     if (!with_tasks) return status;
-    for (const auto& [ordinal, task] : *job.tasks) {
+    job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
         auto& view = *status.add_tasks();
         view.set_job(job.id);
         view.set_element(job.element_of(ordinal));
@@ -64,7 +64,7 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
         view.set_worker_number(task.worker.number);
         view.set_worker_incarnation(task.worker.incarnation);
         if (task.slot != shm::kNone32) view.set_pid(segment_->task(task.slot).pid.load());
-    }
+    });
     return status;
 }
 
@@ -133,7 +133,7 @@ void Core::start_watch(const v1::WatchRequest& request, const std::shared_ptr<Wa
         }
         if (id == 0 || id >= model_.next_job) {
             sink->finish(fail(ErrorCode::kNotFound, "there is no job " + std::to_string(id) +
-                                                       "; see which exist with: reeve ls --all"));
+                                                        "; see which exist with: reeve ls --all"));
             return;
         }
         // Ended so long ago that only history knows the numbers; its verdict is still known.

@@ -25,7 +25,7 @@ auto damaged(const char* what, JobId job, std::uint64_t ordinal = 0) {
 
 Element Job::element_of(std::uint64_t ordinal) const {
     if (!array) return 0;
-    for (const auto& span : spans) {
+    for (const auto& span : extras->spans) {
         const auto size = span.last - span.first + 1;
         if (ordinal < size) return span.first + ordinal;
         ordinal -= size;
@@ -36,7 +36,7 @@ Element Job::element_of(std::uint64_t ordinal) const {
 std::uint64_t Job::ordinal_of(Element element) const {
     if (!array) return element == 0 ? 0 : count;
     std::uint64_t before = 0;
-    for (const auto& span : spans) {
+    for (const auto& span : extras->spans) {
         if (element >= span.first && element <= span.last) return before + element - span.first;
         before += span.last - span.first + 1;
     }
@@ -54,10 +54,13 @@ std::uint64_t Job::next_in_run() const {
     return std::min(at, count);
 }
 
+merkle::Hash Job::spec_digest() const {
+    return array ? extras->spec_digest : merkle::sha256(spec);
+}
+
 Status parse_spec(Job& job) {
     v1::JobSpec spec;
     if (!spec.ParseFromString(job.spec)) return damaged("unreadable job spec", job.id);
-    job.spec_digest = merkle::sha256(job.spec);
     job.priority = spec.priority();
     job.array = spec.elements_size() > 0;
     job.held = spec.hold();
@@ -65,23 +68,34 @@ Status parse_spec(Job& job) {
     job.function = !spec.task().function().empty();
     job.at_most_once = spec.task().retry_mode() == v1::RETRY_NEVER;
     job.retries_max = spec.retries();
-    job.max_running = spec.max_running();
-    job.max_failures = spec.max_failures();
     job.time_limit_ns = spec.task().time_limit_ms() * 1'000'000ULL;
-    job.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
-    job.name = spec.task().name();
-    job.key = spec.key();
-    job.node_name = spec.node_name();
+    const auto& name = spec.task().name();
+    // Wherever these bytes stand, they are the name.
+    if (!name.empty()) {
+        job.name_in_spec = {static_cast<std::uint32_t>(job.spec.find(name)),
+                            static_cast<std::uint32_t>(name.size())};
+    }
     const auto& wanted = spec.task().resources();
     job.request = Resources{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
     job.count = job.array ? 0 : 1;
+    const bool plain = !job.array && spec.max_running() == 0 && spec.max_failures() == 0 &&
+                       spec.not_before_unix_ms() == 0 && spec.key().empty() &&
+                       spec.node_name().empty() && spec.after_size() == 0;
+    if (plain) return {};
+    auto& extras = job.extras.edit();
+    extras.max_running = spec.max_running();
+    extras.max_failures = spec.max_failures();
+    extras.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
+    extras.key = spec.key();
+    extras.node_name = spec.node_name();
+    if (job.array) extras.spec_digest = merkle::sha256(job.spec);
     for (const auto& range : spec.elements()) {
         if (range.last() < range.first()) return damaged("reversed element range", job.id);
-        job.spans.push_back({range.first(), range.last()});
+        extras.spans.push_back({range.first(), range.last()});
         job.count += range.last() - range.first() + 1;
     }
     for (const auto& dependency : spec.after()) {
-        job.after.push_back({dependency.job(), static_cast<DependencyKind>(dependency.kind())});
+        extras.after.push_back({dependency.job(), static_cast<DependencyKind>(dependency.kind())});
     }
     return {};
 }
@@ -91,15 +105,35 @@ Job* Model::find(JobId id) {
     if (last_found_ != nullptr && last_found_->id == id) return last_found_;
     const auto found = jobs_.find(id);
     if (found == jobs_.end()) return nullptr;
-    last_found_ = found->second.get();
+    last_found_ = &found->second;
     return last_found_;
 }
 
 Task* Model::find_task(JobId id, std::uint64_t ordinal) {
     Job* job = find(id);
+    return job == nullptr ? nullptr : job->tasks->find(ordinal);
+}
+
+Chain* Model::placed_chain(TaskId id) {
+    Job* job = find(id.job);
     if (job == nullptr) return nullptr;
-    const auto found = job->tasks->find(ordinal);
-    return found == job->tasks->end() ? nullptr : &found->second;
+    if (!job->array || id.element == kHeaderElement) return &job->chain;
+    const auto ordinal = job->ordinal_of(id.element);
+    if (Task* task = job->tasks->find(ordinal)) return &task->chain;
+    const auto failed = job->failed_attempts->find(ordinal);
+    return failed == job->failed_attempts->end() ? nullptr : &failed->second.chain;
+}
+
+Chain& Model::chain_of(TaskId id) {
+    Chain* placed = placed_chain(id);
+    return placed != nullptr ? *placed : unplaced_chains_[id];
+}
+
+void Model::settle_chains() {
+    for (const auto& [id, chain] : unplaced_chains_) {
+        if (Chain* placed = placed_chain(id)) *placed = chain;
+    }
+    unplaced_chains_.clear();
 }
 
 JobId Model::by_key(std::uint32_t uid, const std::string& key) const {
@@ -118,8 +152,7 @@ void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (is_running(task.state)) --job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
-        job.loose->erase(ordinal);
-        job.loose.settle();
+        job.tasks->set_loose(ordinal, false);
     } else {
         --job.queued_in_slots;
     }
@@ -130,7 +163,7 @@ void Model::enter_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (is_running(task.state)) ++job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
-        job.loose.edit().insert(ordinal);
+        job.tasks->set_loose(ordinal, true);
     } else {
         ++job.queued_in_slots;
     }
@@ -164,9 +197,9 @@ Status Model::apply(const Record& record) {
 }
 
 void Model::index_job(Job& job) {
-    if (!job.key->empty()) keys_[{job.uid, job.key}] = job.id;
+    if (!job.extras->key.empty()) keys_[{job.uid, job.extras->key}] = job.id;
     if (job.ended) return;
-    for (const auto& edge : job.after) {
+    for (const auto& edge : job.extras->after) {
         if (!jobs_ok_.contains(edge.job) && !jobs_not_ok_.contains(edge.job)) {
             dependents_[edge.job].push_back(job.id);
         }
@@ -174,20 +207,20 @@ void Model::index_job(Job& job) {
 }
 
 Status Model::apply_submitted(const JobSubmitted& record) {
-    auto job = std::make_unique<Job>();
-    job->id = record.job;
-    job->uid = record.uid;
-    job->gid = record.gid;
-    job->submit_ns = record.submit_ns;
-    job->first_sequence = record.first_sequence;
-    job->spec = record.spec;
-    REEVE_TRY(parse_spec(*job));
-    next_job = std::max(next_job, record.job + 1);
-    next_sequence = std::max(next_sequence, record.first_sequence + job->count);
-    auto [at, fresh] = jobs_.emplace(record.job, std::move(job));
+    const auto [at, fresh] = jobs_.try_emplace(record.job);
     if (!fresh) return damaged("job submitted twice", record.job);
-    index_job(*at->second);
-    mark(*at->second);
+    Job& job = at->second;
+    job.id = record.job;
+    job.uid = record.uid;
+    job.gid = record.gid;
+    job.submit_ns = record.submit_ns;
+    job.first_sequence = record.first_sequence;
+    job.spec = record.spec;
+    REEVE_TRY(parse_spec(job));
+    next_job = std::max(next_job, record.job + 1);
+    next_sequence = std::max(next_sequence, record.first_sequence + job.count);
+    index_job(job);
+    mark(job);
     return {};
 }
 
@@ -197,10 +230,10 @@ Status Model::apply_admitted(const Admitted& record) {
         return damaged("admission", record.job, record.first);
     }
     for (std::uint64_t i = 0; i < record.count; ++i) {
-        auto [at, fresh] = job->tasks.edit().try_emplace(record.first + i);
-        if (!fresh) return damaged("element admitted twice", record.job, record.first + i);
-        at->second.state = record.held ? SlotState::kHeld : SlotState::kQueued;
-        enter_state(*job, record.first + i, at->second);
+        Task* task = job->tasks.edit().add(record.first + i, job->count);
+        if (task == nullptr) return damaged("element admitted twice", record.job, record.first + i);
+        task->state = record.held ? SlotState::kHeld : SlotState::kQueued;
+        enter_state(*job, record.first + i, *task);
     }
     job->cursor = std::max(job->cursor, record.first + record.count);
     job->held_elements.remove(record.first, record.first + record.count - 1);
@@ -239,11 +272,11 @@ Status Model::apply_ended(const TaskEnded& record) {
     mark(*job);
     if (!record.final) return {};
     leave_state(*job, record.ordinal, *task);
+    const Chain chain = task->chain;
     job->tasks->erase(record.ordinal);
     job->tasks.settle();
     if (record.outcome == Outcome::kSucceeded) {
         job->ok.add(record.ordinal);
-        task_chains.erase(TaskId{job->id, job->element_of(record.ordinal)});
     } else if (record.outcome == Outcome::kCancelled) {
         job->cancelled.add(record.ordinal);
     } else {
@@ -252,7 +285,7 @@ Status Model::apply_ended(const TaskEnded& record) {
             if (job->reason->empty()) job->reason = record.detail;
         }
         job->failed.add(record.ordinal);
-        job->failed_attempts.edit()[record.ordinal] = FailedAttempt{record.attempt, record.worker};
+        job->failed_attempts.edit()[record.ordinal] = {record.attempt, record.worker, chain};
         const bool closed = record.outcome == Outcome::kLost || record.outcome == Outcome::kPoison;
         if (closed) job->closed.add(record.ordinal);
     }
@@ -265,12 +298,16 @@ Status Model::apply_retried(const TaskRetried& record) {
     if (job == nullptr || job->tasks->contains(record.ordinal)) {
         return damaged("retry", record.job, record.ordinal);
     }
-    job->failed.remove(record.ordinal);
-    job->failed_attempts->erase(record.ordinal);
-    job->failed_attempts.settle();
-    auto& task = job->tasks.edit()[record.ordinal];
+    auto& task = *job->tasks.edit().add(record.ordinal, job->count);
     task.attempt = record.attempt;
     task.state = SlotState::kQueued;
+    if (const auto failed = job->failed_attempts->find(record.ordinal);
+        failed != job->failed_attempts->end()) {
+        task.chain = failed->second.chain;
+        job->failed_attempts->erase(failed);
+        job->failed_attempts.settle();
+    }
+    job->failed.remove(record.ordinal);
     enter_state(*job, record.ordinal, task);
     if (job->ended) {
         job->ended = false;
@@ -351,31 +388,22 @@ void Model::check_ended(Job& job, std::uint64_t wall_ns) {
     ended_order_.push_back(job.id);
 }
 
-std::vector<std::unique_ptr<Job>> Model::evict_ended() {
-    std::vector<std::unique_ptr<Job>> dropped;
+std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
+    std::vector<std::map<JobId, Job>::node_type> dropped;
     while (ended_order_.size() > kEndedJobsKept) {
         const JobId id = ended_order_.front();
         ended_order_.pop_front();
         const auto at = jobs_.find(id);
         if (at == jobs_.end()) continue;
-        if (at->second->payload_slots != 0) {  // a slot still names its payload
+        Job& job = at->second;
+        if (job.payload_slots != 0) {  // a slot still names its payload
             ended_order_.push_front(id);
             break;
         }
-        auto job = std::move(at->second);
-        jobs_.erase(at);
+        REEVE_ASSERT(!job.dirty);
+        if (!job.extras->key.empty()) keys_.erase({job.uid, job.extras->key});
         last_found_ = nullptr;
-        REEVE_ASSERT(!job->dirty);
-        if (!job->key->empty()) keys_.erase({job->uid, job->key});
-        for (const auto* ended : {&job->failed, &job->cancelled}) {
-            for (const auto& [first, last] : ended->ranges()) {
-                for (auto i = first; i <= last; ++i) {
-                    task_chains.erase(TaskId{id, job->element_of(i)});
-                }
-            }
-        }
-        if (job->array) task_chains.erase(TaskId{id, kHeaderElement});
-        dropped.push_back(std::move(job));
+        dropped.push_back(jobs_.extract(at));
     }
     return dropped;
 }

@@ -8,9 +8,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
-#include <memory>
-#include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -23,10 +22,17 @@
 #include "plm/core/interval_set.h"
 #include "plm/core/lazy.h"
 #include "plm/core/records.h"
+#include "plm/core/task_table.h"
 
 namespace reeve::plm {
 
 using shm::SlotState;
+
+// Where a subject's chain in the audit log stands.
+struct Chain {
+    std::uint64_t next_seq = 0;
+    std::uint64_t last_leaf = ~std::uint64_t{0};
+};
 
 // Where a task that left its job's run stands: in a slot, or loose (slot == kNone32).
 struct Task {
@@ -39,6 +45,7 @@ struct Task {
     WorkerId worker;
     std::uint64_t assigned_ns = 0;
     std::uint64_t started_ns = 0;
+    Chain chain;  // of an array's element; a single task's is its job's
 };
 
 enum class DependencyKind : std::uint8_t { kAfterOk = 0, kAfterAny = 1, kAfterNotOk = 2 };
@@ -50,6 +57,7 @@ struct DependencyEdge {
 struct FailedAttempt {
     std::uint16_t attempt = 0;
     WorkerId worker;
+    Chain chain;
 };
 
 inline constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
@@ -57,6 +65,26 @@ inline constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
 struct ElementSpan {
     Element first = 0;
     Element last = 0;
+};
+
+// What a plain job of one task has nothing of.
+struct JobExtras {
+    std::vector<ElementSpan> spans;
+    std::vector<DependencyEdge> after;
+    std::uint64_t max_running = 0;
+    std::uint64_t max_failures = 0;
+    std::uint64_t not_before_ns = 0;
+    merkle::Hash spec_digest{};  // of an array, whose elements all cite it
+    std::string key;
+    std::string node_name;
+
+    bool empty() const { return false; }
+};
+
+// A part of a job's serialised spec.
+struct SpecText {
+    std::uint32_t at = 0;
+    std::uint32_t size = 0;
 };
 
 // A job is a run of `count` elements addressed by ordinal (0, 1, 2 ...): those below `cursor` have
@@ -75,25 +103,19 @@ struct Job {
     bool function = false;
     bool rest_cancelled = false;  // one CANCELLED on the header stands for the rest of the run
     std::uint32_t retries_max = 0;
+    std::int32_t exit_code = 0;
     std::uint64_t count = 1;
     std::uint64_t first_sequence = 0;
-    std::uint64_t max_running = 0;
-    std::uint64_t max_failures = 0;
     std::uint64_t time_limit_ns = 0;
-    std::uint64_t not_before_ns = 0;
     std::uint64_t submit_ns = 0;
     std::uint64_t start_ns = 0;
     std::uint64_t end_ns = 0;
-    std::int32_t exit_code = 0;
     Resources request;
-    std::string spec;            // serialised JobSpec, as accepted
-    merkle::Hash spec_digest{};  // its SHA-256, for the audit log
-    std::string name;
-    Lazy<std::string> key;
-    Lazy<std::string> node_name;
+    std::string spec;  // serialised JobSpec, as accepted
+    SpecText name_in_spec;
+    Chain chain;  // of a single task, or of an array's header
+    Lazy<JobExtras> extras;
     Lazy<std::string> reason;  // why it was cancelled
-    std::vector<ElementSpan> spans;
-    std::vector<DependencyEdge> after;
 
     std::uint64_t cursor = 0;
     IntervalSet ok;
@@ -102,8 +124,7 @@ struct Job {
     IntervalSet closed;  // failed for good (lost, poison): the record takes no retry
     Lazy<std::map<std::uint64_t, FailedAttempt>> failed_attempts;  // of `failed`, for a retry
     IntervalSet held_elements;                                     // in the run, held one by one
-    Lazy<std::map<std::uint64_t, Task>> tasks;
-    Lazy<std::set<std::uint64_t>> loose;  // ordinals in `tasks`, queued, without a slot
+    Lazy<TaskTable<Task>> tasks;  // loose there: queued, without a slot
     std::uint64_t queued_in_slots = 0;
     std::uint64_t running = 0;  // assigned, running, suspended
     std::uint64_t held_tasks = 0;
@@ -123,8 +144,12 @@ struct Job {
     // Each of its slots has a payload of its own.
     bool own_payloads() const { return values_per_element || function; }
     std::uint64_t backlog() const {
-        return count - ended_count() - static_cast<std::uint64_t>(tasks->size()) + loose->size();
+        return count - ended_count() - tasks->size() + tasks->loose_count();
     }
+    std::string_view name() const {
+        return std::string_view(spec).substr(name_in_spec.at, name_in_spec.size);
+    }
+    merkle::Hash spec_digest() const;
     // What people are told: everything not yet started is either held or in the backlog.
     std::uint64_t all_held() const {
         return held_tasks + (held ? backlog() : held_elements.count());
@@ -148,12 +173,6 @@ struct WorkerRecord {
     std::uint64_t death_leaf = ~std::uint64_t{0};  // its WORKER_DEAD entry
 };
 
-// Where a subject's chain in the audit log stands.
-struct Chain {
-    std::uint64_t next_seq = 0;
-    std::uint64_t last_leaf = ~std::uint64_t{0};
-};
-
 inline constexpr std::size_t kEndedJobsKept = 10'000;
 
 class Model {
@@ -170,7 +189,7 @@ public:
     bool ended_not_ok(JobId id) const { return jobs_not_ok_.contains(id); }
     JobId by_key(std::uint32_t uid, const std::string& key) const;
 
-    std::map<JobId, std::unique_ptr<Job>>& jobs() { return jobs_; }
+    std::map<JobId, Job>& jobs() { return jobs_; }
     std::map<std::uint64_t, WorkerRecord>& workers() { return workers_; }
     std::vector<JobId>& dependents(JobId id) { return dependents_[id]; }
     void forget_dependents(JobId id) { dependents_.erase(id); }
@@ -183,7 +202,16 @@ public:
 
     // Drops the oldest ended jobs beyond kEndedJobsKept; returns those dropped. Not called while
     // anybody holds a Job pointer.
-    std::vector<std::unique_ptr<Job>> evict_ended();
+    std::vector<std::map<JobId, Job>::node_type> evict_ended();
+
+    // A task's chain: kept with the task, with its job (a single task's, or an array's header), or
+    // with its failed attempt. That of an element that is nowhere (it is cancelled in its run)
+    // lasts until settle_chains(), which a batch ends with.
+    Chain& chain_of(TaskId task);
+    // A replay knows the batch's entries before its records: the chains find their places at the
+    // end.
+    void note_chain(TaskId task, const Chain& chain) { unplaced_chains_[task] = chain; }
+    void settle_chains();
 
     std::uint64_t next_job = 1;
     std::uint64_t next_sequence = 0;
@@ -192,7 +220,6 @@ public:
     std::uint32_t segment_generation = 0;
     std::uint64_t next_worker_number = 1;
     std::uint64_t next_worker_incarnation = 1;
-    std::unordered_map<TaskId, Chain, TaskIdHash> task_chains;
     std::map<std::uint64_t, Chain> worker_chains;  // by incarnation
     Chain scheduler_chain;
 
@@ -214,7 +241,10 @@ private:
     void check_ended(Job& job, std::uint64_t wall_ns);
     void index_job(Job& job);
 
-    std::map<JobId, std::unique_ptr<Job>> jobs_;
+    Chain* placed_chain(TaskId task);
+
+    std::map<JobId, Job> jobs_;
+    std::unordered_map<TaskId, Chain, TaskIdHash> unplaced_chains_;
     Job* last_found_ = nullptr;                      // of jobs_
     std::map<std::uint64_t, WorkerRecord> workers_;  // by incarnation
     std::unordered_map<JobId, std::vector<JobId>> dependents_;

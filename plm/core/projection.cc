@@ -87,7 +87,7 @@ HistoryRows Projection::take(Model& model, std::uint64_t seq) {
         JobRow row;
         row.id = id;
         row.uid = job->uid;
-        row.name = job->name;
+        row.name = job->name();
         row.priority = job->priority;
         row.submit_ns = job->submit_ns;
         row.start_ns = job->start_ns;
@@ -115,7 +115,10 @@ Status replay_frames(Model& model, std::uint64_t seq, std::string_view frames,
     FrameReader reader(seq, frames);
     while (true) {
         REEVE_TRY_ASSIGN(const auto payload, reader.next());
-        if (!payload) return {};
+        if (!payload) {
+            model.settle_chains();
+            return {};
+        }
         REEVE_TRY_ASSIGN(auto record, decode(*payload));
         if (auto* audit_entries = std::get_if<AuditEntries>(&record)) {
             REEVE_TRY(replay_entries(model, *audit_entries));

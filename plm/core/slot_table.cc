@@ -52,7 +52,7 @@ SlotTable::SlotTable(shm::Segment& segment)
 }
 
 std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
-    const ClassKey key{job.uid, job.request, job.node_name};
+    const ClassKey key{job.uid, job.request, job.extras->node_name};
     const auto known = classes_.find(key);
     if (known != classes_.end()) return known->second;
     if (free_classes_.empty()) {
@@ -71,7 +71,7 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     auto& entry = segment_.task_class(id);
     entry.uid = job.uid;
     entry.request = job.request;
-    copy_name(entry.node_name, sizeof entry.node_name, *job.node_name);
+    copy_name(entry.node_name, sizeof entry.node_name, job.extras->node_name);
     entry.live.fetch_add(1, std::memory_order_release);
     classes_.emplace(key, id);
     return id;
@@ -216,7 +216,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     shared.time_limit_ns = job.time_limit_ns;
     shared.uid = job.uid;
     shared.submit_wall_ns = job.submit_ns;
-    shared.not_before_wall_ns = job.not_before_ns;
+    shared.not_before_wall_ns = job.extras->not_before_ns;
     shared.holder_number.store(task.worker.number);
     shared.holder_incarnation.store(task.worker.incarnation);
     shared.deaths.store(task.deaths);
@@ -359,16 +359,16 @@ void SlotTable::write_entry(Job& job, Model& model) {
     fresh.start_wall_ns = job.start_ns;
     fresh.end_wall_ns = job.end_ns;
     fresh.request = job.request;
-    fresh.dependency_count = static_cast<std::uint32_t>(job.after.size());
-    for (std::size_t i = 0; i < job.after.size() && i < shm::kJobDependenciesShown; ++i) {
-        fresh.dependencies[i] = job.after[i].job;
+    fresh.dependency_count = static_cast<std::uint32_t>(job.extras->after.size());
+    for (std::size_t i = 0; i < job.extras->after.size() && i < shm::kJobDependenciesShown; ++i) {
+        fresh.dependencies[i] = job.extras->after[i].job;
     }
     fresh.uid = job.uid;
     fresh.priority = job.priority;
     fresh.exit_code = job.exit_code;
     fresh.time_limit_ns = job.time_limit_ns;
-    fresh.not_before_wall_ns = job.not_before_ns;
-    copy_name(fresh.name, sizeof fresh.name, job.name);
+    fresh.not_before_wall_ns = job.extras->not_before_ns;
+    copy_name(fresh.name, sizeof fresh.name, job.name());
     shm::write_job(entry, fresh);
     if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
     entry_ended_[job.entry] = job.ended;

@@ -11,8 +11,9 @@ namespace {
 constexpr std::uint32_t kSnapshotVersion = 1;
 
 void put_set(ByteWriter& out, const IntervalSet& set) {
-    out.put(static_cast<std::uint64_t>(set.ranges().size()));
-    for (const auto& [first, last] : set.ranges()) {
+    const auto ranges = set.ranges();
+    out.put(static_cast<std::uint64_t>(ranges.size()));
+    for (const auto& [first, last] : ranges) {
         out.put(first);
         out.put(last);
     }
@@ -94,9 +95,25 @@ void put_job(ByteWriter& out, const Job& job) {
         out.put(failed.worker.incarnation);
     }
     out.put(static_cast<std::uint64_t>(job.tasks->size()));
-    for (const auto& [ordinal, task] : *job.tasks) {
+    job.tasks->for_each([&out](std::uint64_t ordinal, const Task& task) {
         out.put(ordinal);
         put_task(out, task);
+    });
+}
+
+// The chains of a job's tasks, each with its task's id.
+template <typename Visit>
+void for_each_chain(const Job& job, Visit visit) {
+    const auto tell = [&](Element element, const Chain& chain) {
+        if (chain.next_seq != 0) visit(TaskId{job.id, element}, chain);
+    };
+    tell(job.array ? kHeaderElement : 0, job.chain);
+    if (!job.array) return;
+    job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
+        tell(job.element_of(ordinal), task.chain);
+    });
+    for (const auto& [ordinal, failed] : *job.failed_attempts) {
+        tell(job.element_of(ordinal), failed.chain);
     }
 }
 
@@ -105,34 +122,35 @@ void put_job(ByteWriter& out, const Job& job) {
 class ModelSnapshot {
 public:
     static Status load_job(Model& model, ByteReader& in) {
-        auto job = std::make_unique<Job>();
-        job->id = in.get<std::uint64_t>();
-        job->uid = in.get<std::uint32_t>();
-        job->gid = in.get<std::uint32_t>();
-        job->submit_ns = in.get<std::uint64_t>();
-        job->first_sequence = in.get<std::uint64_t>();
-        job->spec = in.get_bytes();
-        REEVE_TRY(parse_spec(*job));
-        job->priority = in.get<std::int32_t>();
+        const auto id = in.get<std::uint64_t>();
+        Job& job = model.jobs_[id];
+        job.id = id;
+        job.uid = in.get<std::uint32_t>();
+        job.gid = in.get<std::uint32_t>();
+        job.submit_ns = in.get<std::uint64_t>();
+        job.first_sequence = in.get<std::uint64_t>();
+        job.spec = in.get_bytes();
+        REEVE_TRY(parse_spec(job));
+        job.priority = in.get<std::int32_t>();
         const auto flags = in.get<std::uint8_t>();
-        job->held = (flags & 1) != 0;
-        job->ended = (flags & 2) != 0;
-        job->rest_cancelled = (flags & 4) != 0;
-        job->time_limit_ns = in.get<std::uint64_t>();
-        job->start_ns = in.get<std::uint64_t>();
-        job->end_ns = in.get<std::uint64_t>();
-        job->exit_code = in.get<std::int32_t>();
-        job->reason = std::string(in.get_bytes());
-        job->cursor = in.get<std::uint64_t>();
-        get_set(in, job->ok);
-        get_set(in, job->failed);
-        get_set(in, job->cancelled);
-        get_set(in, job->held_elements);
-        get_set(in, job->closed);
+        job.held = (flags & 1) != 0;
+        job.ended = (flags & 2) != 0;
+        job.rest_cancelled = (flags & 4) != 0;
+        job.time_limit_ns = in.get<std::uint64_t>();
+        job.start_ns = in.get<std::uint64_t>();
+        job.end_ns = in.get<std::uint64_t>();
+        job.exit_code = in.get<std::int32_t>();
+        job.reason = std::string(in.get_bytes());
+        job.cursor = in.get<std::uint64_t>();
+        get_set(in, job.ok);
+        get_set(in, job.failed);
+        get_set(in, job.cancelled);
+        get_set(in, job.held_elements);
+        get_set(in, job.closed);
         const auto failed = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < failed && in.ok(); ++i) {
             const auto ordinal = in.get<std::uint64_t>();
-            auto& attempt = job->failed_attempts.edit()[ordinal];
+            auto& attempt = job.failed_attempts.edit()[ordinal];
             attempt.attempt = in.get<std::uint16_t>();
             attempt.worker.number = in.get<std::uint64_t>();
             attempt.worker.incarnation = in.get<std::uint64_t>();
@@ -140,14 +158,12 @@ public:
         const auto tasks = in.get<std::uint64_t>();
         for (std::uint64_t i = 0; i < tasks && in.ok(); ++i) {
             const auto ordinal = in.get<std::uint64_t>();
-            auto [at, fresh] = job->tasks.edit().try_emplace(ordinal, get_task(in));
-            if (fresh) model.enter_state(*job, ordinal, at->second);
+            Task* task = job.tasks.edit().add(ordinal, job.count, get_task(in));
+            if (task != nullptr) model.enter_state(job, ordinal, *task);
         }
         if (!in.ok()) return fail(ErrorCode::kDataLoss, "ledger snapshot is cut short");
-        model.index_job(*job);
-        model.mark(*job);
-        const auto id = job->id;
-        model.jobs_.emplace(id, std::move(job));
+        model.index_job(job);
+        model.mark(job);
         return {};
     }
 
@@ -201,12 +217,18 @@ std::string Model::save() const {
     out.put(next_worker_incarnation);
     ModelSnapshot::save_rest(*this, out);
     out.put(static_cast<std::uint64_t>(jobs_.size()));
-    for (const auto& [id, job] : jobs_) put_job(out, *job);
-    out.put(static_cast<std::uint64_t>(task_chains.size()));
-    for (const auto& [task, chain] : task_chains) {
-        out.put(task.job);
-        out.put(task.element);
-        put_chain(out, chain);
+    for (const auto& [id, job] : jobs_) put_job(out, job);
+    std::uint64_t chains = 0;
+    for (const auto& [id, job] : jobs_) {
+        for_each_chain(job, [&chains](TaskId, const Chain&) { ++chains; });
+    }
+    out.put(chains);
+    for (const auto& [id, job] : jobs_) {
+        for_each_chain(job, [&out](TaskId task, const Chain& chain) {
+            out.put(task.job);
+            out.put(task.element);
+            put_chain(out, chain);
+        });
     }
     out.put(static_cast<std::uint64_t>(worker_chains.size()));
     for (const auto& [incarnation, chain] : worker_chains) {
@@ -239,7 +261,8 @@ Status Model::load(std::string_view bytes) {
         TaskId task;
         task.job = in.get<std::uint64_t>();
         task.element = in.get<std::uint64_t>();
-        task_chains[task] = get_chain(in);
+        const auto chain = get_chain(in);
+        if (Chain* placed = placed_chain(task)) *placed = chain;
     }
     const auto workers = in.get<std::uint64_t>();
     for (std::uint64_t i = 0; i < workers && in.ok(); ++i) {
