@@ -30,6 +30,7 @@
 #include "common/process/cell.h"
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
+#include "plm/core/backlog.h"
 #include "plm/core/batch.h"
 #include "plm/core/model.h"
 #include "plm/core/slot_table.h"
@@ -42,6 +43,7 @@ namespace reeve::plm {
 
 inline constexpr std::uint64_t kRunWindow = 1'024;  // queued tasks of one run outside it
 inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
+inline constexpr std::size_t kWorstKept = 1'024;  // of a class, looked up at once
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
 inline constexpr std::uint64_t kPaceNsMax = 2'000'000;
@@ -154,7 +156,10 @@ private:
     void admit();
     void record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause);
     void publish_loose();
+    bool publish_job(Job& job);
     bool make_room(std::uint64_t key);
+    bool take_place(Job& job, std::uint64_t key);
+    bool swap_out(std::uint32_t slot);
     void release_slots();
     void retry_intents();
 
@@ -218,8 +223,7 @@ private:
     std::vector<std::function<void()>> acks_;  // run after the commit
     bool accepting_ = true;                    // guarded by requests_mutex_
 
-    std::set<std::pair<std::uint64_t, JobId>> run_index_;  // (key, job): elements still in the run
-    std::set<std::pair<std::uint64_t, JobId>> loose_index_;  // (key, job): tasks without a slot
+    Backlog backlog_;
     std::multimap<std::uint64_t, JobId> begin_times_;
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};

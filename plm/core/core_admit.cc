@@ -1,10 +1,10 @@
-// Runs into slots and out again: the window each run has in the segment, and who makes room for
-// whom.
+// Runs into slots and out again: the window each run and each class has in the segment, and who
+// makes room for whom.
 //
-// Two ordered indexes: runs that still have elements (admit() turns some into tasks, which needs a
-// record), and jobs with loose tasks, durable but without a slot (publish_loose() gives them one
-// after the commit). Both are ordered by heap key, so the best of the backlog comes first; when the
-// table is full, the worst chunk's queued tasks are swapped out for a better one.
+// The backlog (backlog.h) tells whose turn it is: admit() turns elements of runs into tasks, which
+// needs a record; publish_loose() gives loose tasks slots after the commit. Where a class has its
+// window full, its worst queued task gives way to a better one; where the table is full, the worst
+// chunk's queued tasks do.
 
 #include <algorithm>
 
@@ -25,46 +25,38 @@ bool Core::startable(Job& job) const {
     return !job.held && !job.waiting;
 }
 
-// Brings a job's places in both indexes up to date.
+// Brings a job's places in the backlog up to date.
 void Core::reindex(Job& job) {
-    if (job.run_key != kNotIndexed) run_index_.erase({job.run_key, job.id});
-    if (job.loose_key != kNotIndexed) loose_index_.erase({job.loose_key, job.id});
-    job.run_key = job.loose_key = kNotIndexed;
+    auto run_key = kNotIndexed;
+    auto loose_key = kNotIndexed;
     if (startable(job)) {
         const auto next = job.next_in_run();
         const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
+        const auto max_running = job.extras->max_running;
         const bool window =
-            waiting < kRunWindow / 2 &&
-            (job.extras->max_running == 0 || job.tasks->size() < job.extras->max_running);
-        if (next < job.count && window) {
-            job.run_key = key_of(job, next);
-            run_index_.emplace(job.run_key, job.id);
-        }
-        if (job.tasks->loose_count() != 0) {
-            job.loose_key = key_of(job, job.tasks->first_loose());
-            loose_index_.emplace(job.loose_key, job.id);
-        }
+            waiting < kRunWindow / 2 && (max_running == 0 || job.tasks->size() < max_running);
+        if (next < job.count && window) run_key = key_of(job, next);
+        if (job.tasks->loose_count() != 0) loose_key = key_of(job, job.tasks->first_loose());
     } else if (job.extras->not_before_ns > wall_ns()) {
         begin_times_.emplace(job.extras->not_before_ns, job.id);
     }
+    backlog_.place(job, run_key, loose_key);
 }
 
 // Turns elements of the best runs into tasks, as far as slots could take them.
 void Core::admit() {
     std::uint64_t budget = std::min<std::uint64_t>(kAdmitPerBatch, slots_->free_slots());
-    std::uint64_t loose = 0;
-    for (auto at = loose_index_.begin(); at != loose_index_.end() && loose < budget; ++at) {
-        loose += model_.find(at->second)->tasks->loose_count();
-    }
-    budget -= std::min(budget, loose);
+    const auto due = backlog_.loose_due();
+    budget -= std::min(budget, due);
     // The best run may always bring a few: they may push worse tasks out of a full table.
-    if (budget < shm::kChunkSlots && loose < shm::kChunkSlots) budget = shm::kChunkSlots;
-    while (budget > 0 && !run_index_.empty()) {
-        Job& job = *model_.find(run_index_.begin()->second);
+    if (budget < shm::kChunkSlots && due < shm::kChunkSlots) budget = shm::kChunkSlots;
+    while (budget > 0 && backlog_.best_run() != 0) {
+        Job& job = *model_.find(backlog_.best_run());
         const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
         auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
-        if (job.extras->max_running != 0)
-            room = std::min(room, job.extras->max_running - job.tasks->size());
+        room = std::min(room, backlog_.room(job));
+        const auto max_running = job.extras->max_running;
+        if (max_running != 0) room = std::min(room, max_running - job.tasks->size());
         const auto first = job.next_in_run();
         std::uint64_t count = 1;
         while (count < room && first + count < job.count &&
@@ -101,42 +93,73 @@ void Core::record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t
 // Gives loose tasks slots, best first. All of them are durable by now.
 void Core::publish_loose() {
     int jobs_without_room = 0;
-    for (auto at = loose_index_.begin(); at != loose_index_.end() && jobs_without_room < 64;) {
-        Job& job = *model_.find(at->second);
-        const auto key = at->first;
-        bool room = true;
-        while (room && job.tasks->loose_count() != 0) {
-            const auto ordinal = job.tasks->first_loose();
-            auto& task = job.tasks->at(ordinal);
-            const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
-            room = slot.has_value();
-            if (!room) break;
-            model_.bind_slot(job, ordinal, task, *slot);
-            if (task.intent != 0) intents_.insert(*slot);
-            touched_.push_back(*slot);
+    for (auto* queue : backlog_.loose_queues()) {
+        for (auto at = queue->loose.begin(); at != queue->loose.end(); ++at) {
+            Job& job = *model_.find(at->second);
+            bool room = publish_job(job);
+            while (!room && make_room(at->first)) room = publish_job(job);
+            model_.mark(job);
+            if (!room && ++jobs_without_room == 64) break;
+            if (job.tasks->loose_count() != 0 && room) break;  // the class has what it may have
         }
-        model_.mark(job);
-        if (!room && make_room(key)) continue;  // same job, once more
-        if (!room) ++jobs_without_room;
-        ++at;
+        if (jobs_without_room == 64) break;
     }
     for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+}
+
+// Gives the job's loose tasks slots as far as its class lets them in. False: no slot is free.
+bool Core::publish_job(Job& job) {
+    while (job.tasks->loose_count() != 0) {
+        const auto ordinal = job.tasks->first_loose();
+        const auto key = key_of(job, ordinal);
+        if (job.queue->in_slots >= kClassWindow && !take_place(job, key)) return true;
+        auto& task = job.tasks->at(ordinal);
+        const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
+        if (!slot) return false;
+        model_.bind_slot(job, ordinal, task, *slot);
+        backlog_.entered(job, key);
+        if (task.intent != 0) intents_.insert(*slot);
+        touched_.push_back(*slot);
+    }
+    return true;
+}
+
+// Takes a queued task out of its slot. False: the scheduler was faster, or it is another by now.
+bool Core::swap_out(std::uint32_t slot) {
+    const auto binding = slots_->binding(slot);
+    Job* job = binding.job == 0 ? nullptr : model_.find(binding.job);
+    Task* task = job == nullptr ? nullptr : job->tasks->find(binding.ordinal);
+    if (task == nullptr || task->state != SlotState::kQueued) return false;
+    if (!slots_->swap_out(slot, *job)) return false;
+    model_.bind_slot(*job, binding.ordinal, *task, shm::kNone32);
+    backlog_.left(*job);
+    model_.mark(*job);
+    return true;
+}
+
+// A class has its window full: its worst queued task gives way if `key` precedes it.
+bool Core::take_place(Job& job, std::uint64_t key) {
+    auto& queue = *job.queue;
+    for (bool fresh = false;;) {
+        if (queue.worst.empty() || queue.worst.back().first <= key) {
+            if (fresh) break;
+            queue.worst = slots_->worst_queued(job, kWorstKept);
+            fresh = true;
+            continue;
+        }
+        const auto [worst, slot] = queue.worst.back();
+        queue.worst.pop_back();
+        if (segment_->task(slot).key.load() == worst && swap_out(slot)) return true;
+    }
+    backlog_.set_worst(queue, queue.worst.empty() ? 0 : queue.worst.back().first);
+    return false;
 }
 
 // Swaps the least important chunk of queued tasks out if it is worse than `key`.
 bool Core::make_room(std::uint64_t key) {
     if (key >= room_blocked_key_) return false;
-    const auto candidates = slots_->swap_candidates(key);
     bool any = false;
-    for (const auto slot : candidates) {
-        const auto binding = slots_->binding(slot);
-        Job* job = model_.find(binding.job);
-        Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
-        if (task == nullptr || !slots_->swap_out(slot, *job)) continue;
-        model_.bind_slot(*job, binding.ordinal, *task, shm::kNone32);
-        model_.mark(*job);
-        any = true;
-    }
+    for (const auto slot : slots_->swap_candidates(key)) any = swap_out(slot) || any;
     if (!any) room_blocked_key_ = key;
     return any;
 }

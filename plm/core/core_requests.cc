@@ -96,7 +96,7 @@ const char* difference(const v1::JobSpec& a, const v1::JobSpec& b) {
 Status Core::check_key(const v1::JobSpec& spec, JobId known) {
     const Job* job = model_.find(known);
     v1::JobSpec before;
-    if (job == nullptr || !before.ParseFromString(job->spec)) return {};
+    if (job == nullptr || !job->spec.parse(before)) return {};
     const char* what = difference(before, spec);
     if (what == nullptr) return {};
     return fail(ErrorCode::kAlreadyExists, "key \"" + spec.key() + "\" belongs to job " +

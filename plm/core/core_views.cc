@@ -49,7 +49,7 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
         after.set_job(edge.job);
         after.set_kind(static_cast<v1::DependencyKind>(edge.kind));
     }
-    if (with_spec) status.mutable_spec()->ParseFromString(job.spec);
+    if (with_spec) (void)job.spec.parse(*status.mutable_spec());
     if (!with_tasks) return status;
     job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
         auto& view = *status.add_tasks();

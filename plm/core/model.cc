@@ -55,12 +55,12 @@ std::uint64_t Job::next_in_run() const {
 }
 
 merkle::Hash Job::spec_digest() const {
-    return array ? extras->spec_digest : merkle::sha256(spec);
+    return array ? extras->spec_digest : merkle::sha256(spec.view());
 }
 
 Status parse_spec(Job& job) {
     v1::JobSpec spec;
-    if (!spec.ParseFromString(job.spec)) return damaged("unreadable job spec", job.id);
+    if (!job.spec.parse(spec)) return damaged("unreadable job spec", job.id);
     job.priority = spec.priority();
     job.array = spec.elements_size() > 0;
     job.held = spec.hold();
@@ -72,7 +72,7 @@ Status parse_spec(Job& job) {
     const auto& name = spec.task().name();
     // Wherever these bytes stand, they are the name.
     if (!name.empty()) {
-        job.name_in_spec = {static_cast<std::uint32_t>(job.spec.find(name)),
+        job.name_in_spec = {static_cast<std::uint32_t>(job.spec.view().find(name)),
                             static_cast<std::uint32_t>(name.size())};
     }
     const auto& wanted = spec.task().resources();
@@ -88,7 +88,7 @@ Status parse_spec(Job& job) {
     extras.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
     extras.key = spec.key();
     extras.node_name = spec.node_name();
-    if (job.array) extras.spec_digest = merkle::sha256(job.spec);
+    if (job.array) extras.spec_digest = merkle::sha256(job.spec.view());
     for (const auto& range : spec.elements()) {
         if (range.last() < range.first()) return damaged("reversed element range", job.id);
         extras.spans.push_back({range.first(), range.last()});
@@ -215,7 +215,7 @@ Status Model::apply_submitted(const JobSubmitted& record) {
     job.gid = record.gid;
     job.submit_ns = record.submit_ns;
     job.first_sequence = record.first_sequence;
-    job.spec = record.spec;
+    job.spec = SpecBytes(record.spec);
     REEVE_TRY(parse_spec(job));
     next_job = std::max(next_job, record.job + 1);
     next_sequence = std::max(next_sequence, record.first_sequence + job.count);

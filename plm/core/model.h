@@ -5,9 +5,11 @@
 // was there, by construction. Not thread-safe: the core thread owns it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -81,11 +83,33 @@ struct JobExtras {
     bool empty() const { return false; }
 };
 
-// A part of a job's serialised spec.
+// A serialised JobSpec in no more room than it needs.
+class SpecBytes {
+public:
+    SpecBytes() = default;
+    explicit SpecBytes(std::string_view bytes)
+        : size_(static_cast<std::uint32_t>(bytes.size())),
+          bytes_(std::make_unique_for_overwrite<char[]>(bytes.size())) {
+        std::copy(bytes.begin(), bytes.end(), bytes_.get());
+    }
+    std::string_view view() const { return {bytes_.get(), size_}; }
+    template <typename Message>
+    bool parse(Message& message) const {
+        return message.ParseFromArray(bytes_.get(), static_cast<int>(size_));
+    }
+
+private:
+    std::uint32_t size_ = 0;
+    std::unique_ptr<char[]> bytes_;
+};
+
+// A part of them.
 struct SpecText {
     std::uint32_t at = 0;
     std::uint32_t size = 0;
 };
+
+struct BacklogQueue;
 
 // A job is a run of `count` elements addressed by ordinal (0, 1, 2 ...): those below `cursor` have
 // left the run (they are in `tasks`, or ended); the others cost nothing each.
@@ -111,7 +135,7 @@ struct Job {
     std::uint64_t start_ns = 0;
     std::uint64_t end_ns = 0;
     Resources request;
-    std::string spec;  // serialised JobSpec, as accepted
+    SpecBytes spec;  // serialised JobSpec, as accepted
     SpecText name_in_spec;
     Chain chain;  // of a single task, or of an array's header
     Lazy<JobExtras> extras;
@@ -125,9 +149,9 @@ struct Job {
     Lazy<std::map<std::uint64_t, FailedAttempt>> failed_attempts;  // of `failed`, for a retry
     IntervalSet held_elements;                                     // in the run, held one by one
     Lazy<TaskTable<Task>> tasks;  // loose there: queued, without a slot
-    std::uint64_t queued_in_slots = 0;
-    std::uint64_t running = 0;  // assigned, running, suspended
-    std::uint64_t held_tasks = 0;
+    std::uint32_t queued_in_slots = 0;
+    std::uint32_t running = 0;  // assigned, running, suspended
+    std::uint32_t held_tasks = 0;
 
     // What the segment side keeps with a job (not durable); see slot_table.h.
     std::uint32_t entry = 0xFFFFFFFFU;
@@ -135,9 +159,12 @@ struct Job {
     std::uint32_t payload_bytes = 0;
     std::uint32_t payload_slots = 0;
     bool dirty = false;
-    // Its keys in Core's two indexes (kNotIndexed: not in it); see core_admit.cc.
+    // What the backlog keeps with a job (not durable); see backlog.h.
+    BacklogQueue* queue = nullptr;
     std::uint64_t run_key = kNotIndexed;
     std::uint64_t loose_key = kNotIndexed;
+    std::uint32_t loose_counted = 0;
+    std::uint32_t slots_counted = 0;
     std::uint64_t backlog_counted = 0;  // as last added to Header::backlog_tasks
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
@@ -146,9 +173,7 @@ struct Job {
     std::uint64_t backlog() const {
         return count - ended_count() - tasks->size() + tasks->loose_count();
     }
-    std::string_view name() const {
-        return std::string_view(spec).substr(name_in_spec.at, name_in_spec.size);
-    }
+    std::string_view name() const { return spec.view().substr(name_in_spec.at, name_in_spec.size); }
     merkle::Hash spec_digest() const;
     // What people are told: everything not yet started is either held or in the backlog.
     std::uint64_t all_held() const {

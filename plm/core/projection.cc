@@ -1,5 +1,7 @@
 #include "plm/core/projection.h"
 
+#include <algorithm>
+
 #include "common/base/clock.h"
 #include "plm/core/batch.h"
 #include "plm/ledger/frame.h"
@@ -23,7 +25,7 @@ void Projection::note(Model& model, const Record& record) {
                 note(model, r);
                 return;
             }
-            if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.insert(r.job);
+            if constexpr (std::is_same_v<T, JobSubmitted>) new_jobs_.push_back(r.job);
             if constexpr (requires { r.job; }) note_job(r.job);
             if constexpr (std::is_same_v<T, RunCancelled>) note_cancelled(model, r);
         },
@@ -59,9 +61,8 @@ void Projection::note(Model& model, const TaskEnded& r) {
 }
 
 void Projection::note_job(JobId job) {
-    if (job == last_job_) return;  // most come in rows of one job
-    last_job_ = job;
-    jobs_.insert(job);
+    if (!jobs_.empty() && jobs_.back() == job) return;  // most come in rows of one job
+    jobs_.push_back(job);
 }
 
 // Elements cancelled before they left their run get a row each, unless they are very many.
@@ -81,6 +82,9 @@ void Projection::note_cancelled(Model& model, const RunCancelled& record) {
 }
 
 HistoryRows Projection::take(Model& model, std::uint64_t seq) {
+    std::sort(jobs_.begin(), jobs_.end());
+    jobs_.erase(std::unique(jobs_.begin(), jobs_.end()), jobs_.end());
+    std::sort(new_jobs_.begin(), new_jobs_.end());
     for (const auto id : jobs_) {
         const Job* job = model.find(id);
         if (job == nullptr) continue;
@@ -98,11 +102,11 @@ HistoryRows Projection::take(Model& model, std::uint64_t seq) {
         row.cancelled = job->cancelled.count();
         row.state = state_word(*job);
         row.reason = job->reason;
-        if (new_jobs_.contains(id)) row.spec = job->spec;
+        const bool is_new = std::binary_search(new_jobs_.begin(), new_jobs_.end(), id);
+        if (is_new) row.spec = job->spec.view();
         rows_.jobs.push_back(std::move(row));
     }
     jobs_.clear();
-    last_job_ = 0;
     new_jobs_.clear();
     rows_.seq = seq;
     HistoryRows rows = std::move(rows_);

@@ -3,7 +3,7 @@
 // thread-safe.
 #pragma once
 
-#include <set>
+#include <vector>
 
 #include "plm/core/model.h"
 #include "plm/core/records.h"
@@ -27,9 +27,8 @@ private:
     void note_cancelled(Model& model, const RunCancelled& record);
 
     HistoryRows rows_;
-    std::set<JobId> jobs_;
-    JobId last_job_ = 0;  // noted last
-    std::set<JobId> new_jobs_;
+    std::vector<JobId> jobs_;  // as noted, some more than once
+    std::vector<JobId> new_jobs_;
 };
 
 // Applies one batch's frames to a model; entries, if given, collects its audit entries, and

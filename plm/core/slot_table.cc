@@ -52,7 +52,7 @@ SlotTable::SlotTable(shm::Segment& segment)
 }
 
 std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
-    const ClassKey key{job.uid, job.request, job.extras->node_name};
+    const auto key = class_key(job);
     const auto known = classes_.find(key);
     if (known != classes_.end()) return known->second;
     if (free_classes_.empty()) {
@@ -122,7 +122,7 @@ const v1::JobSpec* SlotTable::parsed(const Job& job) {
     if (parsed_job_ == job.id) return parsed_.get();
     parsed_job_ = 0;
     if (!parsed_) parsed_ = std::make_unique<v1::JobSpec>();
-    if (!parsed_->ParseFromString(job.spec)) return nullptr;
+    if (!job.spec.parse(*parsed_)) return nullptr;
     parsed_job_ = job.id;
     return parsed_.get();
 }
@@ -319,6 +319,28 @@ std::vector<std::uint32_t> SlotTable::swap_candidates(std::uint64_t key) {
                         static_cast<std::uint32_t>(std::countr_zero(bits)));
     }
     return slots;
+}
+
+std::vector<std::pair<std::uint64_t, std::uint32_t>> SlotTable::worst_queued(Job& job,
+                                                                             std::size_t count) {
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> found;
+    const auto class_id = class_of(job);
+    for (std::uint32_t chunk = 0; class_id && chunk < chunks_.size(); ++chunk) {
+        if (segment_.chunk_owner(chunk).load(std::memory_order_relaxed) != *class_id) continue;
+        for (auto bits = chunks_[chunk].used; bits != 0; bits &= bits - 1) {
+            const auto slot =
+                chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits));
+            auto& shared = segment_.task(slot);
+            if (shm::load_word(shared).state() != shm::SlotState::kQueued) continue;
+            found.emplace_back(shared.key.load(), slot);
+        }
+    }
+    const auto kept = std::min(count, found.size());
+    const auto from = found.end() - static_cast<std::ptrdiff_t>(kept);
+    std::nth_element(found.begin(), from, found.end());
+    found.erase(found.begin(), from);
+    std::sort(found.begin(), found.end());
+    return found;
 }
 
 std::uint32_t SlotTable::take_entry(Model& model) {

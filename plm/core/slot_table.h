@@ -46,6 +46,17 @@ struct Binding {
     bool ended_durable = false;  // only waits to be freed
 };
 
+// What is alike for placement: tasks of one class fit or do not fit alike.
+struct ClassKey {
+    std::uint32_t uid;
+    Resources request;
+    std::string node_name;
+    auto operator<=>(const ClassKey&) const = default;
+};
+inline ClassKey class_key(const Job& job) {
+    return {job.uid, job.request, job.extras->node_name};
+}
+
 class SlotTable {
 public:
     explicit SlotTable(shm::Segment& segment);
@@ -82,17 +93,15 @@ public:
     // what swap-out may take to make room for `key`. Empty when nothing is worse.
     std::vector<std::uint32_t> swap_candidates(std::uint64_t key);
 
+    // Up to `count` of the queued slots of the job's class with the largest keys, in ascending
+    // order: (key, slot).
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> worst_queued(Job& job, std::size_t count);
+
     // Rebuilds private state from the segment (a PLM restart): call once, before adopt().
     void attach();
     void finish_attach();  // after the last adopt(): unused chunks are free again
 
 private:
-    struct ClassKey {
-        std::uint32_t uid;
-        Resources request;
-        std::string node_name;
-        auto operator<=>(const ClassKey&) const = default;
-    };
     struct Chunk {
         std::uint64_t used = 0;  // bit per slot
     };

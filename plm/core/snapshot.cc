@@ -72,7 +72,7 @@ void put_job(ByteWriter& out, const Job& job) {
     out.put(job.gid);
     out.put(job.submit_ns);
     out.put(job.first_sequence);
-    out.put_bytes(job.spec);
+    out.put_bytes(job.spec.view());
     out.put(job.priority);
     out.put(static_cast<std::uint8_t>((job.held ? 1 : 0) | (job.ended ? 2 : 0) |
                                       (job.rest_cancelled ? 4 : 0)));
@@ -129,7 +129,7 @@ public:
         job.gid = in.get<std::uint32_t>();
         job.submit_ns = in.get<std::uint64_t>();
         job.first_sequence = in.get<std::uint64_t>();
-        job.spec = in.get_bytes();
+        job.spec = SpecBytes(in.get_bytes());
         REEVE_TRY(parse_spec(job));
         job.priority = in.get<std::int32_t>();
         const auto flags = in.get<std::uint8_t>();

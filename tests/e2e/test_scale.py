@@ -1,6 +1,7 @@
 """Very much in the queue: a run costs no slots, the best starts next, memory stays bounded."""
 import json
 import os
+import time
 import unittest
 
 from reeve_env import OwnCellCase, read, until, write
@@ -47,6 +48,23 @@ class Scale(OwnCellCase):
             self.assertGreaterEqual(env.show("%d.1" % job)["tasks"][0]["started"], started)
         env.cli("cancel", *waiting, *busy[1:])
 
+    def test_what_fits_starts_behind_more_than_fill_the_table(self):
+        """70,000 tasks that fit nowhere wait in the table's windows; later, lesser ones start."""
+        env = self.env
+        busy = [env.submit("--node", name, "--output", "none", "--", "sleep", "300")
+                for name in ("worker-1", "worker-2")]
+        until(lambda: all(env.job(job)["state"] == "running" for job in busy), "two cpus busy")
+        # One cpu of each worker is taken: two fit on neither.
+        for _ in range(70):
+            env.submit("--array", "1-1000", "-c", "2", "-p", "1", "--output", "none", "--", "true")
+        self.assertLess(self.slots_used(), 20_000)
+        env.wait(env.submit("-p", "-1", "--output", "none", "--", "true"))
+        # The best of those that wait is what starts once there is room.
+        first = env.submit("-p", "2", "-c", "2", "--output", "none", "--", "true")
+        env.cli("cancel", busy[0])
+        env.wait(first)
+        env.cli("cancel", *busy[1:], "all")
+
     def test_a_queued_task_is_small(self):
         """Elements of one array, then lines of a file with a value each, all waiting."""
         env = self.env
@@ -64,10 +82,25 @@ class Scale(OwnCellCase):
         before = memory_bytes(self.pids())
         env.submit("--each-line", lines, "--output", "none", "--", "echo")
         per_line = (memory_bytes(self.pids()) - before - payload) / count
+        # Jobs of one task each; the first of them fill what a class may have in slots.
+        def jobs():
+            env.submit_file([{"job_id": "j%d" % n, "command": "true", "output": "none"}
+                             for n in range(20_000)])
+        jobs()
+        time.sleep(2)  # what a large submission needed for a moment is given back
+        before = memory_bytes(self.pids())
+        spec = env.show(env.submit("--output", "none", "--", "true"))["spec"]
+        payload = sum(len(name) + len(value) + 6 for name, value in spec["env"].items())
+        for _ in range(3):
+            jobs()
+        time.sleep(2)
+        per_job = (memory_bytes(self.pids()) - before) / 60_000 - payload
         print(json.dumps({"bytes_per_element": round(per_element, 1),
-                          "bytes_per_line": round(per_line, 1)}))
+                          "bytes_per_line": round(per_line, 1),
+                          "bytes_per_job": round(per_job, 1)}))
         self.assertLess(per_element, QUEUED_BYTES_MAX)
         self.assertLess(per_line, QUEUED_BYTES_MAX)
+        self.assertLess(per_job, QUEUED_BYTES_MAX)
 
 
 if __name__ == "__main__":
