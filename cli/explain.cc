@@ -7,12 +7,15 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/shm/heap_key.h"
+#include "common/shm/task_policy.h"
 
 namespace reeve::cli {
 
 namespace {
 
 constexpr std::uint64_t kSilentNs = 3 * kSecond;
+constexpr std::size_t kHoldersNamed = 8;
 
 bool holds_resources(shm::SlotState state) {
     return state >= shm::SlotState::kAssigned && state <= shm::SlotState::kEnded;
@@ -113,6 +116,47 @@ void add_own_reasons(const Picture& picture, const ExplainJob& job, std::vector<
              "runs " + std::to_string(at_a_time) + " tasks at a time, as its array asks",
              {status.job()}});
     }
+}
+
+// Others are being stopped so that it can start.
+void add_preemption(const Picture& picture, const PictureTask& mine, std::vector<Reason>& reasons) {
+    if (picture.pushing_job != mine.job || picture.pushing_element != mine.element) return;
+    std::vector<std::uint64_t> jobs;
+    for (const auto& task : picture.tasks) {
+        if (task.stopping && holds_resources(task.state)) jobs.push_back(task.job);
+    }
+    std::sort(jobs.begin(), jobs.end());
+    jobs.erase(std::unique(jobs.begin(), jobs.end()), jobs.end());
+    std::string text = "less important work is being stopped to make room for it";
+    for (std::size_t i = 0; i < jobs.size() && i < kHoldersNamed; ++i) {
+        text += (i == 0 ? ": job " : ", ") + std::to_string(jobs[i]);
+    }
+    reasons.push_back({"preemption-pending", text, jobs});
+}
+
+sched::SlaClass sla_class(std::uint8_t sla) {
+    switch (sla) {
+        case v1::SLA_CRITICAL:
+            return sched::SlaClass::kCritical;
+        case v1::SLA_FLEXIBLE:
+            return sched::SlaClass::kFlexible;
+        case v1::SLA_SPOT:
+            return sched::SlaClass::kSpot;
+        default:
+            return sched::SlaClass::kStandard;
+    }
+}
+
+// The terms of its score. What its key is ahead of priority and submission is SLA and fair share.
+sched::OrderTerms order_of(const Picture& picture, const ExplainJob& job, const PictureTask& mine) {
+    const auto submit_ns = job.status.submit_ns();
+    const auto sla = sla_class(mine.sla);
+    const double head_start =
+        static_cast<double>(shm::head_start_of(mine.key, job.status.priority(), submit_ns)) /
+        sched::kAgeingSeconds;
+    const auto waited_ns = picture.now_ns - std::min(picture.now_ns, submit_ns);
+    return sched::order_terms(job.status.priority(), sla, static_cast<double>(waited_ns) / kSecond,
+                              std::max(sched::sla_points(sla) - head_start, 0.0));
 }
 
 void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
@@ -234,6 +278,12 @@ Picture take_picture(const shm::Segment& segment) {
         }
         task.started_ns = view.result.started_ns();
         task.time_limit_ns = view.time_limit_ns;
+        task.sla = shm::TaskPolicy::unpack(view.policy).sla;
+        task.stopping = (view.intent & (shm::kIntentCancel | shm::kIntentRequeue)) != 0;
+        if (header.pushing_for.load() == view.slot + 1ULL) {
+            out.pushing_job = task.job;
+            out.pushing_element = task.element;
+        }
         out.tasks.push_back(task);
     });
     return out;
@@ -243,6 +293,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     Answer out;
     out.job = job.status.job();
     out.state = job_state(job.status);
+    out.deadline_ns = job.status.spec().deadline_unix_ms() * kMillisecond;
     if (job.status.state() == "ended") {
         const auto when = job.status.end_ns();
         out.reasons.push_back({"ended",
@@ -281,11 +332,11 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
                                    std::to_string(picture.backlog) + " more wait in the backlog)",
                                {}});
     }
+    if (mine != nullptr) add_preemption(picture, *mine, out.reasons);
     add_placement_reasons(out, job, out.reasons);
     if (mine != nullptr) {
-        const auto waited_ns = picture.now_ns - std::min(picture.now_ns, job.status.submit_ns());
-        out.order = sched::order_terms(job.status.priority(), sched::SlaClass::kStandard,
-                                       static_cast<double>(waited_ns) / kSecond, 0);
+        out.order = order_of(picture, job, *mine);
+        out.urgent = mine->sla == v1::SLA_CRITICAL && job.status.spec().sla() != v1::SLA_CRITICAL;
         const ForecastTask task{job.request, job.node, mine->time_limit_ns, mine->key};
         out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
     }

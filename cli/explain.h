@@ -30,7 +30,9 @@ struct PictureTask {
     Resources request;
     std::uint64_t started_ns = 0;
     std::uint64_t time_limit_ns = 0;
-    std::string node;  // the only one it may run on
+    std::string node;       // the only one it may run on
+    std::uint8_t sla = 0;   // v1::SlaClass; critical while its deadline is near
+    bool stopping = false;  // somebody asked its holder to end it
 };
 
 struct Picture {
@@ -40,6 +42,8 @@ struct Picture {
     std::uint64_t scheduler_silent_ns = 0;  // since its last heartbeat; 0: alive
     bool scheduler_present = true;
     bool acknowledging = true;
+    std::uint64_t pushing_job = 0;  // the task that others are pushed aside for; 0: none
+    std::uint64_t pushing_element = 0;
     std::uint64_t now_ns = 0;  // wall clock
 };
 Picture take_picture(const shm::Segment& segment);
@@ -77,7 +81,9 @@ struct Answer {
     std::uint64_t ahead = 0;                 // queued tasks before it, of any kind
     std::uint64_t ahead_alike = 0;           // of its class
     std::optional<sched::OrderTerms> order;  // of a queued task
-    std::uint64_t earliest_start_ns = 0;     // by time limits (forecast.h); 0: cannot be told
+    std::uint64_t deadline_ns = 0;
+    bool urgent = false;                  // counts as critical because its deadline is near
+    std::uint64_t earliest_start_ns = 0;  // by time limits (forecast.h); 0: cannot be told
 };
 Answer explain_job(const Picture& picture, const ExplainJob& job);
 

@@ -1,7 +1,4 @@
 // The command's half of explain.h: what is known about the job, and how the answer is told.
-#include <array>
-#include <cstdio>
-
 #include "cli/catalogue.h"
 #include "cli/explain.h"
 #include "cli/forecast.h"
@@ -40,11 +37,13 @@ void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job)
     json.key("order");
     if (answer.order) {
         json.begin_object().field("score", answer.order->score());
-        json.field("priority", answer.order->priority).field("age", answer.order->age);
-        json.end_object();
+        json.field("priority", answer.order->priority).field("sla", answer.order->sla);
+        json.field("age", answer.order->age).field("fair_share", answer.order->fair_share);
+        json.field("urgent", answer.urgent).end_object();
     } else {
         json.null();
     }
+    write_time(json, "deadline", answer.deadline_ns);
     write_time(json, "earliest_start", answer.earliest_start_ns);
     json.key("reasons").begin_array();
     for (const auto& reason : answer.reasons) {
@@ -130,11 +129,11 @@ void print_answer(const Answer& answer, std::uint64_t now_ns) {
                   std::to_string(answer.ahead_alike) + " of them asking for the same\n");
     }
     if (answer.order) {
-        std::array<char, 96> line{};
-        std::snprintf(line.data(), line.size(),
-                      "  score %.2f = priority %.0f + hours waited %.2f\n", answer.order->score(),
-                      answer.order->priority, answer.order->age);
-        write_out(line.data());
+        write_out("  score " + answer.order->to_string() + "\n");
+    }
+    if (answer.deadline_ns != 0) {
+        write_out("  deadline " + format_time_ns(answer.deadline_ns) +
+                  (answer.urgent ? ", so near that it counts as critical" : "") + "\n");
     }
     if (answer.earliest_start_ns > now_ns) {
         write_out("  " + forecast_words(answer.earliest_start_ns, now_ns) + "\n");

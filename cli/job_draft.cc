@@ -195,12 +195,59 @@ Status set_sla(JobDraft& draft, const std::string& text) {
     return {};
 }
 
+Status set_deadline(JobDraft& draft, const std::string& text) {
+    const auto now_ms = here().now_ms;
+    const bool digit = !text.empty() && text[0] >= '0' && text[0] <= '9';
+    const bool date = text.find('-') != std::string::npos;
+    auto when = parse_begin_ms(digit && !date ? "+" + text : text, now_ms);
+    if (!when) {
+        return bad("\"" + text + "\" is not a deadline; write 2h (from now) or 2026-11-22T18:00");
+    }
+    if (*when <= now_ms) return bad("\"" + text + "\" has passed; give a later one");
+    draft.spec.set_deadline_unix_ms(*when);
+    return {};
+}
+
+Status set_preempt(JobDraft& draft, const std::string& text) {
+    const auto mode = preempt_of(text);
+    if (!mode) return bad("\"" + text + "\" is none of requeue, cancel, never");
+    draft.spec.set_preempt(*mode);
+    return {};
+}
+
+Status set_minimum_run(JobDraft& draft, const std::string& text) {
+    std::uint64_t ms = 0;
+    if (text != "0" && text != "0s") {
+        REEVE_TRY_ASSIGN(ms, parse_time_ms(text));
+    }
+    if (ms > kMinimumRunMaxMs) return bad("\"" + text + "\" is over 30d; write --preempt never");
+    draft.spec.set_minimum_run_ms(ms);
+    return {};
+}
+
 using Task = v1::TaskSpec;
 using Setter = void (Task::*)(std::string&&);
 
-const std::vector<OptionRule>& rules() {
+// How it stands among others: order, preemption, limits.
+std::vector<OptionRule> policy_rules() {
     using Kind = OptionKind;
-    static const std::vector<OptionRule> all{
+    return {
+        {"sla", "--sla", "CLASS", Kind::kText,
+         "critical, standard (default), flexible or spot; the last two may run on spot workers",
+         set_sla, "flexible"},
+        {"deadline", "--deadline", "WHEN", Kind::kText,
+         "should have ended by then: 2h from now, or 2026-11-22T18:00", set_deadline, "2h"},
+        {"preempt", "--preempt", "MODE", Kind::kText,
+         "when a better task needs the room: requeue (default), cancel or never", set_preempt,
+         "cancel"},
+        {"minimum_run", "--minimum-run", "TIME", Kind::kText,
+         "is not preempted before it ran so long (default 60s)", set_minimum_run, "10m"},
+    };
+}
+
+std::vector<OptionRule> plain_rules() {
+    using Kind = OptionKind;
+    return {
         {"resources.cpu", "-c,--cpus", "N", Kind::kNumber, "cpus per task (default 1)", set_cpus,
          "2"},
         {"resources.memory", "--mem", "SIZE", Kind::kText, "memory per task, like 8G", set_memory,
@@ -231,9 +278,6 @@ const std::vector<OptionRule>& rules() {
         {"private_tmp", "--private-tmp", "", Kind::kFlag,
          "a $TMPDIR of its own for each task, removed when it ends",
          set_task_flag<&v1::TaskSpec::set_private_tmp>, "true"},
-        {"sla", "--sla", "CLASS", Kind::kText,
-         "critical, standard (default), flexible or spot; the last two may run on spot workers",
-         set_sla, "flexible"},
         {"retries", "--retries", "N|never", Kind::kTextOrCount,
          "further attempts after a failure; never: at most one start", set_retries, "3"},
         {"max_failures", "--max-fails", "N", Kind::kCount,
@@ -262,6 +306,14 @@ const std::vector<OptionRule>& rules() {
          "in.bin"},
         {"job_id", "", "ID", Kind::kTextOrCount, "", set_label, "prepare"},
     };
+}
+
+const std::vector<OptionRule>& rules() {
+    static const std::vector<OptionRule> all = [] {
+        auto out = plain_rules();
+        for (auto& rule : policy_rules()) out.push_back(std::move(rule));
+        return out;
+    }();
     return all;
 }
 
@@ -309,6 +361,65 @@ std::optional<v1::SlaClass> sla_of(std::string_view text) {
         if (text == sla_words(sla)) return sla;
     }
     return std::nullopt;
+}
+
+const char* preempt_words(v1::PreemptMode mode) {
+    switch (mode) {
+        case v1::PREEMPT_CANCEL:
+            return "cancel";
+        case v1::PREEMPT_NEVER:
+            return "never";
+        default:
+            return "requeue";
+    }
+}
+
+std::optional<v1::PreemptMode> preempt_of(std::string_view text) {
+    for (const auto mode : {v1::PREEMPT_REQUEUE, v1::PREEMPT_CANCEL, v1::PREEMPT_NEVER}) {
+        if (text == preempt_words(mode)) return mode;
+    }
+    return std::nullopt;
+}
+
+std::string limit_words(const v1::JobSpec& spec) {
+    std::string out;
+    for (const auto& limit : spec.limits()) {
+        out += (out.empty() ? "" : ",") + limit.name();
+        if (limit.count() > 1) out += ":" + std::to_string(limit.count());
+    }
+    return out;
+}
+
+Status add_limits(JobDraft& draft, const std::string& text) {
+    std::string_view rest = text;
+    do {
+        const auto comma = std::min(rest.find(','), rest.size());
+        const auto one = rest.substr(0, comma);
+        rest.remove_prefix(std::min(comma + 1, rest.size()));
+        const auto colon = std::min(one.find(':'), one.size());
+        const std::string name(one.substr(0, colon));
+        std::uint64_t count = 1;
+        if (colon < one.size()) {
+            const auto parsed = parse_count(one.substr(colon + 1), 1'000'000);
+            if (!parsed || *parsed == 0) {
+                return bad("\"" + std::string(one) +
+                           "\": after the : stands how many each task "
+                           "takes, 1 to 1000000; write for example licence:2");
+            }
+            count = *parsed;
+        }
+        if (name.empty() || name.size() > kLabelMax) {
+            return bad("\"" + text.substr(0, 80) +
+                       "\" has no name of a limit; write for example licence or licence:2");
+        }
+        auto* limits = draft.spec.mutable_limits();
+        auto known = std::find_if(limits->begin(), limits->end(),
+                                  [&](const auto& limit) { return limit.name() == name; });
+        auto& limit = known == limits->end() ? *limits->Add() : *known;
+        limit.set_name(name);
+        limit.set_count(static_cast<std::uint32_t>(count));
+    } while (!rest.empty());
+    return {};
 }
 
 std::span<const OptionRule> option_rules() {

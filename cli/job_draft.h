@@ -33,6 +33,7 @@ inline constexpr std::size_t kCommandBytesMax = 128 * 1024;  // arguments and en
 inline constexpr std::size_t kElementValuesMax = 1'000'000;
 inline constexpr std::size_t kRequestBytesMax = 16U << 20;
 inline constexpr std::int64_t kPriorityMost = 500'000;
+inline constexpr std::uint64_t kMinimumRunMaxMs = 30ULL * 24 * 3'600'000;
 inline constexpr std::uint64_t kGraceMaxMs = 24ULL * 3'600'000;
 
 struct JobDraft {
@@ -57,12 +58,18 @@ std::span<const OptionRule> option_rules();
 // "critical", "standard" ... and back; nullopt for another word.
 const char* sla_words(v1::SlaClass sla);
 std::optional<v1::SlaClass> sla_of(std::string_view text);
+const char* preempt_words(v1::PreemptMode mode);  // "requeue", "cancel", "never"
+std::optional<v1::PreemptMode> preempt_of(std::string_view text);
 
 // NAME=VALUE, or NAME to copy it from here. Errors: not set here, no name.
 Status add_environment(JobDraft& draft, const std::string& text);
 // `12`, `afterok:12`, `afterany:12:13`, `afternotok:label`, comma separated; `@` forms are left as
 // labels for the caller to resolve.
 Status add_dependencies(JobDraft& draft, const std::string& text);
+
+// `licence`, `licence:2`, comma separated: what each task takes of the cell's named limits.
+Status add_limits(JobDraft& draft, const std::string& text);
+std::string limit_words(const v1::JobSpec& spec);
 
 // A text split into words as a shell would, without any expansion: quotes and backslashes only.
 // Unquoted | & ; < > ` and $NAME are refused: they need a shell.

@@ -183,6 +183,23 @@ Status take_after(JobDraft& draft, const std::string& path, const JsonNode& node
     return {};
 }
 
+Status take_limits(JobDraft& draft, const std::string& path, const JsonNode& node) {
+    const bool list = node.kind == Kind::kArray;
+    for (std::size_t i = 0; i < (list ? node.items.size() : 1); ++i) {
+        const auto& item = list ? node.items[i] : node;
+        const auto place = list ? path + "[" + std::to_string(i) + "]" : path;
+        if (item.kind != Kind::kString) {
+            return bad_at(place, item,
+                          std::string("expected the name of a limit, found ") + item.kind_name() +
+                              "; write for example \"licence:2\"");
+        }
+        if (auto added = add_limits(draft, item.text); !added) {
+            return bad_at(place, item, added.error().message);
+        }
+    }
+    return {};
+}
+
 Status take_each(JobDraft& draft, const std::string& path, const JsonNode& node) {
     if (node.kind != Kind::kArray || node.items.empty()) {
         return bad_at(path, node,
@@ -243,6 +260,7 @@ Status take_special(JobDraft& draft, const std::string& path, std::string_view n
     if (name == "resources") return take_resources(draft, path, node);
     if (name == "env") return take_environment(draft, path, node);
     if (name == "after") return take_after(draft, path, node);
+    if (name == "limits") return take_limits(draft, path, node);
     if (name == "each") return take_each(draft, path, node);
     if (name == "args" || name == "variable" || name == "stdin") {
         const bool list = name == "args";

@@ -211,6 +211,7 @@ std::optional<TaskView> view_task(const shm::Segment& segment, std::uint32_t ind
         out.class_id = slot.class_id;
         out.flags = slot.flags;
         out.intent = slot.intent.load(std::memory_order_relaxed);
+        out.policy = slot.policy.load(std::memory_order_relaxed);
         out.claim = slot.claim.load(std::memory_order_relaxed);
         out.gpu_mask = slot.gpu_mask.load(std::memory_order_relaxed);
         out.time_limit_ns = slot.time_limit_ns;

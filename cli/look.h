@@ -33,7 +33,8 @@ struct TaskView {
     std::uint32_t class_id = shm::kNone32;
     std::uint32_t flags = 0;
     std::uint32_t intent = 0;
-    std::uint32_t claim = 0;  // worker slot + 1
+    std::uint32_t policy = 0;  // shm::TaskPolicy
+    std::uint32_t claim = 0;   // worker slot + 1
     std::uint64_t gpu_mask = 0;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t not_before_ns = 0;

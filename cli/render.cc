@@ -140,6 +140,14 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     json.field("at_most_once", task.retry_mode() == v1::RETRY_NEVER);
     json.field("priority", spec.priority()).field("hold", spec.hold());
     json.field("sla", sla_words(spec.sla()));
+    write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
+    json.field("preempt", preempt_words(spec.preempt())).key("minimum_run_ms");
+    spec.has_minimum_run_ms() ? json.value(spec.minimum_run_ms()) : json.null();
+    json.key("limits").begin_object();
+    for (const auto& limit : spec.limits()) {
+        json.field(limit.name(), std::max(limit.count(), 1U));
+    }
+    json.end_object();
     json.field("max_running", spec.max_running()).field("max_failures", spec.max_failures());
     json.field("not_before_ms", spec.not_before_unix_ms()).field("node", spec.node_name());
     json.field("label", spec.label());

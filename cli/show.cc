@@ -67,6 +67,14 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
     }
     line("retries", retry_words(spec));
     if (spec.sla() != v1::SLA_STANDARD) line("sla", sla_words(spec.sla()));
+    if (spec.deadline_unix_ms() != 0) {
+        line("deadline", format_time_ns(spec.deadline_unix_ms() * kMillisecond));
+    }
+    line("limits", limit_words(spec));
+    if (spec.preempt() != v1::PREEMPT_REQUEUE) line("preempt", preempt_words(spec.preempt()));
+    if (spec.has_minimum_run_ms()) {
+        line("minimum run", format_duration_ns(spec.minimum_run_ms() * kMillisecond));
+    }
     line("node", spec.node_name());
     line("label", spec.label());
     if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());

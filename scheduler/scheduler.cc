@@ -14,6 +14,7 @@
 #include "common/shm/wake.h"
 #include "scheduler/core/placement.h"
 #include "scheduler/live_ports.h"
+#include "scheduler/preemption.h"
 
 namespace reeve {
 namespace {
@@ -43,6 +44,7 @@ public:
           queue_(segment),
           workers_(segment, queue_),
           core_(queue_, workers_),
+          preemption_(segment, queue_, workers_, events_),
           seen_(segment.config().workers) {
         take_over();
     }
@@ -225,9 +227,13 @@ private:
     // Keeps a place for the best task that does not fit (reservation.h).
     void plan_ahead(std::uint64_t now) {
         last_plan_ns_ = now;
-        if (core_.parked_classes() == 0) return core_.reserve(std::nullopt);
+        if (core_.parked_classes() == 0 && !preemption_.pushing()) {
+            return core_.reserve(std::nullopt);
+        }
+        const auto heads = core_.parked_heads(kHeadsPlanned);
+        if (const auto push = preemption_.plan(heads, now)) return core_.reserve(push);
         const auto outlooks = look_ahead();
-        for (const auto& head : core_.parked_heads(kHeadsPlanned)) {
+        for (const auto& head : heads) {
             const auto& shape = queue_.shape(head.cls);
             std::vector<sched::WorkerOutlook> allowed;
             for (const auto& outlook : outlooks) {
@@ -336,6 +342,7 @@ private:
     sched::LiveQueue queue_;
     sched::LiveWorkers workers_;
     sched::PlacementCore<sched::LiveQueue, sched::LiveWorkers> core_;
+    sched::Preemption preemption_;
     std::vector<Seen> seen_;
     std::uint64_t workers_to_wake_ = 0;
     bool plm_to_wake_ = false;

@@ -23,7 +23,7 @@
 namespace reeve::shm {
 
 inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
-inline constexpr std::uint32_t kLayoutVersion = 2;
+inline constexpr std::uint32_t kLayoutVersion = 3;
 
 inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
 inline constexpr std::uint32_t kNone32 = 0xFFFFFFFFU;  // "no slot", "no class", "no worker"
@@ -91,13 +91,15 @@ struct alignas(64) Header {
     std::atomic<std::uint64_t> sweep_requested{
         0};                                       // + 1 by who could not push an event; PLM sweeps
     std::atomic<std::uint64_t> acknowledging{1};  // 0 while the ledger cannot be written
+    std::atomic<std::uint64_t> pushing_for{0};    // slot + 1 of the task victims make room for
 };
 
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.
 inline constexpr std::uint32_t kIntentCancel = 1;
 inline constexpr std::uint32_t kIntentSuspend = 2;
-inline constexpr std::uint32_t kIntentRequeue = 4;  // stop the attempt, queue the task again
-inline constexpr std::uint32_t kIntentHold = 8;     // with kIntentRequeue: and hold it
+inline constexpr std::uint32_t kIntentRequeue = 4;   // stop the attempt, queue the task again
+inline constexpr std::uint32_t kIntentHold = 8;      // with kIntentRequeue: and hold it
+inline constexpr std::uint32_t kIntentPreempt = 16;  // why it is to stop: for a better task
 
 // TaskSlot::flags, fixed while the generation lasts.
 inline constexpr std::uint32_t kTaskAtMostOnce = 1;  // --retries never: durable STARTED before exec
@@ -128,7 +130,7 @@ struct alignas(64) TaskSlot {
     std::atomic<std::uint32_t> deaths{0};  // workers that died under it; register
     std::uint32_t retries_max = 0;
     std::int32_t priority = 0;
-    std::uint32_t reserved1 = 0;
+    std::atomic<std::uint32_t> policy{0};  // task_policy.h; PLM, also while somebody holds it
 
     // line 2: the attempt's result; written by the worker before its CAS to ended
     std::atomic<std::uint64_t> assigned_wall_ns{0};  // scheduler, before its CAS
@@ -296,6 +298,8 @@ enum class EventKind : std::uint32_t {
     kReportRefused = 6,  // a fenced late report: job, element, worker, attempt in new_word
     kWorkerDrained = 7,
     kWorkerUndrained = 8,
+    kPreempt = 9,  // the scheduler asks: stop the attempt in new_word for the task peer_number
+                   // (job), peer_incarnation (element)
 };
 
 // One event for the PLM, 96 bytes. For kMoved the PLM applies it only if old_word is the last word

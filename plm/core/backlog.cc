@@ -95,6 +95,11 @@ void Backlog::left(Job& job) {
     --job.slots_counted;
 }
 
+void Backlog::moved(Job& job, std::uint64_t key) {
+    auto& queue = queue_of(job);
+    queue.worst_key = std::max(queue.worst_key, key);
+}
+
 void Backlog::set_worst(BacklogQueue& queue, std::uint64_t key) {
     queue.worst_key = key;
     list(queue);

@@ -70,6 +70,7 @@ public:
     // One of the job's tasks is queued in a slot now, or was taken out of it by the caller.
     void entered(Job& job, std::uint64_t key);
     void left(Job& job);
+    void moved(Job& job, std::uint64_t key);  // it got another key there
     // What worst_key says was found to be too much.
     void set_worst(BacklogQueue& queue, std::uint64_t key);
 

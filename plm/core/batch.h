@@ -26,6 +26,7 @@ inline constexpr std::int32_t kCodeTimedOut = 10'001;
 inline constexpr std::int32_t kCodeOutOfMemory = 10'002;
 inline constexpr std::int32_t kCodeLost = 10'004;
 inline constexpr std::int32_t kCodePoison = 10'005;
+inline constexpr std::int32_t kCodePreempted = 10'012;
 inline constexpr std::int32_t kCodeDependency = 10'010;
 inline constexpr std::int32_t kCodeMaxFailures = 10'011;
 

@@ -137,6 +137,7 @@ bool Core::gather() {
         if (Job* job = model_.find(begin_times_.begin()->second)) model_.mark(*job);
         begin_times_.erase(begin_times_.begin());
     }
+    notice_deadlines(wall);
     for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
     return events || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
 }
@@ -184,6 +185,11 @@ void Core::sleep_until_work() {
     if (!begin_times_.empty()) {
         const auto wall = wall_ns();
         const auto due = begin_times_.begin()->first;
+        timeout = std::min(timeout, due > wall ? due - wall : 0);
+    }
+    if (!deadline_times_.empty()) {
+        const auto wall = wall_ns();
+        const auto due = deadline_times_.begin()->first;
         timeout = std::min(timeout, due > wall ? due - wall : 0);
     }
     bool blocked = !sweep_suspects_.empty();

@@ -147,6 +147,8 @@ private:
     std::string result_bytes(std::uint32_t slot, TaskId id, std::uint16_t attempt);
     void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
                        const shm::Event& event);
+    void preempt_asked(const shm::Event& event);
+    void tell_preempted(std::uint32_t slot, TaskEnded& ended);
     void worker_event(const shm::Event& event);
     void sweep();
 
@@ -190,6 +192,10 @@ private:
     void retry_element(Job& job, std::uint64_t ordinal);
     void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);
     void update_job(Job& job, const v1::ActRequest& request);
+    void write_keys(Job& job);
+    void watch_deadline(Job& job);
+    bool settle_urgency(Job& job, std::uint64_t now_ns);
+    void notice_deadlines(std::uint64_t now_ns);
     void resolve_dependencies();
     void check_dependencies(JobId id);
     bool dependencies_met(Job& job, JobId& broken) const;
@@ -225,6 +231,7 @@ private:
 
     Backlog backlog_;
     std::multimap<std::uint64_t, JobId> begin_times_;
+    std::set<std::pair<std::uint64_t, JobId>> deadline_times_;  // near, and past
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};
 
@@ -232,8 +239,9 @@ private:
     std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
     std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
     std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
-    std::vector<std::string> result_files_;                             // read in this batch
-    std::uint64_t result_bytes_taken_ = 0;                              // by the event under way
+    std::unordered_map<std::uint32_t, JobId> preempted_for_;  // slot of a victim -> who asked
+    std::vector<std::string> result_files_;                   // read in this batch
+    std::uint64_t result_bytes_taken_ = 0;                    // by the event under way
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;

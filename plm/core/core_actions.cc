@@ -23,6 +23,15 @@ void refuse(v1::ActResult& result, const std::string& why, std::uint64_t count =
     if (result.message().empty()) result.set_message(why);
 }
 
+// Without a time limit a task is taken to need an hour.
+std::uint64_t urgent_from_ns(const Job& job) {
+    const auto limit = job.time_limit_ns == 0 ? 3600 * kSecond : job.time_limit_ns;
+    const auto from =
+        sched::urgent_from(static_cast<std::int64_t>(job.extras->policy.deadline_ns / kSecond),
+                           static_cast<std::int64_t>(limit / kSecond));
+    return from < 0 ? 0 : static_cast<std::uint64_t>(from) * kSecond;
+}
+
 bool may_act(const Identity& who, const Job& job) {
     return who.uid == 0 || who.uid == job.uid;
 }
@@ -449,6 +458,63 @@ void Core::retry_element(Job& job, std::uint64_t ordinal) {
     batch_.emit(TaskRetried{job.id, ordinal, failed.attempt, now});
 }
 
+// Brings what the slots say of a job's order up to date. A queued task leaves its heap for it:
+// killed in between it is in `init`, and the next PLM publishes it anew.
+void Core::write_keys(Job& job) {
+    job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
+        if (task.slot == shm::kNone32) return;
+        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) {
+            slots_->write_policy(task.slot, job, task);
+            return;
+        }
+        const auto from = slots_->binding(task.slot).known;
+        const auto init = from.to(SlotState::kInit, shm::kOwnerPlm);
+        if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) return;
+        auto& shared = segment_->task(task.slot);
+        const auto key = key_of(job, ordinal);
+        shared.key.store(key);
+        shared.priority = job.priority;
+        slots_->write_policy(task.slot, job, task);
+        shared.time_limit_ns = job.time_limit_ns;
+        (void)slots_->move(task.slot, init, from);
+        touched_.push_back(task.slot);
+        backlog_.moved(job, key);
+    });
+}
+
+// When the job becomes urgent, or ceases to be.
+void Core::watch_deadline(Job& job) {
+    const auto deadline = job.extras->policy.deadline_ns;
+    if (deadline == 0 || job.ended) return;
+    const auto now = wall_ns();
+    for (const auto at : {urgent_from_ns(job), deadline}) {
+        if (at > now) deadline_times_.emplace(at, job.id);
+    }
+}
+
+// True when it counts otherwise than before.
+bool Core::settle_urgency(Job& job, std::uint64_t now_ns) {
+    const auto deadline = job.extras->policy.deadline_ns;
+    const bool urgent = deadline != 0 && now_ns >= urgent_from_ns(job) && now_ns < deadline;
+    if (urgent == job.extras->policy.urgent) return false;
+    job.extras.edit().policy.urgent = urgent;
+    return true;
+}
+
+void Core::notice_deadlines(std::uint64_t now_ns) {
+    while (!deadline_times_.empty() && deadline_times_.begin()->first <= now_ns) {
+        const bool restarted = deadline_times_.begin()->first == 0;  // see replay()
+        Job* job = model_.find(deadline_times_.begin()->second);
+        deadline_times_.erase(deadline_times_.begin());
+        if (job == nullptr || job->ended) continue;
+        const bool changed = settle_urgency(*job, now_ns);
+        watch_deadline(*job);
+        if (!changed && !restarted) continue;
+        write_keys(*job);
+        model_.mark(*job);
+    }
+}
+
 void Core::update_job(Job& job, const v1::ActRequest& request) {
     if (request.set_priority()) {
         batch_.emit(JobChanged{job.id, JobChange::kPriority, request.priority(), 0, {}});
@@ -460,20 +526,11 @@ void Core::update_job(Job& job, const v1::ActRequest& request) {
                                0,
                                {}});
     }
-    job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
-        if (task.slot == shm::kNone32) return;
-        const auto& binding = slots_->binding(task.slot);
-        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) return;
-        const auto from = binding.known;
-        const auto init = from.to(SlotState::kInit, shm::kOwnerPlm);
-        if (from.state() == SlotState::kEnded || !slots_->move(task.slot, from, init)) return;
-        auto& shared = segment_->task(task.slot);
-        shared.key.store(key_of(job, ordinal));
-        shared.priority = job.priority;
-        shared.time_limit_ns = job.time_limit_ns;
-        (void)slots_->move(task.slot, init, from);
-        touched_.push_back(task.slot);
-    });
+    if (job.extras->policy.deadline_ns != 0) {
+        (void)settle_urgency(job, wall_ns());
+        watch_deadline(job);
+    }
+    write_keys(job);
     audit::Entry entry;
     entry.kind = audit::Kind::kUpdated;
     entry.task = audit::to_id(TaskId{job.id, job.array ? kHeaderElement : 0});

@@ -204,6 +204,9 @@ void Core::release_slots() {
         shared.outcome.store(0);
         shared.started_wall_ns.store(0);
         shared.deaths.store(task->deaths);
+        if (task->pushed != 0) {
+            slots_->write_policy(slot, *model_.find(binding.job), *task);
+        }
         if (slots_->move(slot, binding.known, binding.known.to(task->state, shm::kOwnerNone))) {
             touched_.push_back(slot);
         }

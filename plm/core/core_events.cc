@@ -137,6 +137,9 @@ bool Core::apply_event(const Event& event, bool force) {
         case EventKind::kWorkerUndrained:
             worker_event(event);
             return true;
+        case EventKind::kPreempt:
+            preempt_asked(event);
+            return true;
         case EventKind::kReportRefused: {
             batch_.audit_task(audit::Kind::kReportRefused, TaskId{event.job, event.element},
                               SlotWord{event.new_word}.attempt(),
@@ -381,6 +384,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
 
     const bool cancel_asked = (task.intent & shm::kIntentCancel) != 0;
     if (ended.outcome == Outcome::kRequeued && cancel_asked) ended.outcome = Outcome::kCancelled;
+    if ((task.intent & shm::kIntentPreempt) != 0) tell_preempted(slot, ended);
     const bool again =
         ended.outcome == Outcome::kRequeued ||
         (may_retry(ended.outcome) && task.retries_used < job.retries_max && !cancel_asked);
@@ -424,6 +428,7 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
         // A retry: the task goes back to the queue by the PLM's hand.
         if (!ended.final) requeued(code);
     };
+    const auto why = (task.intent & shm::kIntentPreempt) != 0 ? kCodePreempted : 0;
     switch (ended.outcome) {
         case Outcome::kSucceeded: {
             if (task.started_ns == 0) {
@@ -447,7 +452,7 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
             failed(kCodeOutOfMemory);
             break;
         case Outcome::kRequeued:
-            requeued(0);
+            requeued(why);
             break;
         case Outcome::kLost:
         case Outcome::kPoison: {
@@ -458,13 +463,47 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
         }
         case Outcome::kCancelled:
             batch_.audit_task(audit::Kind::kCancelled, id, task.attempt, task.worker,
-                              ended.ended_ns);
+                              ended.ended_ns, why);
             break;
         case Outcome::kFailed:
         case Outcome::kNone:
             failed(ended.exit_code);
             break;
     }
+}
+
+// The scheduler wants this very attempt stopped for a better task: done as if a person had asked.
+// What is over, protected, or being stopped already is left alone; so asking twice does no harm.
+void Core::preempt_asked(const Event& event) {
+    if (!segment_->valid_slot(event.slot)) return;
+    const auto& binding = slots_->binding(event.slot);
+    const SlotWord wanted{event.new_word};
+    if (binding.job == 0 || binding.job != event.job || binding.ended_durable) return;
+    Job* job = model_.find(binding.job);
+    Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
+    if (task == nullptr || wanted.generation() != binding.known.generation()) return;
+    const bool holds = task->state == SlotState::kAssigned || task->state == SlotState::kRunning ||
+                       task->state == SlotState::kSuspended;
+    const auto mode = preempt_mode(*job);
+    constexpr auto kStopping = shm::kIntentCancel | shm::kIntentRequeue;
+    if (!holds || task->attempt != wanted.attempt() || mode == v1::PREEMPT_NEVER ||
+        (task->intent & kStopping) != 0) {
+        return;
+    }
+    const auto stop = mode == v1::PREEMPT_CANCEL ? shm::kIntentCancel : shm::kIntentRequeue;
+    preempted_for_[event.slot] = event.peer_number;
+    ask_holder(*job, binding.ordinal, *task, stop | shm::kIntentPreempt);
+}
+
+// For whom the attempt had to go, unless it ended by itself before it was stopped. A PLM that was
+// restarted meanwhile no longer knows whom.
+void Core::tell_preempted(std::uint32_t slot, TaskEnded& ended) {
+    const auto found = preempted_for_.find(slot);
+    const bool known = found != preempted_for_.end();
+    if (ended.outcome == Outcome::kRequeued || ended.outcome == Outcome::kCancelled) {
+        ended.detail = known ? "preempted for job " + std::to_string(found->second) : "preempted";
+    }
+    if (known) preempted_for_.erase(found);
 }
 
 void Core::worker_event(const Event& event) {

@@ -83,6 +83,7 @@ Status Core::replay() {
     ledger_seq_ = ledger_->last_seq();
     // Dependents of jobs that ended just before the crash are looked at once more.
     for (auto& [id, job] : model_.jobs()) {
+        if (!job.ended && job.extras->policy.deadline_ns != 0) deadline_times_.emplace(0, id);
         if (!job.ended && !job.extras->after.empty()) recheck_.push_back(id);
     }
     model_.just_ended().clear();

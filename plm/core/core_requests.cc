@@ -144,6 +144,10 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
         batch_.emit(JobSubmitted{ids[i], submission.who.uid, submission.who.gid, now,
                                  model_.next_sequence, std::move(submission.jobs[i].bytes)});
         Job& job = *model_.find(ids[i]);
+        if (job.extras->policy.deadline_ns != 0) {
+            (void)settle_urgency(job, now);
+            watch_deadline(job);
+        }
         record_submitted(job, job.count, audit::kNoIndex);
         if (submission.sink) result_sinks_.emplace(job.id, submission.sink);
         if (job.held) record_job_held(job, audit::Kind::kHeld);

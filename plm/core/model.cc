@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/assert.h"
+#include "common/shm/layout.h"
 #include "reeve/v1/reeve.pb.h"
 
 namespace reeve::plm {
@@ -58,6 +59,30 @@ merkle::Hash Job::spec_digest() const {
     return array ? extras->spec_digest : merkle::sha256(spec.view());
 }
 
+namespace {
+
+JobPolicy policy_of(const v1::JobSpec& spec) {
+    constexpr sched::SlaClass kClasses[] = {sched::SlaClass::kStandard, sched::SlaClass::kCritical,
+                                            sched::SlaClass::kFlexible, sched::SlaClass::kSpot};
+    constexpr sched::PreemptMode kModes[] = {
+        sched::PreemptMode::kRequeue, sched::PreemptMode::kCancel, sched::PreemptMode::kNever};
+    JobPolicy policy;
+    if (v1::SlaClass_IsValid(spec.sla())) policy.sla = kClasses[spec.sla()];
+    if (v1::PreemptMode_IsValid(spec.preempt())) policy.preempt = kModes[spec.preempt()];
+    policy.deadline_ns = spec.deadline_unix_ms() * 1'000'000ULL;
+    if (spec.has_minimum_run_ms()) {
+        const auto seconds = (spec.minimum_run_ms() + 999) / 1000;
+        policy.minimum_run_s =
+            static_cast<std::uint32_t>(std::min<std::uint64_t>(seconds, kMinimumRunUnset - 1));
+    }
+    for (const auto& limit : spec.limits()) {
+        policy.limits.push_back({limit.name(), std::max(limit.count(), 1U)});
+    }
+    return policy;
+}
+
+}  // namespace
+
 Status parse_spec(Job& job) {
     v1::JobSpec spec;
     if (!job.spec.parse(spec)) return damaged("unreadable job spec", job.id);
@@ -81,8 +106,10 @@ Status parse_spec(Job& job) {
     const bool plain = !job.array && spec.max_running() == 0 && spec.max_failures() == 0 &&
                        spec.not_before_unix_ms() == 0 && spec.key().empty() &&
                        spec.node_name().empty() && spec.after_size() == 0;
-    if (plain) return {};
+    auto policy = policy_of(spec);
+    if (plain && policy.empty()) return {};
     auto& extras = job.extras.edit();
+    extras.policy = std::move(policy);
     extras.max_running = spec.max_running();
     extras.max_failures = spec.max_failures();
     extras.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
@@ -270,7 +297,12 @@ Status Model::apply_ended(const TaskEnded& record) {
     if (task == nullptr) return damaged("task ended", record.job, record.ordinal);
     if (job->start_ns == 0) job->start_ns = record.started_ns;
     mark(*job);
-    if (!record.final) return {};
+    if (!record.final) {
+        const bool pushed =
+            record.outcome == Outcome::kRequeued && (task->intent & shm::kIntentPreempt) != 0;
+        task->pushed += pushed ? 1U : 0U;
+        return {};
+    }
     leave_state(*job, record.ordinal, *task);
     const Chain chain = task->chain;
     job->tasks->erase(record.ordinal);

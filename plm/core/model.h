@@ -25,6 +25,8 @@
 #include "plm/core/lazy.h"
 #include "plm/core/records.h"
 #include "plm/core/task_table.h"
+#include "scheduler/core/order.h"
+#include "scheduler/core/preempt.h"
 
 namespace reeve::plm {
 
@@ -36,6 +38,9 @@ struct Chain {
     std::uint64_t last_leaf = ~std::uint64_t{0};
 };
 
+inline constexpr std::uint32_t kMinimumRunUnset = 0xFFFFFFFFU;
+inline constexpr std::uint32_t kMinimumRunDefault = 60;
+
 // Where a task that left its job's run stands: in a slot, or loose (slot == kNone32).
 struct Task {
     SlotState state = SlotState::kQueued;  // queued held assigned running suspended
@@ -44,6 +49,7 @@ struct Task {
     std::uint32_t deaths = 0;
     std::uint32_t slot = 0xFFFFFFFFU;  // not durable
     std::uint32_t intent = 0;          // what was asked of its holder and is not yet obeyed
+    std::uint32_t pushed = 0;          // how often it was pushed aside for a better one
     WorkerId worker;
     std::uint64_t assigned_ns = 0;
     std::uint64_t started_ns = 0;
@@ -60,6 +66,33 @@ struct FailedAttempt {
     std::uint16_t attempt = 0;
     WorkerId worker;
     Chain chain;
+};
+
+struct LimitTaken {
+    std::string name;
+    std::uint32_t count = 1;
+};
+
+// What most jobs leave as it is: order, preemption, limits.
+struct JobPolicy {
+    sched::SlaClass sla = sched::SlaClass::kStandard;
+    sched::PreemptMode preempt = sched::PreemptMode::kRequeue;
+    bool urgent = false;           // its deadline is near: counts as critical; derived, not durable
+    std::uint16_t fair_milli = 0;  // fair-share points when it was submitted, in thousandths
+    std::uint32_t minimum_run_s = kMinimumRunUnset;
+    std::uint64_t deadline_ns = 0;
+    std::vector<LimitTaken> limits;
+
+    bool empty() const {
+        return sla == sched::SlaClass::kStandard && preempt == sched::PreemptMode::kRequeue &&
+               fair_milli == 0 && minimum_run_s == kMinimumRunUnset && deadline_ns == 0 &&
+               limits.empty();
+    }
+    sched::SlaClass counts_as() const { return urgent ? sched::SlaClass::kCritical : sla; }
+    // By how much it is put ahead of its submission, beside priority (heap_key.h).
+    std::int64_t head_start_s() const {
+        return sched::head_start_s(0, counts_as(), fair_milli / 1000.0);
+    }
 };
 
 inline constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
@@ -79,6 +112,7 @@ struct JobExtras {
     merkle::Hash spec_digest{};  // of an array, whose elements all cite it
     std::string key;
     std::string node_name;
+    JobPolicy policy;
 
     bool empty() const { return false; }
 };

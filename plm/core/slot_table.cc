@@ -8,6 +8,7 @@
 #include "common/base/failpoint.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
+#include "common/shm/task_policy.h"
 #include "reeve/v1/reeve.pb.h"
 
 namespace reeve::plm {
@@ -222,6 +223,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     shared.deaths.store(task.deaths);
     shared.retries_max = job.retries_max;
     shared.priority = job.priority;
+    write_policy(*slot, job, task);
     shared.assigned_wall_ns.store(task.assigned_ns);
     shared.started_wall_ns.store(task.started_ns);
     shared.ended_wall_ns.store(0);
@@ -243,6 +245,27 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     // Nobody but us moves a slot out of init.
     REEVE_ASSERT(move(*slot, init, word));
     return slot;
+}
+
+void SlotTable::write_policy(std::uint32_t slot, const Job& job, const Task& task) {
+    constexpr std::uint8_t kClasses[] = {v1::SLA_CRITICAL, v1::SLA_STANDARD, v1::SLA_FLEXIBLE,
+                                         v1::SLA_SPOT};
+    const JobPolicy& asked = job.extras->policy;
+    shm::TaskPolicy policy;
+    policy.sla = kClasses[static_cast<std::size_t>(asked.counts_as())];
+    policy.preempt = static_cast<std::uint8_t>(preempt_mode(job));
+    policy.pushed = static_cast<std::uint8_t>(std::min(task.pushed, shm::kPushedMax));
+    policy.minimum_run_s =
+        asked.minimum_run_s == kMinimumRunUnset ? minimum_run_s_ : asked.minimum_run_s;
+    segment_.task(slot).policy.store(policy.pack());
+}
+
+v1::PreemptMode preempt_mode(const Job& job) {
+    if (job.function || job.extras->policy.preempt == sched::PreemptMode::kNever) {
+        return v1::PREEMPT_NEVER;
+    }
+    if (job.extras->policy.preempt == sched::PreemptMode::kCancel) return v1::PREEMPT_CANCEL;
+    return job.at_most_once ? v1::PREEMPT_NEVER : v1::PREEMPT_REQUEUE;
 }
 
 void SlotTable::mark_free(std::uint32_t slot) {

@@ -29,14 +29,20 @@
 
 namespace reeve::v1 {
 class JobSpec;
-}
+enum PreemptMode : int;
+}  // namespace reeve::v1
 
 namespace reeve::plm {
 
 // Smaller starts first.
 inline std::uint64_t key_of(const Job& job, std::uint64_t ordinal) {
-    return shm::heap_key(job.priority, job.submit_ns, job.first_sequence + ordinal);
+    return shm::heap_key(job.priority, job.submit_ns, job.first_sequence + ordinal,
+                         job.extras->policy.head_start_s());
 }
+
+// What becomes of its running tasks when a better one needs the room. A function is over too soon
+// to be worth it; what may start only once is not started again.
+v1::PreemptMode preempt_mode(const Job& job);
 
 // What the record knows of one slot.
 struct Binding {
@@ -82,6 +88,9 @@ public:
 
     // One CAS of the PLM; on success known follows. False: somebody else moved it first.
     bool move(std::uint32_t slot, shm::SlotWord from, shm::SlotWord to);
+    // TaskSlot::policy of a task that is published, pushed aside, or whose deadline comes near.
+    void write_policy(std::uint32_t slot, const Job& job, const Task& task);
+    void set_minimum_run(std::uint32_t seconds) { minimum_run_s_ = seconds; }  // the default
     void touch(std::vector<std::uint32_t>& slots);  // sorts, climbs shared ancestors once
 
     // Job entries for readers of the segment.
@@ -126,6 +135,7 @@ private:
     std::map<ClassKey, std::uint32_t> classes_;
     std::vector<std::uint32_t> free_classes_;
     std::vector<std::uint32_t> free_entries_;
+    std::uint32_t minimum_run_s_ = kMinimumRunDefault;
     std::vector<JobId> entry_job_;
     std::vector<bool> entry_ended_;
     std::deque<std::uint32_t> ended_entries_;  // oldest first

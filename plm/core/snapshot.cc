@@ -1,6 +1,8 @@
 // Model::save and Model::load: the whole model as bytes, for the ledger's snapshots.
 
 #include <algorithm>
+#include <tuple>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "plm/core/model.h"
@@ -182,6 +184,47 @@ public:
         }
     }
 
+    // What later versions added: older snapshots end before it.
+    static void save_late(const Model& model, ByteWriter& out) {
+        std::vector<std::tuple<JobId, std::uint64_t, std::uint32_t>> pushed;
+        std::vector<std::pair<JobId, std::uint16_t>> fair;
+        for (const auto& [id, job] : model.jobs_) {
+            const auto milli = job.extras->policy.fair_milli;
+            if (milli != 0) fair.emplace_back(id, milli);
+            job.tasks->for_each([&, job_id = id](std::uint64_t ordinal, const Task& task) {
+                if (task.pushed != 0) pushed.emplace_back(job_id, ordinal, task.pushed);
+            });
+        }
+        out.put(static_cast<std::uint64_t>(pushed.size()));
+        for (const auto& [id, ordinal, times] : pushed) {
+            out.put(id);
+            out.put(ordinal);
+            out.put(times);
+        }
+        out.put(static_cast<std::uint64_t>(fair.size()));
+        for (const auto& [id, milli] : fair) {
+            out.put(id);
+            out.put(milli);
+        }
+    }
+
+    static void load_late(Model& model, ByteReader& in) {
+        if (in.at_end()) return;
+        const auto pushed = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < pushed && in.ok(); ++i) {
+            const auto id = in.get<std::uint64_t>();
+            const auto ordinal = in.get<std::uint64_t>();
+            const auto times = in.get<std::uint32_t>();
+            if (Task* task = model.find_task(id, ordinal)) task->pushed = times;
+        }
+        const auto fair = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < fair && in.ok(); ++i) {
+            const auto id = in.get<std::uint64_t>();
+            const auto milli = in.get<std::uint16_t>();
+            if (Job* job = model.find(id)) job->extras.edit().policy.fair_milli = milli;
+        }
+    }
+
     static void load_rest(Model& model, ByteReader& in) {
         get_set(in, model.jobs_ok_);
         get_set(in, model.jobs_not_ok_);
@@ -236,6 +279,7 @@ std::string Model::save() const {
         put_chain(out, chain);
     }
     put_chain(out, scheduler_chain);
+    ModelSnapshot::save_late(*this, out);
     return bytes;
 }
 
@@ -270,6 +314,7 @@ Status Model::load(std::string_view bytes) {
         worker_chains[incarnation] = get_chain(in);
     }
     scheduler_chain = get_chain(in);
+    ModelSnapshot::load_late(*this, in);
     if (!in.ok() || !in.at_end()) return fail(ErrorCode::kDataLoss, "ledger snapshot is damaged");
     return {};
 }

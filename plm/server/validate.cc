@@ -267,6 +267,33 @@ Status check_dependencies(const v1::JobSpec& spec) {
     return {};
 }
 
+Status check_policy(const v1::JobSpec& spec) {
+    if (!v1::SlaClass_IsValid(spec.sla())) {
+        return refuse("sla", "has a value this PLM does not know");
+    }
+    if (!v1::PreemptMode_IsValid(spec.preempt())) {
+        return refuse("preempt", "has a value this PLM does not know");
+    }
+    if (spec.minimum_run_ms() > kMinimumRunMsMax) {
+        return refuse("minimum_run", "is over 30 days; forbid it with preempt never");
+    }
+    if (spec.deadline_unix_ms() > kNotBeforeMsMax) {
+        return refuse("deadline", "is after the year 2261; give an earlier one");
+    }
+    if (spec.limits_size() > kLimitsMax) {
+        return refuse("limits", "names more than " + std::to_string(kLimitsMax) + " limits");
+    }
+    std::unordered_set<std::string_view> seen;
+    for (const v1::LimitUse& limit : spec.limits()) {
+        if (limit.name().empty()) return refuse("limits", "holds an empty name");
+        REEVE_TRY(check_name("limits", limit.name()));
+        if (!seen.insert(limit.name()).second) {
+            return refuse("limits", limit.name() + " is named twice; write " + limit.name() + ":2");
+        }
+    }
+    return {};
+}
+
 std::string place(const v1::SubmitRequest& request, int index) {
     if (request.jobs_size() == 1) return {};
     std::string text = "jobs[" + std::to_string(index) + "]";
@@ -354,9 +381,7 @@ Status validate(v1::JobSpec& spec) {
     if (spec.priority() > kPriorityMax || spec.priority() < -kPriorityMax) {
         return refuse("priority", std::to_string(spec.priority()) + " is outside -500000..500000");
     }
-    if (!v1::SlaClass_IsValid(spec.sla())) {
-        return refuse("sla", "has a value this PLM does not know");
-    }
+    REEVE_TRY(check_policy(spec));
     if (spec.retries() > kRetriesMax) {
         return refuse("retries",
                       std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));

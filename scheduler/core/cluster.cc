@@ -21,9 +21,8 @@ constexpr std::array<std::pair<ClusterPolicy, std::string_view>, 9> kNames{{
 
 constexpr double kNoDeadline = 1e18;
 
-// When a job must be treated as critical: a tenth of its limit before it has to start.
 std::int64_t urgent_from(const ClusterJob& request) {
-    return request.deadline - request.limit - request.limit / 10;
+    return sched::urgent_from(request.deadline, request.limit);
 }
 
 }  // namespace
@@ -180,9 +179,10 @@ bool ClusterCore::urgent(std::int64_t now, const ClusterJob& request) const {
            now >= urgent_from(request) && now < request.deadline;
 }
 
-double ClusterCore::importance(std::int64_t now, const ClusterJob& request) const {
+double ClusterCore::importance(std::int64_t now, const ClusterJob& request,
+                               std::uint32_t pushed) const {
     const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
-    return request.priority + sla_points(sla);
+    return sched::importance(request.priority, sla, pushed);
 }
 
 // Notes when this job becomes urgent, or ceases to be.

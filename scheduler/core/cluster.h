@@ -203,7 +203,7 @@ private:
                std::vector<Decision>& out);
     void watch_deadline(std::int64_t now, std::uint32_t job);
     bool urgent(std::int64_t now, const ClusterJob& request) const;
-    double importance(std::int64_t now, const ClusterJob& request) const;
+    double importance(std::int64_t now, const ClusterJob& request, std::uint32_t pushed = 0) const;
     double key_of(const ClusterJob& request) const;
 
     // cluster_pass.cc: who starts where.

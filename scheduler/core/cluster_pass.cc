@@ -5,13 +5,6 @@
 #include "scheduler/core/cluster.h"
 
 namespace reeve::sched {
-namespace {
-
-// Who was pushed aside is harder to push again: this many points for each time.
-constexpr double kPushedPoints = 10;
-
-}  // namespace
-
 bool ClusterCore::backfills() const {
     return options_.policy != ClusterPolicy::kFcfs && options_.policy != ClusterPolicy::kSjf &&
            options_.policy != ClusterPolicy::kEdf;
@@ -154,7 +147,7 @@ NodeVictims ClusterCore::victims_on(std::int64_t now, std::uint32_t node) const 
                            job.request.preempt == PreemptMode::kCheckpoint;
         Victim victim;
         victim.job = ref;
-        victim.importance = importance(now, job.request) + kPushedPoints * job.pushed;
+        victim.importance = importance(now, job.request, job.pushed);
         victim.holds = job.request.want.request;
         victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(job.nodes.size());
         victim.ran_s = ran;

@@ -31,6 +31,14 @@ std::string OrderTerms::to_string() const {
     return text.data();
 }
 
+std::int64_t urgent_from(std::int64_t deadline_s, std::int64_t limit_s) {
+    return deadline_s - limit_s - limit_s / 10;
+}
+
+std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points) {
+    return std::llround((priority + sla_points(sla) - fair_points) * kAgeingSeconds);
+}
+
 OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points) {
     return OrderTerms{static_cast<double>(priority), sla_points(sla),
                       std::max(waited_s, 0.0) / kAgeingSeconds, fair_points};

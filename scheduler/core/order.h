@@ -30,6 +30,14 @@ struct OrderTerms {
     std::string to_string() const;  // "12.5 = priority 10 + sla 0 + age 3.5 - fair share 1"
 };
 
+// A job counts as critical from here on until its deadline has passed: a tenth of its limit before
+// it has to start. Times in seconds.
+std::int64_t urgent_from(std::int64_t deadline_s, std::int64_t limit_s);
+
+// By how much its points put a job ahead of the time of its submission: the order of two scores is
+// the order of (submission - head start), for waiting counts the same for all.
+std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points);
+
 OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points);
 
 // Decayed usage of users and groups: what was used a half-life ago counts half.

@@ -6,7 +6,8 @@
 // the classes it can satisfy. Pure: no clock, no I/O; the same calls give the same placements.
 //
 // With a reservation (reservation.h) its worker is passed over for tasks behind the reserved one
-// that would delay it. A class is judged by its first task.
+// that would delay it; for all others where somebody was pushed aside to make the room. A class is
+// judged by its first task.
 #pragma once
 
 #include <algorithm>
@@ -89,10 +90,11 @@ public:
 
     // Another task or another worker than before: those it held up are tried again.
     void reserve(const std::optional<Reservation>& reservation) {
-        const bool same = reservation.has_value() == reserved_.has_value() &&
-                          (!reservation || (reservation->cls == reserved_->cls &&
-                                            reservation->key == reserved_->key &&
-                                            reservation->worker == reserved_->worker));
+        const bool same =
+            reservation.has_value() == reserved_.has_value() &&
+            (!reservation ||
+             (reservation->cls == reserved_->cls && reservation->key == reserved_->key &&
+              reservation->worker == reserved_->worker && reservation->only == reserved_->only));
         reserved_ = reservation;
         if (!same) unpark_all();
     }
@@ -101,8 +103,11 @@ public:
 private:
     WorkerRef find(const ClassHead& head, const ClassShape& shape, std::uint64_t now_ns) {
         const WorkerRef worker = workers_.find(shape, kNoRef);
-        if (!reserved_ || worker != reserved_->worker || head.key <= reserved_->key) return worker;
-        if (reserved_->ends_in_time(now_ns, queue_.limit_ns(head))) return worker;
+        if (!reserved_ || worker != reserved_->worker || reserved_->is_for(head)) return worker;
+        if (!reserved_->only) {
+            if (head.key <= reserved_->key) return worker;
+            if (reserved_->ends_in_time(now_ns, queue_.limit_ns(head))) return worker;
+        }
         if (shape.request.fits(reserved_->spare)) return worker;
         return workers_.find(shape, reserved_->worker);
     }
@@ -113,7 +118,7 @@ private:
         if (reserved_->is_for(head)) {
             reserve(std::nullopt);
         } else if (worker == reserved_->worker && request.fits(reserved_->spare) &&
-                   !reserved_->ends_in_time(now_ns, limit_ns)) {
+                   (reserved_->only || !reserved_->ends_in_time(now_ns, limit_ns))) {
             reserved_->spare -= request;
         }
     }

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <tuple>
 
+#include "scheduler/core/order.h"
+
 namespace reeve::sched {
 namespace {
-
-// Work that would be lost has to be worth it: a higher SLA class, not just a higher priority.
-constexpr double kGapToLoseWork = 15;
 
 bool may_be_pushed(const Victim& victim, double importance) {
     const bool keeps =
@@ -48,6 +47,10 @@ std::vector<Victim> victims_on(const Resources& request, double importance,
 }
 
 }  // namespace
+
+double importance(std::int32_t priority, SlaClass sla, std::uint32_t times_pushed) {
+    return priority + sla_points(sla) + kPushedPoints * times_pushed;
+}
 
 std::optional<PreemptChoice> choose_victims(const Resources& request, double importance,
                                             std::span<const NodeVictims> nodes) {

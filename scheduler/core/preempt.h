@@ -11,8 +11,13 @@
 #include <vector>
 
 #include "common/model/resources.h"
+#include "scheduler/core/select_node.h"
 
 namespace reeve::sched {
+
+inline constexpr double kPushedPoints = 10;  // more for each time it was pushed aside
+// Work that would be lost has to be worth it: a higher SLA class, not just a higher priority.
+inline constexpr double kGapToLoseWork = 15;
 
 // What happens to a victim; in this order of preference for the one who is pushed.
 enum class PreemptMode : std::uint8_t { kNever, kSuspend, kCheckpoint, kRequeue, kCancel };
@@ -37,6 +42,10 @@ struct PreemptChoice {
     std::uint32_t node = 0;
     std::vector<std::uint32_t> jobs;  // to be pushed, none superfluous
 };
+
+// What a job counts when it is asked who may push whom: never its age. `sla` is kCritical while its
+// deadline is near.
+double importance(std::int32_t priority, SlaClass sla, std::uint32_t times_pushed);
 
 // nullopt when no node can make room of `request` for a job of this importance.
 std::optional<PreemptChoice> choose_victims(const Resources& request, double importance,

@@ -29,6 +29,7 @@ struct Reservation {
     std::uint64_t at_ns = 0;
     Resources spare;      // beside the task when it starts
     bool strict = false;  // also against tasks without a time limit
+    bool only = false;    // room that others were pushed aside for: theirs to wait, better or not
 
     bool is_for(const ClassHead& head) const { return head.cls == cls && head.key == key; }
     bool ends_in_time(std::uint64_t now_ns, std::uint64_t limit_ns) const {

@@ -10,6 +10,33 @@ TEST_CASE("Order: the score is the sum of its terms", "[order]") {
     CHECK(terms.to_string() == "29.00 = priority 10 + sla 20 + age 2.00 - fair share 3.00");
 }
 
+TEST_CASE("Order: the order of head starts is the order of scores", "[order]") {
+    struct One {
+        std::int32_t priority;
+        SlaClass sla;
+        double fair;
+        double submit_s;
+    };
+    const One all[] = {{0, SlaClass::kStandard, 0, 0},       {0, SlaClass::kCritical, 0, 70'000},
+                       {3, SlaClass::kFlexible, 0, 5'000},   {0, SlaClass::kSpot, 4.5, 100},
+                       {19, SlaClass::kStandard, 0, 60'000}, {0, SlaClass::kCritical, 9.9, 3'000}};
+    const double now = 200'000;
+    for (const One& a : all) {
+        for (const One& b : all) {
+            const auto score = [&](const One& one) {
+                return order_terms(one.priority, one.sla, now - one.submit_s, one.fair).score();
+            };
+            const auto counts_from = [](const One& one) {
+                return one.submit_s -
+                       static_cast<double>(head_start_s(one.priority, one.sla, one.fair));
+            };
+            CHECK((score(a) > score(b)) == (counts_from(a) < counts_from(b)));
+        }
+    }
+    CHECK(head_start_s(0, SlaClass::kCritical, 0) == 72'000);
+    CHECK(urgent_from(10'000, 1'000) == 8'900);
+}
+
 TEST_CASE("Order: who waits long enough overtakes any priority", "[order]") {
     const double low = order_terms(0, SlaClass::kSpot, 31 * kAgeingSeconds, 0).score();
     const double high = order_terms(0, SlaClass::kCritical, 0, 0).score();

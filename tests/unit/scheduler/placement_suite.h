@@ -238,6 +238,36 @@ void reservation_holds() {
     CHECK(place_at(400) == std::vector<TaskRef>{no_limit});
 }
 
+// Room that others were pushed aside for is nobody else's, not even a better one's.
+template <typename Fixture>
+void reservation_after_a_push() {
+    Fixture f;
+    f.add_worker(cpus(4, 200));
+    auto core = make_core(f);
+    const ClassRef whole = f.add_class({cpus(4)});
+    const ClassRef one = f.add_class({cpus(1)});
+    const ClassRef memory = f.add_class({cpus(0, 50)});
+    f.push(one, 1);
+    const auto running = place_all(core);
+    const TaskRef wide = f.push(whole, 10);
+    CHECK(place_all(core).empty());
+    auto push = reservation_for(whole, 10, 1'000);
+    push.only = push.strict = true;
+    push.at_ns = 0;
+    push.spare = cpus(0, 50);
+    core.reserve(push);
+    f.push(one, 5, 1);
+    CHECK(place_all(core).empty());
+    f.push(memory, 20, 0);
+    f.push(memory, 21, 0);
+    CHECK(place_all(core).size() == 1);
+    f.workers().release(0, running[0].request, running[0].grant);
+    core.worker_freed(0);
+    const auto placed = place_all(core);
+    REQUIRE_FALSE(placed.empty());
+    CHECK(placed[0].task == wide);
+}
+
 template <typename Fixture>
 void reservation_leaves_the_rest() {
     Fixture f;
@@ -380,6 +410,7 @@ void run_all_placement_scenarios() {
     }
     SECTION("a reservation leaves other workers and what is to spare") {
         reservation_leaves_the_rest<Fixture>();
+        reservation_after_a_push<Fixture>();
     }
     SECTION("random events keep every invariant") {
         const std::uint64_t seed = test_seed();

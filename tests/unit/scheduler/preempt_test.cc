@@ -59,6 +59,11 @@ TEST_CASE("choose_victims: equals, the protected and the young are left alone", 
     CHECK(choose_victims(kFourCpus, 20, nodes));
 }
 
+TEST_CASE("importance: priority, class, and ten points for each push", "[preempt]") {
+    CHECK(importance(3, SlaClass::kCritical, 0) == 23);
+    CHECK(importance(0, SlaClass::kSpot, 2) == 10);
+}
+
 TEST_CASE("choose_victims: room that is there already counts", "[preempt]") {
     const std::vector<NodeVictims> nodes{{0, Resources{2000, 0, 0}, {victim(1, 0, 2, 1)}}};
     CHECK(choose_victims(kFourCpus, 20, nodes));
