@@ -151,8 +151,9 @@ std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t cou
 Status AuditLog::State::feed_writer() {
     {
         const std::lock_guard hold(mutex);
-        taken.append(pending);
-        pending.clear();
+        // Swapped: whoever appends is not made to wait for a copy.
+        if (taken.empty()) taken.swap(pending);
+        taken.append(std::exchange(pending, {}));
     }
     std::size_t at = 0;
     Status status;

@@ -46,6 +46,7 @@ inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
 inline constexpr std::size_t kWorstKept = 1'024;  // of a class, looked up at once
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
+inline constexpr std::uint64_t kDiskLookNs = 10'000'000;
 inline constexpr std::uint64_t kPaceNsMax = 2'000'000;
 inline constexpr std::uint64_t kInferAfterNs = 200'000'000;  // how long a missing event may be late
 inline constexpr std::uint64_t kLiveJobsMax = 20'000'000;
@@ -167,6 +168,7 @@ private:
 
     // core_requests.cc and core_actions.cc: what clients ask
     Result<v1::SubmitReply> accept(Submission& submission);
+    bool disk_full();
     Status check_submission(Submission& submission, std::vector<JobId>& existing);
     Status resolve_labels(Submission& submission, const std::vector<JobId>& ids);
     Status check_capacity(const v1::JobSpec& spec) const;
@@ -246,6 +248,8 @@ private:
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;
     std::uint64_t last_look_ns_ = 0;  // check_home()
+    std::uint64_t disk_looked_ns_ = 0;
+    bool disk_full_ = false;
     std::uint64_t ledger_inode_ = 0;
     std::uint64_t sweep_seen_ = 0;
 

@@ -112,7 +112,9 @@ bool Core::publish_job(Job& job) {
     while (job.tasks->loose_count() != 0) {
         const auto ordinal = job.tasks->first_loose();
         const auto key = key_of(job, ordinal);
-        if (job.queue->in_slots >= kClassWindow && !take_place(job, key)) return true;
+        const auto& queue = *job.queue;
+        if (!queue.loose_may_enter(key)) return true;
+        if (queue.in_slots >= kClassWindow && !take_place(job, key)) return true;
         auto& task = job.tasks->at(ordinal);
         const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
         if (!slot) return false;

@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "plm/core/batch.h"
+#include "plm/core/entry_pack.h"
 #include "plm/ledger/frame.h"
 
 namespace reeve::plm {
@@ -124,6 +125,10 @@ Status replay_frames(Model& model, std::uint64_t seq, std::string_view frames,
             return {};
         }
         REEVE_TRY_ASSIGN(auto record, decode(*payload));
+        if (const auto* packed = std::get_if<PackedEntries>(&record)) {
+            REEVE_TRY_ASSIGN(auto unpacked, unpack_entries(packed->packed, packed->count));
+            record = AuditEntries{packed->first_leaf, std::move(unpacked)};
+        }
         if (auto* audit_entries = std::get_if<AuditEntries>(&record)) {
             REEVE_TRY(replay_entries(model, *audit_entries));
             if (entries != nullptr) {

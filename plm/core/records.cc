@@ -1,6 +1,7 @@
 #include "plm/core/records.h"
 
 #include "common/base/bytes.h"
+#include "plm/core/entry_pack.h"
 
 namespace reeve::plm {
 namespace {
@@ -102,6 +103,10 @@ void walk(Writer& w, AuditEntries& r) {
     w.field(count);
     for (auto& entry : r.entries) w.text(entry);
 }
+template <typename Walker>
+void walk(Walker& w, PackedEntries& r) {
+    w.field(r.first_leaf), w.field(r.count), w.text(r.packed);
+}
 void walk(Reader& w, AuditEntries& r) {
     w.field(r.first_leaf);
     std::uint32_t count = 0;
@@ -172,17 +177,9 @@ void encode_to(std::string& out, const TaskEnded& record) {
 
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count) {
-    constexpr auto kIndex = std::variant_size_v<Record> - 1;
-    static_assert(std::is_same_v<std::variant_alternative_t<kIndex, Record>, AuditEntries>);
-    out.push_back(static_cast<char>(kIndex + 1));
-    ByteWriter writer(out);
-    writer.put(first_leaf);
-    writer.put(count);
-    while (!bundle.empty()) {
-        const std::size_t length = get_big_endian<std::uint16_t>(bundle.data());
-        writer.put_bytes(bundle.substr(2, length));
-        bundle.remove_prefix(2 + length);
-    }
+    PackedEntries record{first_leaf, count, {}};
+    pack_entries(record.packed, bundle, count);
+    encode_one(out, record);
 }
 
 Result<Record> decode(std::string_view bytes) {

@@ -116,20 +116,27 @@ struct EpochOpened {
     std::uint32_t segment_generation = 0;
 };
 
-// The batch's audit entries, each u16 length + bytes; the batch row has the first leaf index.
+// The batch's audit entries as ledgers held them before PackedEntries.
 struct AuditEntries {
     std::uint64_t first_leaf = 0;
     std::vector<std::string> entries;
 };
 
+// The batch's audit entries (entry_pack.h); the batch row has the first leaf index, too.
+struct PackedEntries {
+    std::uint64_t first_leaf = 0;
+    std::uint32_t count = 0;
+    std::string packed;
+};
+
 using Record = std::variant<JobSubmitted, Admitted, TaskMoved, TaskEnded, JobChanged, RunCancelled,
-                            TaskRetried, WorkerChanged, EpochOpened, AuditEntries>;
+                            TaskRetried, WorkerChanged, EpochOpened, AuditEntries, PackedEntries>;
 
 std::string encode(const Record& record);
 void encode_to(std::string& out, const Record& record);  // appends
 void encode_to(std::string& out, const TaskMoved& record);
 void encode_to(std::string& out, const TaskEnded& record);
-// An AuditEntries record from `count` entries in bundle form (common/audit/log.h).
+// A PackedEntries record from `count` entries in bundle form (common/audit/log.h).
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count);
 // kDataLoss naming what is wrong when the bytes are not a record.

@@ -1,0 +1,105 @@
+#include "plm/core/entry_pack.h"
+
+#include <array>
+#include <cstring>
+
+#include "common/audit/entry.h"
+#include "common/base/assert.h"
+#include "common/base/bytes.h"
+
+namespace reeve::plm {
+namespace {
+
+constexpr std::size_t kWordBytes = 8;
+constexpr unsigned kWords = audit::kEntryHeaderSize / kWordBytes;
+constexpr std::size_t kKindAt = 4;
+constexpr std::size_t kDetailLengthAt = 94;
+constexpr std::uint16_t kDetailBit = 1U << kWords;
+static_assert(kWords == 12);
+
+// The last entry of each kind.
+using LastOfKind = std::array<std::string, 256>;
+
+std::string& last_of(LastOfKind& last, char kind) {
+    auto& entry = last[static_cast<std::uint8_t>(kind)];
+    if (entry.empty()) entry.assign(audit::kEntryHeaderSize, '\0');
+    return entry;
+}
+
+std::size_t detail_length(std::string_view header) {
+    return get_big_endian<std::uint16_t>(header.data() + kDetailLengthAt);
+}
+
+auto damaged() {
+    return fail(ErrorCode::kDataLoss, "packed audit entries are cut short or damaged");
+}
+
+}  // namespace
+
+void pack_entries(std::string& out, std::string_view bundle, std::uint32_t count) {
+    LastOfKind last;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::size_t length = get_big_endian<std::uint16_t>(bundle.data());
+        const auto entry = bundle.substr(2, length);
+        bundle.remove_prefix(2 + length);
+        REEVE_ASSERT(entry.size() >= audit::kEntryHeaderSize &&
+                     entry.size() == audit::kEntryHeaderSize + detail_length(entry));
+        auto& before = last_of(last, entry[kKindAt]);
+        std::uint16_t mask = 0;
+        for (unsigned word = 0; word < kWords; ++word) {
+            const auto at = word * kWordBytes;
+            if (std::memcmp(entry.data() + at, before.data() + at, kWordBytes) != 0) {
+                mask = static_cast<std::uint16_t>(mask | 1U << word);
+            }
+        }
+        const auto detail = entry.substr(audit::kEntryHeaderSize);
+        if (detail != std::string_view(before).substr(audit::kEntryHeaderSize)) mask |= kDetailBit;
+        out.push_back(entry[kKindAt]);
+        out.push_back(static_cast<char>(mask & 0xFF));
+        out.push_back(static_cast<char>(mask >> 8));
+        for (unsigned word = 0; word < kWords; ++word) {
+            if ((mask & 1U << word) != 0) out.append(entry, word * kWordBytes, kWordBytes);
+        }
+        if ((mask & kDetailBit) != 0) out.append(detail);
+        before.assign(entry);
+    }
+}
+
+Result<std::vector<std::string>> unpack_entries(std::string_view packed, std::uint32_t count) {
+    LastOfKind last;
+    std::vector<std::string> entries;
+    const auto take = [&packed](std::size_t size) {
+        const auto part = packed.substr(0, size);
+        packed.remove_prefix(part.size());
+        return part.size() == size ? part : std::string_view();
+    };
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const auto head = take(3);
+        if (head.empty()) return damaged();
+        const auto mask = static_cast<std::uint16_t>(static_cast<std::uint8_t>(head[1]) |
+                                                     static_cast<std::uint8_t>(head[2]) << 8);
+        if (mask >= 2 * kDetailBit) return damaged();
+        auto& entry = last_of(last, head[0]);
+        for (unsigned word = 0; word < kWords; ++word) {
+            if ((mask & 1U << word) == 0) continue;
+            const auto bytes = take(kWordBytes);
+            if (bytes.empty()) return damaged();
+            bytes.copy(entry.data() + word * kWordBytes, kWordBytes);
+        }
+        const auto length = detail_length(entry);
+        if ((mask & kDetailBit) != 0) {
+            const auto detail = take(length);
+            if (detail.size() != length) return damaged();
+            entry.resize(audit::kEntryHeaderSize);
+            entry.append(detail);
+        }
+        if (entry.size() != audit::kEntryHeaderSize + length || entry[kKindAt] != head[0]) {
+            return damaged();
+        }
+        entries.push_back(entry);
+    }
+    if (!packed.empty()) return damaged();
+    return entries;
+}
+
+}  // namespace reeve::plm
