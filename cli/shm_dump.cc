@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/shm/ring.h"
 #include "common/shm/task_heap.h"
+#include "common/shm/worker_heap.h"
 
 namespace reeve::cli {
 
@@ -122,6 +123,7 @@ private:
     }
 
     void workers() {
+        const shm::WorkerRanks ranks(segment_);
         json_.key("workers").begin_array();
         for (const auto& worker : segment_workers(segment_)) {
             json_.begin_object().field("slot", worker.slot).key("worker");
@@ -129,7 +131,7 @@ private:
             json_.key("agent").begin_object();
             participant(segment_.worker(worker.slot).agent);
             json_.end_object();
-            json_.field("rank_key", segment_.worker(worker.slot).rank_key.load()).end_object();
+            json_.field("rank_key", ranks.key(worker.slot)).end_object();
         }
         json_.end_array();
     }

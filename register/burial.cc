@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint64_t kLeaveGraceNs = 5 * kSecond;     // a worker that left ends by itself
 constexpr std::uint64_t kComplainAfterNs = 60 * kSecond;  // uninterruptible processes
 
-// Ready for the next worker. `used` and `rank_key` are the scheduler's; no claim is left, so they
+// Ready for the next worker. `used` and the rank key are the scheduler's; no claim is left, so they
 // are zero and empty already, or will be with its next loop.
 void wipe(shm::WorkerSlot& worker) {
     worker.agent.pid.store(0);

@@ -73,6 +73,7 @@ bool LiveQueue::claim(const ClassHead& head) {
 
 LiveWorkers::LiveWorkers(shm::Segment& segment, const LiveQueue& queue)
     : segment_(segment), queue_(queue), heap_(segment), tree_(segment.config().workers) {
+    ranks_.resize(size(), shm::kEmptyKey);
     for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
 }
 
@@ -142,7 +143,7 @@ void LiveWorkers::publish(WorkerRef worker) {
                       hints.size() + 1 < hints.capacity() && slot.used.fits(slot.capacity);
     if (!open) {
         tree_.close(worker);
-        heap_.update(worker, shm::kEmptyKey);
+        rank(worker, shm::kEmptyKey);
         return;
     }
     auto free = slot.capacity;
@@ -151,7 +152,19 @@ void LiveWorkers::publish(WorkerRef worker) {
     // Cheapest first, then the fullest: packing leaves room for large requests elsewhere.
     const auto key = (static_cast<std::uint64_t>(slot.price_micro_usd_h.load()) << 32) |
                      std::min<std::uint64_t>(free.cpu_milli, 0xFFFFFFFEU);
-    heap_.update(worker, free.cpu_milli == 0 ? shm::kEmptyKey : key);
+    rank(worker, free.cpu_milli == 0 ? shm::kEmptyKey : key);
+}
+
+void LiveWorkers::rank(WorkerRef worker, std::uint64_t key) {
+    ranks_[worker] = key;
+    heap_.update(worker, key);
+}
+
+void LiveWorkers::rescan() {
+    for (WorkerRef worker = 0; worker < size(); ++worker) {
+        if (heap_.key(worker) != ranks_[worker]) heap_.update(worker, ranks_[worker]);
+    }
+    heap_.rescan();
 }
 
 }  // namespace reeve::sched

@@ -2,7 +2,7 @@
 // slots.
 //
 // Not thread-safe; one scheduler per segment. What is written to shared memory here: `used`,
-// `gpu_used_mask` and `rank_key` of worker slots. CapacityTree is a private index beside them.
+// `gpu_used_mask` and rank keys of worker slots. CapacityTree is a private index beside them.
 #pragma once
 
 #include <cstdint>
@@ -71,14 +71,18 @@ public:
     void set_used(WorkerRef worker, const Resources& used, std::uint64_t gpu_mask);
     // Looks at the worker's state again; true when it opened (joined, undrained, ring has room).
     bool refresh(WorkerRef worker);
+    // Puts right what somebody damaged in the shared keys and floors; some 10 us for 4,096 workers.
+    void rescan();
     std::uint32_t size() const { return segment_.config().workers; }
 
 private:
     void publish(WorkerRef worker);
+    void rank(WorkerRef worker, std::uint64_t key);
 
     shm::Segment& segment_;
     const LiveQueue& queue_;
     shm::WorkerHeap heap_;
+    std::vector<std::uint64_t> ranks_;  // what the shared keys should be
     CapacityTree tree_;
 };
 

@@ -60,6 +60,7 @@ public:
             if (now - last_rescan_ns_ >= kRescanNs) {
                 last_rescan_ns_ = now;
                 queue_.index().rescan();
+                workers_.rescan();
             }
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;

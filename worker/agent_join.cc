@@ -105,7 +105,6 @@ bool Agent::claim_slot() {
 void Agent::fill_slot() {
     auto& worker = *self_;
     worker.joined_wall_ns.store(wall_ns());
-    worker.rank_key.store(shm::kEmptyKey);
     worker.launcher_pid.store(static_cast<std::uint32_t>(launcher_pid_));
     worker.launcher_start_ticks.store(launcher_ticks_);
     worker.lease_ns.store(options_.lease_ms * kMillisecond);

@@ -35,15 +35,6 @@ std::uint64_t ring_bytes(std::uint64_t entries, std::uint64_t entry_bytes) {
     return (sizeof(RingHeader) + entries * entry_bytes + 127) / 128 * 128;
 }
 
-// Every level, the leaves' own included, padded to eight (TournamentTree::padded).
-std::uint32_t tree_nodes(std::uint32_t leaves) {
-    std::uint32_t total = 0;
-    for (std::uint32_t level = leaves;; level = (level + 7) / 8) {
-        total += (level + 7) / 8 * 8;
-        if (level == 1) return total;
-    }
-}
-
 std::uint32_t hash_layout(const Layout& layout) {
     const auto& config = layout.config;
     const std::uint64_t facts[] = {sizeof(Header),
@@ -57,6 +48,7 @@ std::uint32_t hash_layout(const Layout& layout) {
                                    sizeof(SlotHint),
                                    sizeof(Event),
                                    kChunkSlots,
+                                   kRankGroup,
                                    kParticipants,
                                    config.task_slots,
                                    config.classes,
@@ -77,6 +69,8 @@ std::uint32_t hash_layout(const Layout& layout) {
                                    layout.classes,
                                    layout.workers,
                                    layout.worker_heap,
+                                   layout.rank_floors,
+                                   layout.rank_marks,
                                    layout.jobs,
                                    layout.event_rings,
                                    layout.dispatch_rings,
@@ -125,7 +119,7 @@ Layout::Layout(const SegmentConfig& wanted)
     : config(wanted), chunks(wanted.task_slots / kChunkSlots) {
     const std::uint64_t dirty_words = (chunks + 63) / 64;
     const std::uint64_t sum_words = (dirty_words + 63) / 64;
-    worker_heap_nodes = tree_nodes(config.workers);
+    rank_groups = (config.workers + kRankGroup - 1) / kRankGroup;
 
     Placer placer;
     placer.place(sizeof(Header));
@@ -138,7 +132,9 @@ Layout::Layout(const SegmentConfig& wanted)
     dirty_sum = placer.place(sum_words * 64);
     classes = placer.place(std::uint64_t{config.classes} * sizeof(ClassEntry), 4096);
     workers = placer.place(std::uint64_t{config.workers} * sizeof(WorkerSlot), 4096);
-    worker_heap = placer.place(std::uint64_t{worker_heap_nodes} * sizeof(HeapNode));
+    worker_heap = placer.place(std::uint64_t{config.workers} * 8);
+    rank_floors = placer.place(std::uint64_t{rank_groups} * sizeof(RankFloor));
+    rank_marks = placer.place(8 + (rank_groups + 63) / 64 * 8);
     jobs = placer.place(std::uint64_t{config.jobs} * sizeof(JobEntry), 4096);
     event_rings =
         placer.place(2 * ring_bytes(config.role_event_ring, sizeof(Event)) +

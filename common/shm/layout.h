@@ -2,7 +2,7 @@
 //
 // A POSIX shared-memory object per cell and generation:
 //
-//   Header | Participants | TaskSlot[] | chunk heaps | ClassEntry[] | WorkerSlot[] | worker heap |
+//   Header | Participants | TaskSlot[] | chunk heaps | ClassEntry[] | WorkerSlot[] | rank keys |
 //   JobEntry[] | rings | payload arena
 //
 // Offsets and indices, never pointers: each process maps the segment at its own address, and every
@@ -26,6 +26,7 @@ inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
 inline constexpr std::uint32_t kLayoutVersion = 3;
 
 inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
+inline constexpr std::uint32_t kRankGroup = 32;        // worker slots that share a floor and a mark
 inline constexpr std::uint32_t kNone32 = 0xFFFFFFFFU;  // "no slot", "no class", "no worker"
 inline constexpr std::uint32_t kWorkersMax = 4096;
 inline constexpr std::uint32_t kNameBytes = 64;
@@ -207,8 +208,7 @@ struct alignas(64) WorkerSlot {
     std::atomic<std::uint64_t> number{0};
     std::atomic<std::uint64_t> incarnation{0};
     std::atomic<std::uint64_t> joined_wall_ns{0};
-    std::atomic<std::uint64_t> rank_key{
-        kEmptyKey};  // worker heap key, smaller is better; scheduler
+    std::uint64_t reserved = 0;
     std::atomic<std::uint32_t> launcher_pid{0};
     std::atomic<std::uint32_t> gpu_count{0};
     std::atomic<std::uint64_t> launcher_start_ticks{0};
@@ -225,6 +225,13 @@ struct alignas(64) WorkerSlot {
     GpuEntry gpus[kGpusShown];
 };
 static_assert(sizeof(WorkerSlot) == 1536);
+
+// What the scheduler holds to be the least rank key of kRankGroup workers; on a line of its own,
+// for those who change keys read it more often than it changes. Scheduler.
+struct alignas(64) RankFloor {
+    std::atomic<std::uint64_t> key{kEmptyKey};
+};
+static_assert(sizeof(RankFloor) == 64);
 
 enum class JobState : std::uint32_t {
     kFree = 0,

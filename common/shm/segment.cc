@@ -86,7 +86,10 @@ void fill(const Segment& segment, std::uint64_t cell_id, std::uint32_t generatio
     construct<HeapNode>(segment, layout.heap_group_nodes, std::uint64_t{layout.chunks} * 8);
     construct<ClassEntry>(segment, layout.classes, config.classes);
     construct<WorkerSlot>(segment, layout.workers, config.workers);
-    construct<HeapNode>(segment, layout.worker_heap, layout.worker_heap_nodes);
+    for (std::uint32_t i = 0; i < config.workers; ++i) {
+        segment.at<std::atomic<std::uint64_t>>(layout.worker_heap, i).store(kEmptyKey);
+    }
+    construct<RankFloor>(segment, layout.rank_floors, layout.rank_groups);
     construct<JobEntry>(segment, layout.jobs, config.jobs);
 
     auto& header = *new (&segment.header()) Header();

@@ -36,8 +36,10 @@ struct Layout {
     std::uint64_t dirty_sum = 0;         // atomic<u64> per 64 words of dirty, own cache line each
     std::uint64_t classes = 0;
     std::uint64_t workers = 0;
-    std::uint64_t worker_heap = 0;  // HeapNode tree over worker slots, see worker_heap.h
-    std::uint32_t worker_heap_nodes = 0;
+    std::uint64_t worker_heap = 0;  // atomic<u64> per worker slot: rank keys, see worker_heap.h
+    std::uint64_t rank_floors = 0;  // RankFloor per kRankGroup of them
+    std::uint64_t rank_marks = 0;   // atomic<u64>: their sum, then one per 64 groups
+    std::uint32_t rank_groups = 0;
     std::uint64_t jobs = 0;
     std::uint64_t event_rings = 0;  // scheduler, register, then one per worker slot
     std::uint64_t dispatch_rings = 0;

@@ -79,9 +79,9 @@ public:
     void touch(std::uint32_t slot) {
         REEVE_ASSERT(slot < slot_count_);
         const auto chunk = slot / kChunkSlots;
-        if (!Policy::kMarkAfterClimb) mark_chunk(chunk);
+        if (!Policy::kMarkLast) mark_chunk(chunk);
         tree_.climb(slot);
-        if (Policy::kMarkAfterClimb) mark_chunk(chunk);
+        if (Policy::kMarkLast) mark_chunk(chunk);
     }
     // Worth calling as soon as a slot is known that will be moved and touched.
     [[gnu::always_inline]] void prefetch(std::uint32_t slot) const {

@@ -51,9 +51,11 @@ namespace reeve::shm {
 struct LivePolicy {
     static void step() {}
     static constexpr bool kRefreshTwice = true;
-    static constexpr bool kMarkAfterClimb = true;  // task heap: dirty bit after the climb
+    static constexpr bool kMarkLast = true;        // heaps: mark after the climb, after the key
     static constexpr bool kAlwaysCheckSum = true;  // task heap: sum bit looked at in any case
     static constexpr bool kCheckOwner = true;      // class index: chunk still of this class?
+    static constexpr bool kOpenFloor = true;       // worker heap: no floor while keys are looked at
+    static constexpr bool kExchangeMarks = true;   // worker heap: read and clear marks in one
 };
 
 inline constexpr std::uint32_t kFanOutBits = 3;
@@ -129,6 +131,16 @@ template <typename Key>
     auto upper = smallest_of_4([&key](std::uint32_t i) { return key(i + 4); });
     upper.at += 4;
     return smaller(smallest_of_4(key), upper);
+}
+
+// The same without asking which.
+[[gnu::always_inline]] inline std::uint64_t least(std::uint64_t a, std::uint64_t b) {
+    return a ^ ((a ^ b) & (std::uint64_t{0} - static_cast<std::uint64_t>(b < a)));
+}
+template <typename Key>
+[[gnu::always_inline]] inline std::uint64_t least_of_8(Key key) {
+    return least(least(least(key(0), key(1)), least(key(2), key(3))),
+                 least(least(key(4), key(5)), least(key(6), key(7))));
 }
 
 // Leaves is a class with `std::uint64_t load_key(std::uint32_t leaf) const` (kEmptyKey: no entry),

@@ -2,6 +2,7 @@
 
 namespace reeve::shm {
 
+template class BasicWorkerRanks<LivePolicy>;
 template class BasicWorkerHeap<LivePolicy>;
 
 }  // namespace reeve::shm

@@ -1,5 +1,6 @@
 // The worker heap's acceptance figures A6 against an indexed 4-ary heap behind a robust mutex, in
-// the same run. 16,384 workers in records as far apart as worker slots are.
+// the same run, with 16,384 workers. An update leaves the tree to the reader, so "update" is
+// measured up to where the reader has it: one update and one read of the best.
 
 #include <random>
 
@@ -20,10 +21,8 @@ std::uint64_t window_ns() {
 }
 
 constexpr std::uint32_t kWorkers = 16'384;
-
-struct alignas(512) Record {
-    std::atomic<std::uint64_t> rank_key{shm::kEmptyKey};
-};
+constexpr std::uint64_t kKeyFirst = 1'000'000'000;
+constexpr std::uint64_t kKeys = 1'000'000;
 
 // keys_[worker] and the worker's place in a 4-ary heap, under one lock.
 struct LockedWorkers {
@@ -84,8 +83,9 @@ struct LockedWorkers {
 };
 
 struct Stage {
-    alignas(64) Record records[kWorkers];
-    alignas(64) shm::HeapNode nodes[kWorkers * 2];
+    alignas(128) std::atomic<std::uint64_t> keys[kWorkers];
+    alignas(128) shm::RankFloor floors[kWorkers / shm::kRankGroup];
+    alignas(128) std::atomic<std::uint64_t> marks[1 + kWorkers / shm::kRankGroup / 64];
     LockedWorkers locked;
     std::atomic<bool> stop{false};
     std::atomic<std::uint32_t> running{0};
@@ -93,10 +93,14 @@ struct Stage {
     Histogram latency[2];
 };
 
-using Leaves = shm::RankLeaves<shm::LivePolicy>;
-shm::WorkerHeap make_heap(Stage& stage) {
-    return shm::WorkerHeap(Leaves(&stage.records[0].rank_key, sizeof(Record)), kWorkers,
-                           stage.nodes);
+shm::WorkerRanks ranks_of(Stage& stage) {
+    return shm::WorkerRanks(stage.keys, stage.floors, stage.marks, kWorkers);
+}
+
+// What a scheduler does to the best worker, as one step: nobody's update in between is overwritten.
+void reserve_best(shm::WorkerHeap& heap, std::uint64_t step) {
+    for (auto top = heap.best(); !heap.replace(*top, top->key + step); top = heap.best()) {
+    }
 }
 
 // Runs operation(turn) on a core until the window ends; rate and sampled latency into `which`.
@@ -130,7 +134,7 @@ void together(Stage& stage, Update update, Reserve reserve) {
     const auto a = run(0, [&] {
         std::mt19937_64 random(3);
         repeat(stage, 0, [&](std::uint64_t) {
-            update(static_cast<std::uint32_t>(random() % kWorkers), random() % 1'000'000);
+            update(static_cast<std::uint32_t>(random() % kWorkers), kKeyFirst + random() % kKeys);
         });
     });
     const auto b =
@@ -139,59 +143,78 @@ void together(Stage& stage, Update update, Reserve reserve) {
     wait_for(b);
 }
 
-void single(Stage& stage, shm::WorkerHeap& heap) {
-    std::mt19937_64 random(5);
-    std::vector<double> best;
-    std::vector<double> update;
-    std::vector<double> locked;
-    real_time();
-    for (int repetition = 0; repetition < repetitions(); ++repetition) {
-        constexpr std::uint32_t kRounds = 50'000;
-        std::uint64_t sum = 0;
-        auto start = now_ns();
-        for (std::uint32_t i = 0; i < kRounds; ++i) sum += heap.best()->slot;
-        best.push_back(static_cast<double>(now_ns() - start) / kRounds);
-        if (sum == 1) std::printf("\n");
-        start = now_ns();
-        for (std::uint32_t i = 0; i < kRounds; ++i)
-            heap.update(random() % kWorkers, random() % 1'000'000);
-        update.push_back(static_cast<double>(now_ns() - start) / kRounds);
-        start = now_ns();
-        for (std::uint32_t i = 0; i < kRounds; ++i) {
-            stage.locked.update(random() % kWorkers, random() % 1'000'000);
-        }
-        locked.push_back(static_cast<double>(now_ns() - start) / kRounds);
-    }
-    normal_time();
-    print("worker update at 16K, mutex heap", median(locked), "ns");
-    print_goal("A6 read best at 16K", median(best), "ns", Want::kAtMost, 5);
-    print_goal("A6 update at 16K", median(update), "ns", Want::kAtMost, 150);
-}
-
-int run() {
-    auto& stage = share<Stage>();
-    stage.locked.create();
-    auto heap = make_heap(stage);
-    heap.heal();
+void give_ranks(Stage& stage, shm::WorkerHeap& heap) {
     std::mt19937_64 random(1);
     for (std::uint32_t i = 0; i < kWorkers; ++i) {
-        const auto key = random() % 1'000'000;
+        const auto key = kKeyFirst + random() % kKeys;
         heap.update(i, key);
         stage.locked.update(i, key);
     }
-    pin(1);
-    single(stage, heap);
-    std::vector<double> rate[2];
-    std::vector<double> tail[2];
+}
+
+// Nanoseconds per call of operation(random), of a round of calls.
+template <typename Operation>
+double time_each(std::mt19937_64& random, Operation operation) {
+    constexpr std::uint32_t kRounds = 50'000;
+    const auto start = now_ns();
+    for (std::uint32_t i = 0; i < kRounds; ++i) operation(random);
+    return static_cast<double>(now_ns() - start) / kRounds;
+}
+
+void single(Stage& stage, shm::WorkerHeap& heap) {
+    auto ranks = ranks_of(stage);
+    std::mt19937_64 random(5);
+    std::uint64_t sum = 0;
+    std::uint64_t better = kKeyFirst;
+    std::vector<double> best, update, seen, seen_better, reserve, locked, locked_reserve;
+    real_time();
+    for (int repetition = 0; repetition < repetitions(); ++repetition) {
+        best.push_back(time_each(random, [&](auto&) { sum += heap.best()->slot; }));
+        update.push_back(time_each(random, [&](auto& next) {
+            ranks.update(next() % kWorkers, kKeyFirst + next() % kKeys);
+        }));
+        seen.push_back(time_each(random, [&](auto& next) {
+            ranks.update(next() % kWorkers, kKeyFirst + next() % kKeys);
+            sum += heap.best()->slot;
+        }));
+        seen_better.push_back(time_each(random, [&](auto& next) {
+            ranks.update(next() % kWorkers, --better);
+            sum += heap.best()->slot;
+        }));
+        reserve.push_back(
+            time_each(random, [&](auto& next) { reserve_best(heap, next() % 1'000); }));
+        locked.push_back(time_each(random, [&](auto& next) {
+            stage.locked.update(next() % kWorkers, kKeyFirst + next() % kKeys);
+        }));
+        locked_reserve.push_back(
+            time_each(random, [&](auto& next) { stage.locked.reserve(next() % 1'000); }));
+    }
+    normal_time();
+    if (sum == 1) std::printf("\n");
+    print("worker update at 16K, mutex heap", median(locked), "ns");
+    print("worker reserve at 16K, mutex heap", median(locked_reserve), "ns");
+    print("worker update at 16K, before the reader looks", median(update), "ns");
+    print("worker reserve at 16K", median(reserve), "ns");
+    print_goal("A6 read best at 16K", median(best), "ns", Want::kAtMost, 5);
+    print_goal("A6 update at 16K", median(seen), "ns", Want::kAtMost, 150);
+    print_goal("A6 update at 16K, each the best", median(seen_better), "ns", Want::kAtMost, 150);
+}
+
+// The rates and latencies of two processes, ours and the mutex heap's, window by window.
+struct Contended {
+    std::vector<double> rate[2], tail[2], rate_ratio[2], tail_ratio[2];  // update, reserve
+};
+
+Contended contended(Stage& stage, shm::WorkerHeap& heap) {
+    Contended result;
+    auto ranks = ranks_of(stage);
     for (int i = 0; i < repetitions(); ++i) {
         double ours_rate[2];
         double ours_tail[2];
         together(
-            stage, [&](std::uint32_t worker, std::uint64_t key) { heap.update(worker, key); },
-            [&](std::uint64_t step) {
-                const auto top = heap.best();
-                heap.update(top->slot, top->key + step);
-            });
+            stage, [&](std::uint32_t worker, std::uint64_t key) { ranks.update(worker, key); },
+            [&](std::uint64_t step) { reserve_best(heap, step); });
+        heap.rescan();  // what the reader, a process of its own, changed
         for (int k = 0; k < 2; ++k) {
             ours_rate[k] = stage.rate[k];
             ours_tail[k] = stage.latency[k].quantile(0.99);
@@ -201,18 +224,40 @@ int run() {
             [&](std::uint32_t worker, std::uint64_t key) { stage.locked.update(worker, key); },
             [&](std::uint64_t step) { stage.locked.reserve(step); });
         for (int k = 0; k < 2; ++k) {
-            rate[k].push_back(ours_rate[k] / stage.rate[k]);
-            tail[k].push_back(ours_tail[k] / stage.latency[k].quantile(0.99));
+            const auto tail = stage.latency[k].quantile(0.99);
+            result.rate[k].push_back(ours_rate[k]);
+            result.tail[k].push_back(ours_tail[k]);
+            result.rate_ratio[k].push_back(ours_rate[k] / stage.rate[k]);
+            result.tail_ratio[k].push_back(ours_tail[k] / tail);
         }
     }
+    return result;
+}
+
+int run() {
+    auto& stage = share<Stage>();
+    stage.locked.create();
+    for (auto& key : stage.keys) key = shm::kEmptyKey;
+    shm::WorkerHeap heap(ranks_of(stage));
+    give_ranks(stage, heap);
+    pin(1);
+    single(stage, heap);
+    give_ranks(stage, heap);
+    const auto result = contended(stage, heap);
     const char* const names[] = {"update", "reserve"};
     for (int k = 0; k < 2; ++k) {
         const std::string name = std::string("A6 concurrent ") + names[k];
-        print_goal(name + " rate", median(rate[k]), "x mutex heap", Want::kAtLeast, 0.8);
-        print_goal(name + " p99", median(tail[k]), "x mutex heap", Want::kAtMost, 0.7);
+        print(name, median(result.rate[k]), "M/s");
+        print(name + " p99", median(result.tail[k]), "ns");
+        print_goal(name + " rate", median(result.rate_ratio[k]), "x mutex heap", Want::kAtLeast,
+                   0.8);
+        print_goal(name + " p99", median(result.tail_ratio[k]), "x mutex heap", Want::kAtMost, 0.7);
     }
-    if (const auto wrong = heap.heal(); wrong != 0)
-        std::printf("%d nodes wrong\n", static_cast<int>(wrong));
+    heap.best();
+    if (heap.rescan() != 0 || heap.best() != ranks_of(stage).scan()) {
+        std::printf("the heap does not know the best worker\n");
+        return 1;
+    }
     return 0;
 }
 

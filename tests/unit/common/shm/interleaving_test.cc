@@ -23,7 +23,7 @@ struct SingleRefresh : Explored {
     static constexpr bool kRefreshTwice = false;
 };
 struct MarkBeforeClimb : Explored {
-    static constexpr bool kMarkAfterClimb = false;
+    static constexpr bool kMarkLast = false;
 };
 struct NoOwnerCheck : Explored {
     static constexpr bool kCheckOwner = false;

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "common/shm/segment.h"
+#include "common/shm/worker_heap.h"
 #include "tests/support/catch.h"
 #include "tests/unit/common/shm/fixture.h"
 
@@ -52,7 +53,7 @@ TEST_CASE("Segment: a fresh one starts empty", "[shm]") {
     CHECK(load_word(made->task(1'023)).state() == SlotState::kFree);
     CHECK(made->task(5).class_id == kNone32);
     CHECK(made->chunk_owner(15).load() == kNone32);
-    CHECK(made->worker(3).rank_key.load() == kEmptyKey);
+    CHECK(WorkerRanks(*made).key(3) == kEmptyKey);
     CHECK(made->participant(2).intent_slot.load() == kNone32);
     CHECK(made->job(7).state == JobState::kFree);
     CHECK(made->header().next_worker_number.load() == 1);
