@@ -249,7 +249,8 @@ void Supervisor::look_ready_all() {
 // Whether the state directory is still the one we were started for.
 bool Supervisor::home_stands() {
     struct stat info {};
-    if (::stat(cell_.dir.c_str(), &info) != 0) return false;
+    // The lock goes with the directory, also where something is written anew into what is left.
+    if (::stat((cell_.dir + "/supervisor.lock").c_str(), &info) != 0) return false;
     if (home_inode_ == 0) home_inode_ = info.st_ino;
     return home_inode_ == info.st_ino;
 }

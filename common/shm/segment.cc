@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <new>
+#include <optional>
 
 #include <boost/interprocess/mapped_region.hpp>
 #include <boost/interprocess/shared_memory_object.hpp>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/shm/bus_guard.h"
 
 namespace reeve::shm {
 
@@ -18,6 +20,7 @@ namespace bip = boost::interprocess;
 
 struct Segment::Mapping {
     bip::mapped_region region;
+    std::optional<BusGuard> guard;  // of a read-only mapping; goes before it
     ino_t inode = 0;  // of the object mapped; another may come to stand under its name
 };
 
@@ -213,6 +216,9 @@ Result<std::unique_ptr<Segment>> Segment::open(const std::string& plain_name, bo
         REEVE_TRY(check_file(descriptor(object), name));
         auto mapping = std::make_unique<Mapping>();
         mapping->region = bip::mapped_region(object, mode);
+        if (!writable) {
+            mapping->guard.emplace(mapping->region.get_address(), mapping->region.get_size());
+        }
         mapping->inode = inode_of(descriptor(object));
         const auto& header = *static_cast<const Header*>(mapping->region.get_address());
         REEVE_TRY_ASSIGN(const auto config, check_header(header, mapping->region.get_size(), name));

@@ -59,7 +59,8 @@ public:
     static Result<std::unique_ptr<Segment>> create(const std::string& name,
                                                    const SegmentConfig& config,
                                                    std::uint64_t cell_id, std::uint32_t generation);
-    // Opens an existing one. writable=false maps read-only (ls, show, explain, shm dump).
+    // Opens an existing one. writable=false maps read-only (the supervisor, ls, show, explain, shm
+    // dump): cut short, such a one reads as zeros and retired() instead of SIGBUS.
     // Errors: kNotFound, kFailedPrecondition (wrong version, still initialising, retired: says so),
     // kDataLoss (damaged header), kPermissionDenied (owner or mode).
     static Result<std::unique_ptr<Segment>> open(const std::string& name, bool writable);

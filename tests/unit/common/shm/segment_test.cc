@@ -166,6 +166,26 @@ TEST_CASE("Segment: one cut short or made open to others is refused", "[shm]") {
     }
 }
 
+TEST_CASE("Segment: a reader of one cut short reads zeros and lets go", "[shm]") {
+    TestSegment made;
+    const auto reader = Segment::open(made.name(), false);
+    const auto other = Segment::open(made.name(), false);
+    REQUIRE(reader);
+    REQUIRE(other);
+    made->header().phase = Phase::kReady;
+    made->participant(0).pid = 7;
+    made->worker(0).state = WorkerState::kAlive;
+    REQUIRE((*reader)->participant(0).pid.load() == 7);
+    REQUIRE_FALSE((*reader)->retired());
+    Object object(made.name());
+    SECTION("to nothing") { REQUIRE(ftruncate(object.fd(), 0) == 0); }
+    SECTION("in the middle") { REQUIRE(ftruncate(object.fd(), 4096) == 0); }
+    for (const auto* one : {&*reader, &*other}) {
+        CHECK((*one)->worker(0).state.load() == WorkerState::kFree);
+        CHECK((*one)->retired());
+    }
+}
+
 TEST_CASE("Segment: another user's is refused", "[shm]") {
     if (geteuid() != 0) return;
     TestSegment made;
