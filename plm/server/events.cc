@@ -11,6 +11,7 @@
 #include "common/audit/tiles.h"
 #include "common/rpc/status.h"
 #include "plm/server/service.h"
+#include "plm/server/step_loop.h"
 #include "plm/server/validate.h"
 
 namespace reeve::plm {
@@ -84,7 +85,12 @@ public:
     }
 
 private:
-    enum class Next : std::uint8_t { kNothing, kRead, kFinish };
+    struct Next {
+        bool read = false;
+        bool finish = false;
+        std::uint64_t size = 0;
+        grpc::Status status;
+    };
 
     void close(const grpc::Status& status) {  // holds mutex_
         if (closed_) return;
@@ -93,47 +99,43 @@ private:
     }
 
     Next decide() {  // holds mutex_
-        if (writing_ || finished_) return Next::kNothing;
+        Next next;
+        if (writing_ || finished_) return next;
         if (!closed_ && !first_ && at_ >= size_ && !follow_) close(grpc::Status::OK);
         if (closed_) {
-            finished_ = true;
-            return Next::kFinish;
+            finished_ = next.finish = true;
+            next.status = status_;
+            return next;
         }
-        if (first_ || at_ >= size_) return Next::kNothing;
-        writing_ = true;
-        return Next::kRead;
+        if (first_ || at_ >= size_) return next;
+        writing_ = next.read = true;
+        next.size = size_;
+        return next;
     }
 
-    // One thread at a time does what decide() says, outside the lock.
     void step() {
         const auto keep = weak_from_this().lock();
         std::unique_lock hold(mutex_);
-        again_ = true;
-        if (stepping_) return;
-        stepping_ = true;
-        while (again_) {
-            again_ = false;
-            const auto next = decide();
-            const auto status = status_;
-            const auto size = size_;
-            hold.unlock();
-            if (next == Next::kRead) write_or_close(size);
-            if (next == Next::kFinish) Finish(status);
-            hold.lock();
-        }
-        stepping_ = false;
+        steps_.run(
+            hold, [this] { return decide(); },
+            [this](const Next& next) {
+                if (next.read) write_or_close(next.size);
+                if (next.finish) Finish(next.status);
+            });
     }
 
     void write_or_close(std::uint64_t size) {
-        if (auto filled = fill(size); filled) {
+        const auto filled = fill(size);
+        if (filled) {
             StartWrite(&reply_);
             return;
-        } else {
+        }
+        {
             const std::lock_guard hold(mutex_);
             writing_ = false;
-            again_ = true;
             close(rpc::to_grpc(filled.error()));
         }
+        step();
     }
 
     Status fill(std::uint64_t size) {
@@ -177,8 +179,7 @@ private:
     bool writing_ = false;
     bool closed_ = false;
     bool finished_ = false;
-    bool stepping_ = false;
-    bool again_ = false;
+    StepLoop steps_;
     grpc::Status status_;
 };
 

@@ -19,6 +19,7 @@
 #include "common/rpc/status.h"
 #include "plm/server/prepare.h"
 #include "plm/server/service.h"
+#include "plm/server/step_loop.h"
 
 namespace reeve::plm {
 
@@ -105,6 +106,7 @@ private:
         bool read = false;
         bool write = false;
         bool finish = false;
+        grpc::Status status;
     };
 
     void take_batch() {
@@ -141,35 +143,28 @@ private:
         for (int i = 0; i < reply.job_ids_size(); ++i) jobs_open_ += reply.existed(i) ? 0 : 1;
     }
 
-    // Looks what is next and does it outside the lock. One thread at a time: a read or write is
-    // never started after the finish another thread decided on.
     void step() {
         const auto keep = weak_from_this().lock();
         std::unique_lock hold(mutex_);
-        again_ = true;
-        if (stepping_) return;
-        stepping_ = true;
-        while (again_ && !finished_) {
-            again_ = false;
-            const Next next = decide();
-            const grpc::Status status = gone_ ? grpc::Status::CANCELLED : failure_;
-            hold.unlock();
-            if (next.read) StartRead(&request_);
-            if (next.write) StartWrite(&reply_);
-            if (next.finish) Finish(status);
-            hold.lock();
-        }
-        stepping_ = false;
+        steps_.run(
+            hold, [this] { return decide(); },
+            [this](const Next& next) {
+                if (next.read) StartRead(&request_);
+                if (next.write) StartWrite(&reply_);
+                if (next.finish) Finish(next.status);
+            });
     }
 
     Next decide() {
         Next next;
+        if (finished_) return next;
         const bool front_known = !writing_ && !batches_.empty() && batches_.front().answered;
         if (front_known && !batches_.front().reply && failure_.ok()) {
             failure_ = rpc::to_grpc(batches_.front().reply.error());
         }
         if (gone_ || !failure_.ok()) {
             finished_ = next.finish = !writing_;
+            next.status = gone_ ? grpc::Status::CANCELLED : failure_;
             return next;
         }
         if (front_known) {
@@ -205,8 +200,7 @@ private:
     bool reads_over_ = false;
     bool gone_ = false;  // the client went away
     bool finished_ = false;
-    bool stepping_ = false;
-    bool again_ = false;
+    StepLoop steps_;
     grpc::Status failure_;  // not OK: ends the stream
 };
 

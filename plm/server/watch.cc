@@ -15,6 +15,7 @@
 
 #include "common/rpc/status.h"
 #include "plm/server/service.h"
+#include "plm/server/step_loop.h"
 #include "plm/server/validate.h"
 
 namespace reeve::plm {
@@ -102,6 +103,8 @@ private:
         bool write = false;
         bool finish = false;
         bool alarm = false;
+        Clock::time_point due;
+        grpc::Status status;
     };
 
     void close(const grpc::Status& status) {  // holds mutex_
@@ -122,33 +125,25 @@ private:
         step();
     }
 
-    // One thread at a time does what decide() says, outside the lock.
     void step() {
         const auto keep = weak_from_this().lock();
         std::unique_lock hold(mutex_);
-        again_ = true;
-        if (stepping_) return;
-        stepping_ = true;
-        while (again_ && !finished_) {
-            again_ = false;
-            const Next next = decide();
-            const grpc::Status status = status_;
-            const auto due = due_;
-            hold.unlock();
-            if (next.write) StartWrite(&reply_);
-            if (next.alarm) set_alarm(due);
-            if (next.finish) Finish(status);
-            hold.lock();
-        }
-        if (finished_ && alarm_) alarm_->Cancel();
-        stepping_ = false;
+        const bool ours = steps_.run(
+            hold, [this] { return decide(); },
+            [this](const Next& next) {
+                if (next.write) StartWrite(&reply_);
+                if (next.alarm) set_alarm(next.due);
+                if (next.finish) Finish(next.status);
+            });
+        if (ours && finished_ && alarm_) alarm_->Cancel();
     }
 
     Next decide() {
         Next next;
-        if (writing_) return next;
+        if (writing_ || finished_) return next;
         if (closed_) {
             finished_ = next.finish = true;
+            next.status = status_;
             return next;
         }
         const bool waiting = !results_.empty() || !order_.empty();
@@ -160,6 +155,7 @@ private:
             if (reply_.done()) close(grpc::Status::OK);
         } else if (waiting && !alarm_set_) {
             alarm_set_ = next.alarm = true;
+            next.due = due_;
         }
         return next;
     }
@@ -210,8 +206,7 @@ private:
     bool closed_ = false;  // nothing more is taken; Finish with status_
     bool finished_ = false;
     bool alarm_set_ = false;
-    bool stepping_ = false;
-    bool again_ = false;
+    StepLoop steps_;
     grpc::Status status_;
 };
 
