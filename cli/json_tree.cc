@@ -1,52 +1,22 @@
 #include "cli/json_tree.h"
 
 #include <algorithm>
-#include <iterator>
 #include <optional>
 #include <unordered_set>
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/line_counter.h"
+
 namespace reeve::cli {
 
 namespace {
-
-// Walks the text for nlohmann's lexer and counts the lines it has taken.
-struct Place {
-    const char* at = nullptr;
-    std::uint32_t line = 1;
-    bool after_newline = false;  // the last character taken was a newline
-};
-
-class CountingIterator {
-public:
-    using iterator_category = std::input_iterator_tag;
-    using value_type = char;
-    using difference_type = std::ptrdiff_t;
-    using pointer = const char*;
-    using reference = const char&;
-
-    CountingIterator(Place* place, const char* at) : place_(place), at_(at) {}
-    reference operator*() const { return *at_; }
-    CountingIterator& operator++() {
-        place_->after_newline = *at_ == '\n';
-        if (place_->after_newline) ++place_->line;
-        ++at_;
-        return *this;
-    }
-    bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
-    bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
-
-private:
-    Place* place_;
-    const char* at_;
-};
 
 using Json = nlohmann::json;
 
 class Builder : public nlohmann::json_sax<Json> {
 public:
-    explicit Builder(Place& place) : place_(place) {}
+    explicit Builder(LinePlace& place) : place_(place) {}
 
     JsonNode root;
     std::optional<Error> error;
@@ -155,7 +125,7 @@ private:
         return false;
     }
 
-    Place& place_;
+    LinePlace& place_;
     std::vector<Open> open_;
     std::uint32_t key_line_ = 0;
 };
@@ -193,10 +163,10 @@ Result<JsonNode> parse_json(std::string_view text) {
         return fail(ErrorCode::kInvalidArgument,
                     "the JSON text is larger than 256 MiB; split it into several files");
     }
-    Place place;
+    LinePlace place;
     Builder builder(place);
-    const CountingIterator first(&place, text.data());
-    const CountingIterator last(&place, text.data() + text.size());
+    const LineCounter first(&place, text.data());
+    const LineCounter last(&place, text.data() + text.size());
     const bool good = Json::sax_parse(first, last, &builder);
     if (!good) {
         return fail(builder.error.value_or(

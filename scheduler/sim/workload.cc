@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "scheduler/sim/job_sim.h"
+#include "common/base/line_counter.h"
 #include "scheduler/sim/lines.h"
 
 namespace reeve::sim {
@@ -258,35 +259,11 @@ Status fill_node(const Place& place, SimNode& out) {
     return {};
 }
 
-// Reads bytes and knows on which line it is: the parser's only way to say where something stood.
-class CountingBytes {
-public:
-    using iterator_category = std::input_iterator_tag;
-    using value_type = char;
-    using difference_type = std::ptrdiff_t;
-    using pointer = const char*;
-    using reference = const char&;
-
-    CountingBytes(const char* at, std::size_t* line) : at_(at), line_(line) {}
-    reference operator*() const { return *at_; }
-    CountingBytes& operator++() {
-        if (line_ != nullptr && *at_ == '\n') ++*line_;
-        ++at_;
-        return *this;
-    }
-    bool operator==(const CountingBytes& other) const { return at_ == other.at_; }
-    bool operator!=(const CountingBytes& other) const { return at_ != other.at_; }
-
-private:
-    const char* at_;
-    std::size_t* line_;
-};
-
 // Checks the grammar and the depth, and notes on which line each item of a list begins: of the root
 // if that is a list, else of the list `name` in it.
 class Scan : public nlohmann::json_sax<Json> {
 public:
-    Scan(std::string_view name, const std::size_t& line) : name_(name), line_(line) {}
+    Scan(std::string_view name, const std::uint32_t& line) : name_(name), line_(line) {}
 
     bool null() override { return true; }
     bool boolean(bool) override { return true; }
@@ -333,7 +310,7 @@ private:
     }
 
     std::string_view name_;
-    const std::size_t& line_;
+    const std::uint32_t& line_;
     std::vector<std::set<std::string>> keys_;
     int depth_ = 0;
     bool root_is_object_ = false;
@@ -348,13 +325,12 @@ struct Items {
 
 Result<Items> read_items(const std::string& path, const std::string& name) {
     REEVE_TRY_ASSIGN(const std::string content, read_text(path, kBytesMax));
-    std::size_t line = 1;
-    Scan scan(name, line);
+    LinePlace at;
+    Scan scan(name, at.line);
     const char* end = content.data() + content.size();
-    if (!Json::sax_parse(CountingBytes(content.data(), &line), CountingBytes(end, nullptr),
-                         &scan)) {
+    if (!Json::sax_parse(LineCounter(&at, content.data()), LineCounter(&at, end), &scan)) {
         return fail(ErrorCode::kInvalidArgument,
-                    path + ": line " + std::to_string(line) + ": " + scan.problem);
+                    path + ": line " + std::to_string(at.line) + ": " + scan.problem);
     }
     Items out{Json::parse(content, nullptr, false), {}};
     const Json* list = &out.root;

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "worker/gpu/nvml_abi.h"
+
 namespace {
 
 constexpr int kMost = 8;
@@ -14,18 +16,9 @@ struct Gpu {
     unsigned long long used_mib;
     unsigned long long total_mib;
 };
-struct Memory {
-    unsigned long long total;
-    unsigned long long free;
-    unsigned long long used;
-};
-struct Utilization {
-    unsigned int gpu;
-    unsigned int memory;
-};
-constexpr int kSuccess = 0;
-constexpr int kNoDriver = 9;
-constexpr int kLost = 15;
+constexpr NvmlCode kSuccess = 0;
+constexpr NvmlCode kNoDriver = 9;
+constexpr NvmlCode kLost = 15;
 
 unsigned read_gpus(Gpu* out) {
     const char* path = std::getenv("FAKE_NVML");
@@ -53,40 +46,40 @@ bool find(void* device, Gpu& out) {
 
 extern "C" {
 
-int nvmlInit_v2() {
+NvmlCode nvmlInit_v2() {
     return std::getenv("FAKE_NVML") != nullptr ? kSuccess : kNoDriver;
 }
-int nvmlShutdown() {
+NvmlCode nvmlShutdown() {
     return kSuccess;
 }
-const char* nvmlErrorString(int) {
+const char* nvmlErrorString(NvmlCode) {
     return "Driver Not Loaded";
 }
 
-int nvmlDeviceGetCount_v2(unsigned* count) {
+NvmlCode nvmlDeviceGetCount_v2(unsigned* count) {
     Gpu all[kMost];
     *count = read_gpus(all);
     return kSuccess;
 }
 
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** device) {
+NvmlCode nvmlDeviceGetHandleByIndex_v2(unsigned index, NvmlDevice* device) {
     *device = reinterpret_cast<void*>(static_cast<unsigned long>(index) + 1);
     return kSuccess;
 }
 
-int nvmlDeviceGetUUID(void* device, char* text, unsigned size) {
+NvmlCode nvmlDeviceGetUUID(NvmlDevice device, char* text, unsigned size) {
     Gpu gpu;
     if (!find(device, gpu)) return kLost;
     std::snprintf(text, size, "%s", gpu.uuid);
     return kSuccess;
 }
 
-int nvmlDeviceGetName(void*, char* text, unsigned size) {
+NvmlCode nvmlDeviceGetName(NvmlDevice, char* text, unsigned size) {
     std::snprintf(text, size, "Imagined H200");
     return kSuccess;
 }
 
-int nvmlDeviceGetMemoryInfo(void* device, Memory* out) {
+NvmlCode nvmlDeviceGetMemoryInfo(NvmlDevice device, NvmlMemory* out) {
     Gpu gpu;
     if (!find(device, gpu) || gpu.busy < 0) return kLost;
     out->total = gpu.total_mib << 20;
@@ -95,7 +88,7 @@ int nvmlDeviceGetMemoryInfo(void* device, Memory* out) {
     return kSuccess;
 }
 
-int nvmlDeviceGetUtilizationRates(void* device, Utilization* out) {
+NvmlCode nvmlDeviceGetUtilizationRates(NvmlDevice device, NvmlUtilization* out) {
     Gpu gpu;
     if (!find(device, gpu) || gpu.busy < 0) return kLost;
     out->gpu = static_cast<unsigned>(gpu.busy);

@@ -4,23 +4,13 @@
 
 #include <dlfcn.h>
 
+#include "worker/gpu/nvml_abi.h"
+
 namespace reeve::worker {
 
 namespace {
 
-// From the driver's published interface (nvml.h); the layouts have been stable since it exists.
-using Device = void*;
-using Code = int;
-struct Memory {
-    unsigned long long total;
-    unsigned long long free;
-    unsigned long long used;
-};
-struct Utilization {
-    unsigned int gpu;
-    unsigned int memory;
-};
-constexpr Code kSuccess = 0;
+constexpr NvmlCode kSuccess = 0;
 constexpr unsigned kTextMax = 96;
 constexpr unsigned kGpusMax = 64;
 
@@ -33,15 +23,15 @@ bool find(void* library, const char* name, Function*& out) {
 }  // namespace
 
 struct Nvml::Calls {
-    Code (*init)() = nullptr;
-    Code (*shutdown)() = nullptr;
-    Code (*count)(unsigned*) = nullptr;
-    Code (*handle)(unsigned, Device*) = nullptr;
-    Code (*uuid)(Device, char*, unsigned) = nullptr;
-    Code (*name)(Device, char*, unsigned) = nullptr;
-    Code (*memory)(Device, Memory*) = nullptr;
-    Code (*utilization)(Device, Utilization*) = nullptr;
-    const char* (*error)(Code) = nullptr;
+    decltype(&nvmlInit_v2) init = nullptr;
+    decltype(&nvmlShutdown) shutdown = nullptr;
+    decltype(&nvmlDeviceGetCount_v2) count = nullptr;
+    decltype(&nvmlDeviceGetHandleByIndex_v2) handle = nullptr;
+    decltype(&nvmlDeviceGetUUID) uuid = nullptr;
+    decltype(&nvmlDeviceGetName) name = nullptr;
+    decltype(&nvmlDeviceGetMemoryInfo) memory = nullptr;
+    decltype(&nvmlDeviceGetUtilizationRates) utilization = nullptr;
+    decltype(&nvmlErrorString) error = nullptr;
 
     bool load(void* library) {
         return find(library, "nvmlInit_v2", init) && find(library, "nvmlShutdown", shutdown) &&
@@ -71,7 +61,7 @@ Result<std::unique_ptr<Nvml>> Nvml::open() {
         dlclose(library);
         return fail(ErrorCode::kNotFound, "libnvidia-ml.so.1 lacks calls; update the driver");
     }
-    if (const Code code = calls->init(); code != kSuccess) {
+    if (const NvmlCode code = calls->init(); code != kSuccess) {
         const std::string why = calls->error(code);
         dlclose(library);
         return fail(ErrorCode::kNotFound, "the GPU driver does not answer: " + why);
@@ -83,12 +73,12 @@ Result<std::unique_ptr<Nvml>> Nvml::open() {
 
 Status Nvml::find_gpus() {
     unsigned count = 0;
-    if (const Code code = calls_->count(&count); code != kSuccess) {
+    if (const NvmlCode code = calls_->count(&count); code != kSuccess) {
         return fail(ErrorCode::kNotFound,
                     std::string("the GPU driver does not count: ") + calls_->error(code));
     }
     for (unsigned i = 0; i < count && i < kGpusMax; ++i) {
-        Device device = nullptr;
+        NvmlDevice device = nullptr;
         char uuid[kTextMax]{};
         char name[kTextMax]{};
         // A lost GPU has no handle; it is not offered.
@@ -105,8 +95,8 @@ GpuLoad Nvml::load(std::uint32_t index) const {
     GpuLoad out;
     for (std::size_t i = 0; i < gpus_.size(); ++i) {
         if (gpus_[i].index != index) continue;
-        Memory memory{};
-        Utilization utilization{};
+        NvmlMemory memory{};
+        NvmlUtilization utilization{};
         out.known = calls_->memory(handles_[i], &memory) == kSuccess &&
                     calls_->utilization(handles_[i], &utilization) == kSuccess;
         if (!out.known) return {};
