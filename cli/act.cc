@@ -1,9 +1,12 @@
 #include "cli/act.h"
 
+#include <algorithm>
+
 #include "cli/catalogue.h"
 #include "cli/job_draft.h"
 #include "cli/json_writer.h"
 #include "cli/text.h"
+#include "cli/units.h"
 #include "common/rpc/client.h"
 
 namespace reeve::cli {
@@ -35,6 +38,11 @@ Words words_of(v1::ActionKind action) {
     }
 }
 
+bool names_many(const Selector& selector) {
+    return selector.kind == Selector::Kind::kAll || selector.kind == Selector::Kind::kName ||
+           (selector.kind == Selector::Kind::kJobs && selector.jobs.size() > 1);
+}
+
 // What update changes, by the rules submit has for the same options.
 Status fill_update(const ActOptions& options, v1::ActRequest& request) {
     if (options.action != v1::ACTION_UPDATE) return {};
@@ -60,39 +68,70 @@ Status fill_update(const ActOptions& options, v1::ActRequest& request) {
     return {};
 }
 
-int tell(const Context& context, const Words& words, const v1::ActReply& reply) {
-    std::uint64_t changed = 0;
-    bool refused = false;
-    bool unknown = false;
+// One line for many jobs: "cancelled jobs 4,7-9 (12 tasks)".
+std::string done_line(const Words& words, const std::vector<const v1::ActResult*>& results) {
+    std::uint64_t tasks = 0;
+    std::vector<std::uint64_t> jobs;
+    for (const auto* result : results) {
+        tasks += result->changed();
+        jobs.push_back(result->job());
+    }
+    std::string line =
+        std::string(words.past) + (jobs.size() == 1 ? " job " : " jobs ") + format_ranges(jobs);
+    if (tasks > jobs.size()) line += " (" + std::to_string(tasks) + " tasks)";
+    return line + "\n";
+}
+
+void print_json(const Words& words, const v1::ActReply& reply) {
     JsonWriter json;
     json.begin_object().field("schema", "reeve.action.v1").field("action", words.verb);
     json.key("results").begin_array();
     for (const auto& result : reply.results()) {
-        changed += result.changed();
-        refused |= result.refused() > 0 || (result.changed() == 0 && !result.message().empty());
-        unknown |= result.message() == kNoSuchJob;
         json.begin_object().field("job", result.job()).field("changed", result.changed());
         json.field("refused", result.refused()).field("message", result.message()).end_object();
-        if (context.form() == Form::kParsable && result.changed() > 0) {
-            write_out(std::to_string(result.job()) + "\n");
+    }
+    json.end_array().end_object().print();
+}
+
+// `wide`: the jobs were not named one by one; those with nothing to do are no failure then.
+int tell(const Context& context, const Words& words, const v1::ActReply& reply, bool wide) {
+    std::vector<const v1::ActResult*> changed;
+    std::vector<std::uint64_t> idle;
+    bool refused = false;
+    bool unknown = false;
+    for (const auto& result : reply.results()) {
+        if (result.changed() > 0) changed.push_back(&result);
+        if (wide && result.idle()) {
+            idle.push_back(result.job());
+            continue;
         }
-        if (context.form() == Form::kTable && !context.quiet && result.changed() > 0) {
-            std::string line = std::string(words.past) + " job " + std::to_string(result.job());
-            if (result.changed() > 1) line += " (" + std::to_string(result.changed()) + " tasks)";
-            write_out(line + "\n");
+        refused |= result.refused() > 0 || (result.changed() == 0 && !result.message().empty());
+        unknown |= result.message() == kNoSuchJob;
+    }
+    if (context.form() == Form::kJson) print_json(words, reply);
+    if (context.form() == Form::kParsable) {
+        for (const auto* result : changed) write_out(std::to_string(result->job()) + "\n");
+    }
+    if (context.form() == Form::kTable && !context.quiet) {
+        if (wide && !changed.empty()) write_out(done_line(words, changed));
+        for (const auto* result : changed) {
+            if (!wide) write_out(done_line(words, {result}));
         }
     }
-    json.end_array().end_object();
-    if (context.form() == Form::kJson) json.print();
     flush_out();
     for (const auto& result : reply.results()) {
-        if (result.message().empty() || context.form() == Form::kJson) continue;
+        const bool told = result.message().empty() || (wide && result.idle());
+        if (told || context.form() == Form::kJson) continue;
         if (result.refused() > 0 || result.changed() == 0) {
             warn("job " + std::to_string(result.job()) + ": " + result.message());
         }
     }
+    if (!idle.empty() && context.form() == Form::kTable && !context.quiet) {
+        warn(std::string("nothing to ") + words.verb + " in " +
+             (idle.size() == 1 ? "job " : "jobs ") + format_ranges(idle));
+    }
     if (!refused) return finish(kExitOk);
-    if (changed > 0) return finish(kExitFailed);
+    if (!changed.empty()) return finish(kExitFailed);
     return finish(unknown ? kExitNotFound : kExitRefused);
 }
 
@@ -110,7 +149,7 @@ int act_command(const Context& context, const ActOptions& options) {
     if (auto filled = fill_update(options, request); !filled) return report(filled.error());
     const auto selectors = parse_selectors(options.selectors);
     if (!selectors) return report(selectors.error());
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) return report(client.error());
     const auto scope = options.action == v1::ACTION_RETRY ? Scope::kKnown : Scope::kLive;
     const auto selected = select_jobs(context, *selectors, scope);
@@ -125,10 +164,11 @@ int act_command(const Context& context, const ActOptions& options) {
         }
     }
     const auto words = words_of(options.action);
-    if (request.selections().empty()) return tell(context, words, {});
+    const bool wide = std::any_of(selectors->begin(), selectors->end(), names_many);
+    if (request.selections().empty()) return tell(context, words, {}, wide);
     const auto reply = (*client)->call(&v1::Reeve::Stub::Act, request, std::chrono::seconds(60));
     if (!reply) return report(reply.error());
-    return tell(context, words, *reply);
+    return tell(context, words, *reply, wide);
 }
 
 int drain_command(const Context& context, const std::string& worker, bool drain) {
@@ -137,7 +177,7 @@ int drain_command(const Context& context, const std::string& worker, bool drain)
             Error{ErrorCode::kNotFound,
                   "there is no worker \"" + worker + "\"; see which are here with: reeve node ls"});
     }
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) return report(client.error());
     v1::DrainRequest request;
     request.set_worker(worker);

@@ -122,7 +122,7 @@ private:
 }  // namespace
 
 int events_command(const Context& context, const EventsOptions& options) {
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) return report(client.error());
     EventPrinter printer(context, options, **client);
     if (!options.selectors.empty()) {
@@ -147,7 +147,7 @@ int events_command(const Context& context, const EventsOptions& options) {
 }
 
 int ledger_command(const Context& context, bool prune) {
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) return report(client.error());
     v1::LedgerRequest request;
     request.set_action(prune ? v1::LEDGER_PRUNE : v1::LEDGER_FLUSH);

@@ -6,6 +6,7 @@
 
 #include "cli/render.h"
 #include "cli/catalogue.h"
+#include "common/base/clock.h"
 #include "common/rpc/client.h"
 
 namespace reeve::cli {
@@ -86,14 +87,30 @@ void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec) {
 }
 
 Gatherer::Gatherer(const Context& context) : context_(context) {
-    auto segment = open_segment(context.cell);
+    open();
+}
+
+void Gatherer::refresh() {
+    if (boot_ns() - looked_ns_ < kSecond) return;
+    looked_ns_ = boot_ns();
+    const auto name = read_segment_name(context_.cell);
+    if (segment_ && name && *name == segment_->name() && !segment_->retired()) return;
+    segment_.reset();
+    workers_.clear();
+    open();
+}
+
+void Gatherer::open() {
+    looked_ns_ = boot_ns();
+    auto segment = open_segment(context_.cell);
     if (segment) {
         segment_ = std::move(*segment);
         workers_ = segment_workers(*segment_);
     } else {
         segment_error_ = segment.error();
     }
-    auto history = History::open(context.cell);
+    if (history_ != nullptr) return;
+    auto history = History::open(context_.cell);
     if (history) history_ = std::move(*history);
 }
 
@@ -232,7 +249,11 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
     }
     if (!wanted.spec) return out;
     if (whole) {
+        // The spec is what was submitted; `update` may have changed the limit since.
+        const bool live = out.status.has_spec();
+        const auto limit_ms = out.status.spec().task().time_limit_ms();
         *out.status.mutable_spec() = std::move(*whole);
+        if (live) out.status.mutable_spec()->mutable_task()->set_time_limit_ms(limit_ms);
         out.has_spec = true;
     } else if (!views.empty() && segment_) {
         if (auto task = task_spec(*segment_, views.front().slot)) {

@@ -37,6 +37,9 @@ class Gatherer {
 public:
     explicit Gatherer(const Context& context);
 
+    // Looks, once a second at most, whether the cell has another segment by now, and takes that.
+    void refresh();
+
     const shm::Segment* segment() const { return segment_.get(); }
     History* history() const { return history_.get(); }
     const Error& segment_error() const { return segment_error_; }
@@ -61,6 +64,7 @@ public:
     std::vector<v1::JobStatus> beyond_segment(std::uint64_t& missing);
 
 private:
+    void open();
     std::optional<v1::JobStatus> ask_plm(std::uint64_t job, bool with_spec);
 
     const Context& context_;
@@ -68,6 +72,7 @@ private:
     Error segment_error_;
     std::unique_ptr<History> history_;
     std::vector<WorkerView> workers_;
+    std::uint64_t looked_ns_ = 0;
 };
 
 // What these selectors mean, ended jobs too; errors of parse_selectors(), select_jobs() and

@@ -101,6 +101,7 @@ int tell_up(const Cell& cell) {
     std::string line = "reeve is up in " + cell.dir + " (";
     std::size_t workers = 0;
     for (const auto& process : view.processes) {
+        if (process.state == "dead" || process.state == "missing") continue;
         if (process.role == "worker") ++workers;
         if (process.role == "worker" || process.role == "launcher") continue;
         line += process.name + " " + std::to_string(process.pid) + ", ";
@@ -190,17 +191,29 @@ int report_failure(const Cell& cell, const std::optional<std::string>& answer) {
     return code;
 }
 
-// Asks a living supervisor to stop the group; true when it is gone.
-bool stop_supervisor(const Cell& cell, std::uint64_t patience_ns) {
+// Asks a living supervisor to stop the group and waits until it is gone.
+void stop_supervisor(const Cell& cell, std::uint64_t patience_ns) {
     const auto file = read_pid_file(cell, "supervisor");
-    if (!file) return !supervisor_lives(cell);
+    if (!file) return;
     const auto process = PidFd::open(file->pid, file->start_ticks);
-    if (!process || process->ended()) return true;
+    if (!process || process->ended()) return;
     [[maybe_unused]] auto told = process->signal(SIGTERM);
     told = process->signal(SIGCONT);
-    if (process->wait(static_cast<int>(patience_ns / kMillisecond))) return true;
+    if (process->wait(static_cast<int>(patience_ns / kMillisecond))) return;
     std::fprintf(stderr, "reeve: the supervisor does not stop and is killed\n");
-    return process->kill_and_wait(5'000).has_value();
+    [[maybe_unused]] const auto killed = process->kill_and_wait(5'000);
+}
+
+// The supervisor's place, once nobody has it any more: neither a supervisor nor another `down`.
+Result<int> take_over(const Cell& cell, std::uint64_t patience_ns) {
+    const auto deadline = boot_ns() + patience_ns;
+    for (;; nap_ms(20)) {
+        stop_supervisor(cell, patience_ns);
+        auto lock = lock_supervisor(cell);
+        if (lock || lock.error().code != ErrorCode::kFailedPrecondition || boot_ns() > deadline) {
+            return lock;
+        }
+    }
 }
 
 std::vector<Role> living_roles(const Cell& cell) {
@@ -251,8 +264,7 @@ int down_main(const Cell& cell, const DownOptions& options) {
         return finish(kExitOk);
     }
     const bool was_up = view_group(cell).state != "down";
-    stop_supervisor(cell, times.worker_ns + times.slots_ns + 3 * times.head_ns);
-    auto lock = lock_supervisor(cell);
+    auto lock = take_over(cell, times.worker_ns + times.slots_ns + 3 * times.head_ns);
     if (!lock) return report(lock.error());
     log::init("down");
     auto roles = living_roles(cell);

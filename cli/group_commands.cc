@@ -1,5 +1,6 @@
 // status, and the command-line options of up, down, status, doctor and supervise.
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <memory>
 
@@ -15,6 +16,8 @@
 
 namespace reeve::cli {
 namespace {
+
+constexpr double kSecondsMax = 86'400;
 
 void print_json(const Cell& cell, const GroupView& view) {
     JsonWriter json;
@@ -174,6 +177,23 @@ void on_run(CLI::App* command, const std::string& state_dir, int& exit_code, Act
     });
 }
 
+// Seconds from `least` on, at most a day.
+CLI::Validator seconds_from(double least, const char* example) {
+    return CLI::Validator(
+        [least, example](const std::string& text) {
+            double value = 0;
+            const char* end = text.data() + text.size();
+            const auto parsed = std::from_chars(text.data(), end, value);
+            const bool good = parsed.ec == std::errc{} && parsed.ptr == end && value >= least &&
+                              value <= kSecondsMax;
+            return good ? std::string()
+                        : "\"" + text + "\" is not a number of seconds that is " +
+                              (least > 0 ? "positive" : "not negative") +
+                              " and at most a day; write for example " + example;
+        },
+        "");
+}
+
 void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     auto words = std::make_shared<UpWords>();
     auto* up = root.add_subcommand("up", "start the process group and return when it is ready");
@@ -199,8 +219,10 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
     up->add_option("--durability", words->durability, "sync (default) or async")
         ->check(CLI::IsMember({"sync", "async"}));
-    up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for");
-    up->add_option("--wait", words->wait_seconds, "seconds to wait for readiness (default 30)");
+    up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for")
+        ->check(seconds_from(0.001, "3"));
+    up->add_option("--wait", words->wait_seconds, "seconds to wait for readiness (default 30)")
+        ->check(seconds_from(0.001, "30"));
     on_run(up, state_dir, exit_code, [words](const Cell& cell) {
         if (const auto completed = complete_up(*words); !completed) {
             return report(completed.error());
@@ -244,7 +266,8 @@ void add_group_commands(CLI::App& root, const std::string& state_dir, int& exit_
 
     auto down_options = std::make_shared<DownOptions>();
     auto* down = root.add_subcommand("down", "stop the process group; nothing of it is left");
-    down->add_option("--grace", down_options->grace_seconds, "seconds before a role is killed");
+    down->add_option("--grace", down_options->grace_seconds, "seconds before a role is killed")
+        ->check(seconds_from(0, "10"));
     on_run(down, state_dir, exit_code,
            [down_options](const Cell& cell) { return down_main(cell, *down_options); });
 

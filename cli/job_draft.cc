@@ -41,6 +41,9 @@ Status set_cpus(JobDraft& draft, const std::string& text) {
 }
 
 Status set_memory(JobDraft& draft, const std::string& text) {
+    if (!text.empty() && text.find_first_not_of("0.") == std::string::npos) {
+        return bad("\"" + text + "\" asks for no memory; leave it out, or write for example 512M");
+    }
     REEVE_TRY_ASSIGN(const std::uint64_t bytes, parse_size(text));
     draft.spec.mutable_task()->mutable_resources()->set_memory_bytes(bytes);
     return {};

@@ -85,7 +85,7 @@ Result<std::string> text_for(const OptionRule& rule, const std::string& path,
             }
             break;
         case OptionKind::kNumber:
-            fits = number || node.kind == Kind::kString;
+            fits = number;
             wanted = "a number";
             example = rule.example;
             break;

@@ -12,6 +12,8 @@
 #include "cli/json_writer.h"
 #include "cli/render.h"
 #include "cli/text.h"
+#include "common/base/clock.h"
+#include "common/rpc/client.h"
 
 namespace reeve::cli {
 
@@ -59,7 +61,14 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
     auto path = output_path(context.cell, target.spec, task, stream);
     auto follower = std::make_unique<Follower>(path);
     auto shown = task.attempt();
+    auto look_ns = boot_ns() + kSecond;
     while (true) {
+        gatherer.refresh();
+        bool down = false;
+        if (const auto now = boot_ns(); now >= look_ns) {
+            down = !rpc::cell_is_run(context.cell);
+            look_ns = now + kSecond;
+        }
         if (const auto now = current_attempt(gatherer, task.job(), task.element(), hint))
             task = *now;
         const bool ended = task.state() == "ended";
@@ -75,6 +84,12 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
         }
         if (!follower->pump(STDOUT_FILENO)) return kExitOk;
         if (ended) return kExitOk;
+        if (down) {
+            const auto id = task_id(target.task, target.array);
+            warn(rpc::unreachable(context.cell, "task " + id + " has not ended, and no cell runs")
+                     .message);
+            return kExitUnreachable;
+        }
         std::this_thread::sleep_for(kFollowPoll);
     }
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,17 +21,22 @@ namespace {
 
 constexpr std::size_t kProductMax = 65'536;
 constexpr std::size_t kDirectiveLinesMax = 200;
+constexpr std::size_t kStdinMax = 768U
+                                  << 10;  // with command and environment below the 1M of a task
+constexpr int kStdinLateMs = 2'000;
 
 tl::unexpected<Error> bad(std::string message) {
     return fail(ErrorCode::kInvalidArgument, std::move(message));
 }
 
 // A file, or stdin for "-", up to `most` bytes.
-Result<std::string> read_input(const std::string& path, std::size_t most) {
+Result<std::string> read_input(const std::string& path, std::size_t most,
+                               const char* cure = "split it") {
     const bool standard = path == "-";
+    const std::string name = standard ? "stdin" : path;
     const int fd = standard ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return bad(path + " cannot be read: " + std::strerror(errno) + "; correct the path");
+        return bad(name + " cannot be read: " + std::strerror(errno) + "; correct the path");
     }
     std::string out;
     std::string chunk(1 << 16, '\0');
@@ -39,12 +45,12 @@ Result<std::string> read_input(const std::string& path, std::size_t most) {
         const auto got = read(fd, chunk.data(), chunk.size());
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) {
-            problem = bad(path + " cannot be read: " + std::strerror(errno) + "; correct the path");
+            problem = bad(name + " cannot be read: " + std::strerror(errno) + "; correct the path");
         }
         if (got <= 0) break;
         out.append(chunk, 0, static_cast<std::size_t>(got));
         if (out.size() > most) {
-            problem = bad(path + " is larger than " + format_bytes(most) + "; split it");
+            problem = bad(name + " is larger than " + format_bytes(most) + "; " + cure);
             break;
         }
     }
@@ -131,6 +137,31 @@ Result<std::vector<std::string>> read_lines(const std::string& path) {
     }
     if (lines.empty()) return bad("--each-line: " + path + " has no lines; write one per task");
     return lines;
+}
+
+// A pipe that says nothing for a while may never end, and nobody would know what is waited for.
+void tell_waiting_for_stdin() {
+    pollfd entry{STDIN_FILENO, POLLIN, 0};
+    if (poll(&entry, 1, kStdinLateMs) != 0) return;
+    warn("waiting for the end of stdin, which the task is given; to give it none: < /dev/null");
+}
+
+// `--input -`, and what is piped into `run`: the stored input of the task.
+Status take_stdin(JobDraft& draft, const SubmitOptions& options) {
+    auto* task = draft.spec.mutable_task();
+    const bool asked = task->input() == "-";
+    const bool used =
+        options.each_line == "-" || (!options.words.empty() && options.words[0] == "-");
+    if (asked && used) return bad("--input: stdin is read already; write the input to a file");
+    const bool forward =
+        options.forward_stdin && !used && task->input().empty() && task->function().empty();
+    if (!asked && !forward) return {};
+    task->clear_input();
+    tell_waiting_for_stdin();
+    REEVE_TRY_ASSIGN(auto text, read_input("-", kStdinMax,
+                                           "write it to a file and name that with --input FILE"));
+    task->set_stdin_data(std::move(text));
+    return {};
 }
 
 struct Parameter {
@@ -227,9 +258,25 @@ Result<std::vector<JobDraft>> from_file(const SubmitOptions& options, const std:
     for (std::size_t i = 0; i < drafts->size() && !key.empty(); ++i) {
         auto& spec = (*drafts)[i].spec;
         if (!spec.key().empty()) continue;
-        spec.set_key(drafts->size() == 1 ? key : key + "#" + std::to_string(i));
+        spec.set_key(key_of_draft(key, i, drafts->size()));
     }
     return drafts;
+}
+
+// A job given by words waits for jobs by their ids; labels are names within a job file.
+Status check_dependencies(const v1::JobSpec& spec) {
+    for (const auto& dependency : spec.after()) {
+        const auto& word = dependency.label();
+        if (word.empty() || word[0] == '@') continue;
+        const auto dot = word.find('.');
+        const bool element = dot != std::string::npos && dot > 0 &&
+                             word.find_first_not_of("0123456789.-") == std::string::npos;
+        return bad(
+            "--after: " + shell_quote(word) +
+            (element ? " names elements, and jobs wait for whole jobs; write " + word.substr(0, dot)
+                     : " is no job id; write for example 12, afterany:13 or @"));
+    }
+    return {};
 }
 
 Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
@@ -263,6 +310,8 @@ Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
     } else {
         for (const auto& word : options.command) draft.spec.mutable_task()->add_argv(word);
     }
+    REEVE_TRY(check_dependencies(draft.spec));
+    REEVE_TRY(take_stdin(draft, options));
     if (!options.each_line.empty() && !options.parameters.empty()) {
         return bad("--each-line and --param do not go together; use one of them");
     }
@@ -281,6 +330,10 @@ std::string file_of(const SubmitOptions& options) {
 }
 
 }  // namespace
+
+std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts) {
+    return drafts == 1 ? key : key + "#" + std::to_string(index);
+}
 
 Result<std::vector<std::string>> script_directives(const std::string& text) {
     std::vector<std::string> words;

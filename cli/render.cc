@@ -14,7 +14,11 @@ std::string job_state(const v1::JobStatus& status) {
         if (status.failed() > 0) return "failed";
         return status.cancelled() > 0 ? "cancelled" : "succeeded";
     }
-    if (status.state() == "active") return status.running() > 0 ? "running" : "queued";
+    if (status.state() == "active") {
+        if (status.running() > 0) return "running";
+        const bool all_held = status.held() > 0 && status.backlog() + status.queued() == 0;
+        return all_held ? "held" : "queued";
+    }
     return status.state();
 }
 

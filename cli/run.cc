@@ -53,6 +53,7 @@ public:
         : context_(context), spec_(spec), job_(job), element_(element), gatherer_(context) {}
 
     void pump() {
+        gatherer_.refresh();
         const auto now = current_attempt(gatherer_, job_, element_, hint_);
         if (now && now->attempt() > 0) {
             open_until(*now);
@@ -64,6 +65,7 @@ public:
     std::optional<v1::TaskResult> ending() {
         const auto give_up = boot_ns() + kHistoryLagNs;
         while (true) {
+            gatherer_.refresh();
             const auto now = current_attempt(gatherer_, job_, element_, hint_);
             if (now && now->state() == "ended" && !now->outcome().empty()) {
                 open_until(*now);
@@ -122,7 +124,9 @@ void split_streams(const Context& context, v1::TaskSpec& task) {
 
 Result<JobDraft> prepare_one(const Context& context, const SubmitOptions& options) {
     std::vector<std::string> warnings;
-    REEVE_TRY_ASSIGN(auto drafts, prepare(options, warnings));
+    auto forwarding = options;
+    forwarding.forward_stdin = isatty(STDIN_FILENO) == 0;
+    REEVE_TRY_ASSIGN(auto drafts, prepare(forwarding, warnings));
     if (drafts.size() != 1 || elements_of(drafts[0].spec) != 1) {
         return fail(ErrorCode::kInvalidArgument,
                     "run attaches to one task only; use reeve submit --wait for many");
@@ -139,6 +143,17 @@ void tell_ending(std::uint64_t job, const v1::TaskResult& ending) {
     std::string text = "job " + std::to_string(job) + " " + ending.outcome();
     if (!detail.empty() && detail != ending.outcome()) text += ": " + detail;
     warn(text);
+}
+
+// The cell was stopped or is gone: what becomes of the task.
+Error with_job(Error error, std::uint64_t job, const v1::JobSpec& spec) {
+    if (error.code != ErrorCode::kUnavailable) return error;
+    const auto id = std::to_string(job);
+    const bool never = spec.task().retry_mode() == v1::RETRY_NEVER;
+    error.message += "; job " + id +
+                     (never ? " is not started again, see reeve show " + id
+                            : " is kept and runs again then, see it with: reeve logs -f " + id);
+    return error;
 }
 
 // Waits in a thread of its own while the caller streams.
@@ -165,7 +180,7 @@ struct Waiter {
 int run_command(const Context& context, const SubmitOptions& options) {
     auto draft = prepare_one(context, options);
     if (!draft) return own_failure(draft.error());
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) return own_failure(client.error());
     std::vector<JobDraft> drafts{std::move(*draft)};
     std::signal(SIGINT, count_interrupt);
@@ -194,7 +209,7 @@ int run_command(const Context& context, const SubmitOptions& options) {
         }
         std::this_thread::sleep_for(kPoll);
     }
-    if (!waiter->states) return own_failure(waiter->states.error());
+    if (!waiter->states) return own_failure(with_job(waiter->states.error(), job, spec));
     const auto ending = attachment.ending();
     attachment.pump();
     const auto& status = waiter->states->at(job);

@@ -62,9 +62,9 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
     line("output", task.output());
     line("error", task.error());
     line("resources", resource_words(resources_of(task.resources())));
-    if (task.time_limit_ms() > 0) {
-        line("time limit", format_duration_ns(task.time_limit_ms() * kMillisecond));
-    }
+    line("time limit", task.time_limit_ms() == 0
+                           ? "none"
+                           : format_duration_ns(task.time_limit_ms() * kMillisecond));
     line("retries", retry_words(spec));
     if (spec.sla() != v1::SLA_STANDARD) line("sla", sla_words(spec.sla()));
     if (spec.deadline_unix_ms() != 0) {

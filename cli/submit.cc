@@ -24,7 +24,7 @@ namespace {
 
 // Above this many jobs in one request no keys are made up: the PLM would have to remember them all.
 constexpr std::size_t kKeyedJobsMax = 1'000;
-constexpr std::uint64_t kRepeatForNs = 30 * kSecond;
+constexpr std::uint64_t kAnswerWithinMs = 60'000;  // repetitions included
 
 std::string random_key() {
     std::array<unsigned char, 12> bytes{};
@@ -144,11 +144,14 @@ Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts,
     REEVE_TRY(resolve_last(client, drafts));
     v1::SubmitRequest request;
     request.set_validate_only(dry_run);
+    const auto own_key = random_key();
     bool keyed = true;
-    for (auto& draft : drafts) {
-        auto& spec = draft.spec;
+    bool own = false;
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+        auto& spec = drafts[i].spec;
         if (spec.key().empty() && !dry_run && drafts.size() <= kKeyedJobsMax) {
-            spec.set_key(random_key());
+            spec.set_key(key_of_draft(own_key, i, drafts.size()));
+            own = true;
         }
         keyed = keyed && !spec.key().empty();
         *request.add_jobs() = spec;
@@ -158,16 +161,25 @@ Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts,
                     "the submission is " + format_bytes(bytes) +
                         ", more than the 16M of one request; split it into several");
     }
-    const auto give_up = boot_ns() + kRepeatForNs;
+    const auto give_up = boot_ns() + kAnswerWithinMs * kMillisecond;
     while (true) {
-        auto reply = client.call(&v1::Reeve::Stub::Submit, request, std::chrono::seconds(60));
+        const auto now = boot_ns();
+        const auto left_ms = now < give_up ? (give_up - now) / kMillisecond + 1 : 1;
+        auto reply =
+            client.call(&v1::Reeve::Stub::Submit, request, std::chrono::milliseconds(left_ms));
         if (reply || reply.error().code != ErrorCode::kUnavailable) return reply;
+        if (!rpc::cell_is_run(client.cell()) || dry_run) return reply;
         // Under a key the repetition finds what the lost request may have made.
-        if (!rpc::cell_is_run(client.cell()) || boot_ns() >= give_up) return reply;
-        if (!keyed && !dry_run) {
+        if (!keyed) {
             return fail(ErrorCode::kUnavailable,
                         "the PLM went away before it answered; look with reeve ls whether the jobs "
                         "are there before you submit them again");
+        }
+        if (boot_ns() >= give_up) {
+            return fail(ErrorCode::kUnavailable,
+                        reply.error().message + "; repeat it " +
+                            (own ? "with --key " + own_key : std::string("as it is")) +
+                            ": what was queued is not queued again");
         }
         std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
     }
@@ -175,6 +187,11 @@ Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts,
 
 int submit_command(const Context& context, const SubmitOptions& options) {
     std::vector<std::string> warnings;
+    if (!options.timeout.empty() && !options.wait && !options.progress) {
+        return report(Error{ErrorCode::kInvalidArgument,
+                            "--timeout is how long --wait waits; add --wait, or limit the tasks "
+                            "themselves with --time"});
+    }
     auto drafts = prepare(options, warnings);
     if (!drafts) return report(drafts.error());
     WaitOptions waiting;
@@ -183,7 +200,7 @@ int submit_command(const Context& context, const SubmitOptions& options) {
         if (!timeout) return report(Error(timeout.error()).with("--timeout"));
         waiting.timeout_ms = *timeout;
     }
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) {
         // A dry run says what it can without a cell.
         if (!options.dry_run) return report(client.error());

@@ -27,6 +27,7 @@ struct SubmitOptions {
     std::vector<std::string> command;      // what stands after --
     bool separated = false;                // there was a --
     bool check = true;
+    bool forward_stdin = false;            // run: what is piped in is the task's input
     bool dry_run = false;
     bool wait = false;
     bool progress = false;
@@ -39,6 +40,9 @@ Result<std::vector<std::string>> script_directives(const std::string& text);
 // The drafts of a command line, complete and checked, and the warnings that go with them.
 Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
                                       std::vector<std::string>& warnings);
+
+// The key of one of several jobs that were submitted under one.
+std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts);
 
 // What a path's placeholders are good for: unknown ones, an array whose elements share a file.
 std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <thread>
 
 #include "cli/catalogue.h"
@@ -58,6 +59,7 @@ public:
 
     Result<JobStates> run(const std::function<bool(const JobStates&)>& changed) {
         auto contact_ns = boot_ns();
+        late_.emplace(context_.cell, client_.tell_late(), std::chrono::milliseconds(0));
         while (true) {
             const auto before = messages_;
             const auto status = stream(changed);
@@ -68,7 +70,9 @@ public:
                 return std::move(jobs_);
             }
             if (end_ns_ != 0 && boot_ns() >= end_ns_) return timed_out();
-            if (!status && status.error().code != ErrorCode::kUnavailable) {
+            // A PLM that ends may cancel its calls before it says why.
+            if (!status && status.error().code != ErrorCode::kUnavailable &&
+                status.error().code != ErrorCode::kCancelled) {
                 return fail(status.error());
             }
             if (boot_ns() - contact_ns > kLostPlmNs || !rpc::cell_is_run(context_.cell)) {
@@ -116,6 +120,7 @@ private:
         v1::WatchReply reply;
         while (reader->Read(&reply)) {
             ++messages_;
+            late_->answered();
             for (auto& status : *reply.mutable_jobs()) {
                 const auto job = status.job();
                 jobs_[job] = std::move(status);
@@ -136,6 +141,7 @@ private:
     const std::vector<Selected>& selected_;
     std::uint64_t end_ns_;
     JobStates jobs_;
+    std::optional<rpc::LateNotice> late_;
     std::uint64_t messages_ = 0;
     bool stop_ = false;
 };
@@ -367,7 +373,7 @@ int wait_command(const Context& context, const WaitCommand& command) {
         if (!good) return report(good.error());
         return *good ? kExitOk : kExitFailed;
     }
-    auto client = rpc::Client::connect(context.cell);
+    auto client = rpc::Client::connect(context.cell, warn);
     if (!client) {
         // With the cell down, what has ended has ended.
         JobStates ended;

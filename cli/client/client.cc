@@ -5,6 +5,8 @@
 #include "cli/catalogue.h"
 #include "cli/client/job_stream.h"
 #include "cli/gather.h"
+#include "cli/job_draft.h"
+#include "cli/json_writer.h"
 #include "cli/output_path.h"
 #include "cli/result.h"
 #include "cli/wait.h"
@@ -88,7 +90,12 @@ Answer<std::unique_ptr<Client>> Client::connect(const std::string& state_dir) {
 }
 
 void Client::stream(const Job& job, std::function<void(TaskOutcome)> each, Finished finished) {
-    impl_->stream.submit(to_spec(job), std::move(each), std::move(finished));
+    auto spec = to_spec(job);
+    if (const auto text = cli::check_text(spec); !text) {
+        finished(failure<Outcomes>(text.error()));
+        return;
+    }
+    impl_->stream.submit(std::move(spec), std::move(each), std::move(finished));
 }
 
 void Client::submit(const Job& job, Finished finished) {
@@ -118,6 +125,9 @@ std::future<Client::Outcomes> Client::submit(const Job& job) {
 Answer<std::uint64_t> Client::queue(const Job& job) {
     v1::SubmitRequest request;
     *request.add_jobs() = to_spec(job);
+    if (const auto text = cli::check_text(request.jobs(0)); !text) {
+        return failure<std::uint64_t>(text.error());
+    }
     request.mutable_jobs(0)->set_key(impl_->stream.next_key());
     while (true) {
         auto reply = impl_->client->call(&v1::Reeve::Stub::Submit, request);
@@ -151,6 +161,9 @@ Answer<Client::Outcomes> Client::results(std::uint64_t job) {
 }
 
 Answer<std::uint64_t> Client::cancel(std::uint64_t job, const std::string& reason) {
+    if (!cli::is_utf8(reason)) {
+        return Answer<std::uint64_t>::failure("the reason is not UTF-8; write it in UTF-8");
+    }
     v1::ActRequest request;
     request.set_action(v1::ACTION_CANCEL);
     request.set_reason(reason);

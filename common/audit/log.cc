@@ -20,9 +20,10 @@
 namespace reeve::audit {
 
 struct AuditLog::State {
-    State(SigningKey signing_key, std::string audit_directory, Recovered recovered)
+    State(SigningKey signing_key, const LogOptions& options, Recovered recovered)
         : key(std::move(signing_key)),
-          directory(std::move(audit_directory)),
+          key_path(options.key_path),
+          directory(options.directory),
           writer(std::move(recovered.writer)),
           synced(recovered.synced),
           appended(writer.size()),
@@ -35,6 +36,7 @@ struct AuditLog::State {
     State& operator=(const State&) = delete;
 
     const SigningKey key;
+    const std::string key_path;
     const std::string directory;
     int lock_fd = -1;
 
@@ -120,7 +122,7 @@ Result<AuditLog> AuditLog::open(const LogOptions& options, const EntryProvider& 
     } closer{lock_fd};
     REEVE_TRY(publish_vkey(options.directory, key.verifier()));
     REEVE_TRY_ASSIGN(auto recovered, recover(options.directory, key.verifier(), ledger));
-    auto state = std::make_unique<State>(std::move(key), options.directory, std::move(recovered));
+    auto state = std::make_unique<State>(std::move(key), options, std::move(recovered));
     state->lock_fd = std::exchange(closer.fd, -1);
     return AuditLog(std::move(state));
 }
@@ -189,6 +191,9 @@ Status AuditLog::State::replace_checkpoint(const std::string& text) {
 Status AuditLog::publish() {
     State& state = *state_;
     const std::lock_guard one(state.publishing);
+    // Whoever removed the cell's directory does not want the log made anew below it.
+    if (access(state.key_path.c_str(), F_OK) != 0)
+        return fail_errno("look at " + state.key_path, errno);
     REEVE_TRY(state.feed_writer());
     REEVE_TRY(state.writer.write());
     const std::uint64_t size = state.writer.size();

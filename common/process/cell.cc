@@ -33,7 +33,13 @@ bool is_directory_of_ours(const std::string& path) {
 
 Result<std::string> choose_directory(const std::string& option) {
     std::string dir = option;
-    if (dir.empty()) dir = environment("REEVE_STATE_DIR");
+    if (dir.empty()) {
+        dir = environment("REEVE_STATE_DIR");
+        if (dir.empty() && std::getenv("REEVE_STATE_DIR") != nullptr) {
+            return fail(ErrorCode::kInvalidArgument,
+                        "REEVE_STATE_DIR is empty; set it to a directory, or unset it");
+        }
+    }
     if (dir.empty()) {
         const auto state_home = environment("XDG_STATE_HOME");
         const auto home = environment("HOME");
@@ -55,6 +61,10 @@ Result<std::string> choose_directory(const std::string& option) {
     auto path = fs::weakly_canonical(fs::absolute(dir, error), error);
     if (error) {
         return fail(ErrorCode::kInvalidArgument, "state directory " + dir + ": " + error.message());
+    }
+    if (fs::exists(path, error) && !fs::is_directory(path, error)) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "the state directory " + dir + " is no directory; choose another --state-dir");
     }
     dir = path.lexically_normal().string();
     while (dir.size() > 1 && dir.back() == '/') dir.pop_back();
@@ -135,7 +145,7 @@ Status make_private_directory(const std::string& path) {
     if (::lstat(path.c_str(), &info) != 0) return fail_errno("look at " + path, errno);
     if (!S_ISDIR(info.st_mode)) {
         return fail(ErrorCode::kFailedPrecondition,
-                    path + ": not a directory; remove it or choose another --state-dir");
+                    path + ": not a directory; move it away or choose another --state-dir");
     }
     if (info.st_uid != ::geteuid()) {
         return fail(ErrorCode::kPermissionDenied,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <sstream>
 #include <utility>
 
 #include <sys/stat.h>
@@ -14,19 +15,24 @@ namespace reeve::rpc {
 namespace {
 
 // Reads /proc/locks instead of trying the lock: a try would make the owner's own start fail if both
-// happened in the same instant.
-bool lock_is_held(const std::string& path) {
+// happened in the same instant. 0: nobody holds it.
+pid_t lock_holder(const std::string& path) {
     struct stat about {};
-    if (lstat(path.c_str(), &about) != 0) return false;
+    if (lstat(path.c_str(), &about) != 0) return 0;
     const std::string inode = ":" + std::to_string(about.st_ino);
     std::ifstream locks("/proc/locks");
     std::string line;
     while (std::getline(locks, line)) {
         if (line.find("FLOCK") == std::string::npos) continue;
-        const auto at = line.find(inode + " ");
-        if (at != std::string::npos) return true;
+        if (line.find(inode + " ") == std::string::npos) continue;
+        // "7: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF"; -1: of another pid namespace.
+        std::istringstream words(line);
+        std::string skipped;
+        long pid = 0;
+        words >> skipped >> skipped >> skipped >> skipped >> pid;
+        return pid == 0 ? -1 : static_cast<pid_t>(pid);
     }
-    return false;
+    return 0;
 }
 
 bool socket_exists(const std::string& path) {
@@ -48,8 +54,12 @@ grpc::ChannelArguments channel_arguments() {
     return arguments;
 }
 
+pid_t plm_pid(const Cell& cell) {
+    return lock_holder(cell.run + "/plm.lock");
+}
+
 bool cell_is_run(const Cell& cell) {
-    return lock_is_held(cell.dir + "/lock") || lock_is_held(cell.dir + "/supervisor.lock");
+    return plm_pid(cell) != 0 || lock_holder(cell.dir + "/supervisor.lock") != 0;
 }
 
 Error unreachable(const Cell& cell, const std::string& why) {
@@ -57,7 +67,19 @@ Error unreachable(const Cell& cell, const std::string& why) {
                  why + " in " + cell.dir + "; start it with: reeve up --state-dir " + cell.dir};
 }
 
-Result<std::unique_ptr<Client>> Client::connect(const Cell& cell) {
+namespace {
+
+Error unanswered(const Cell& cell, std::chrono::milliseconds timeout) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout).count();
+    return Error{ErrorCode::kUnavailable,
+                 plm_words(cell) +
+                     (seconds > 0 ? ", waited " + std::to_string(seconds) + " s" : "") +
+                     "; see what is wrong with: reeve status --state-dir " + cell.dir};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client>> Client::connect(const Cell& cell, TellLate tell) {
     struct stat about {};
     if (stat(cell.dir.c_str(), &about) == 0 && about.st_uid != geteuid()) {
         return fail(ErrorCode::kPermissionDenied,
@@ -69,11 +91,14 @@ Result<std::unique_ptr<Client>> Client::connect(const Cell& cell) {
     }
     auto channel = grpc::CreateCustomChannel(
         "unix:" + cell.socket, grpc::InsecureChannelCredentials(), channel_arguments());
-    return std::make_unique<Client>(cell, std::move(channel));
+    return std::make_unique<Client>(cell, std::move(channel), std::move(tell));
 }
 
-Client::Client(Cell cell, std::shared_ptr<grpc::Channel> channel)
-    : cell_(std::move(cell)), channel_(std::move(channel)), stub_(v1::Reeve::NewStub(channel_)) {}
+Client::Client(Cell cell, std::shared_ptr<grpc::Channel> channel, TellLate tell)
+    : cell_(std::move(cell)),
+      channel_(std::move(channel)),
+      stub_(v1::Reeve::NewStub(channel_)),
+      tell_late_(std::move(tell)) {}
 
 void Client::await_connection(std::chrono::milliseconds most) {
     (void)channel_->WaitForConnected(std::chrono::system_clock::now() + most);
@@ -91,10 +116,11 @@ void Client::prepare(grpc::ClientContext& context, std::chrono::milliseconds tim
 Status Client::attempt(std::chrono::milliseconds timeout,
                        const std::function<grpc::Status(grpc::ClientContext&)>& once) {
     const auto end = std::chrono::steady_clock::now() + timeout;
+    const LateNotice late(cell_, tell_late_, timeout);
     while (true) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             end - std::chrono::steady_clock::now());
-        if (left.count() <= 0) return fail(unreachable(cell_, "the PLM does not answer"));
+        if (left.count() <= 0) return fail(unanswered(cell_, timeout));
         // Connected first, so that a failure of the call itself is the call's, not the
         // connection's.
         const auto step = std::min(left, std::chrono::milliseconds(1000));
@@ -104,7 +130,11 @@ Status Client::attempt(std::chrono::milliseconds timeout,
         }
         grpc::ClientContext context;
         prepare(context, left);
-        return from_grpc(once(context));
+        auto status = from_grpc(once(context));
+        if (!status && status.error().code == ErrorCode::kDeadlineExceeded) {
+            return fail(unanswered(cell_, timeout));
+        }
+        return status;
     }
 }
 

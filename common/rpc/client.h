@@ -14,6 +14,7 @@
 
 #include "common/base/result.h"
 #include "common/process/cell.h"
+#include "common/rpc/late.h"
 #include "reeve/v1/reeve.grpc.pb.h"
 
 namespace reeve::rpc {
@@ -30,28 +31,31 @@ extern const char kClientVersion[];  // "reeve 0.1.0"
 // Arguments every client channel of ours has: backoff, no proxy, no limit on what is received.
 grpc::ChannelArguments channel_arguments();
 
+// The process that holds the PLM's lock; 0 when nobody does.
+pid_t plm_pid(const Cell& cell);
 // True while a PLM or a supervisor holds one of the cell's locks.
 bool cell_is_run(const Cell& cell);
 
 class Client {
 public:
     // Errors: kUnavailable when nobody runs the cell, naming it and the cure; kPermissionDenied
-    // when it is somebody else's.
-    static Result<std::unique_ptr<Client>> connect(const Cell& cell);
+    // when it is somebody else's. A late answer is told to `tell`, once.
+    static Result<std::unique_ptr<Client>> connect(const Cell& cell, TellLate tell = {});
 
     // For tests and for a PLM in this process.
-    Client(Cell cell, std::shared_ptr<grpc::Channel> channel);
+    Client(Cell cell, std::shared_ptr<grpc::Channel> channel, TellLate tell = {});
 
     v1::Reeve::Stub& stub() { return *stub_; }
     const Cell& cell() const { return cell_; }
+    const TellLate& tell_late() const { return tell_late_; }
 
     // One unary call of the stub: client.call(&v1::Reeve::Stub::Get, request). It waits for the PLM
-    // to come (back) until the timeout.
+    // to come (back) until the timeout; then the error is kUnavailable, and the PLM may still do
+    // what was asked.
     template <typename Request, typename Reply>
     Result<Reply> call(grpc::Status (v1::Reeve::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                Reply*),
-                       const Request& request,
-                       std::chrono::milliseconds timeout = kCallTimeout) {
+                       const Request& request, std::chrono::milliseconds timeout = kCallTimeout) {
         Reply reply;
         REEVE_TRY(attempt(timeout, [&](grpc::ClientContext& context) {
             return ((*stub_).*method)(&context, request, &reply);
@@ -73,6 +77,7 @@ private:
     Cell cell_;
     std::shared_ptr<grpc::Channel> channel_;
     std::unique_ptr<v1::Reeve::Stub> stub_;
+    TellLate tell_late_;
 };
 
 // What a person is told when the PLM did not answer.

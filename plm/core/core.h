@@ -121,6 +121,8 @@ private:
     // core_open.cc: recovery and the segment
     Status replay();
     Status open_audit_log();
+    Status set_orphaned_log_aside();
+    std::string log_key() const { return cell_.dir + "/audit.key"; }
     void batch_entries_to_log();
     Status attach_segment();
     Status create_segment(std::uint32_t generation);

@@ -32,6 +32,17 @@ std::uint64_t urgent_from_ns(const Job& job) {
     return from < 0 ? 0 : static_cast<std::uint64_t>(from) * kSecond;
 }
 
+// The job as a whole has nothing the action applies to.
+void nothing_to_do(v1::ActResult& result, const std::string& why) {
+    refuse(result, why);
+    result.set_idle(result.changed() == 0);
+}
+
+// Neither placed nor running.
+bool is_pending(const Task& task) {
+    return task.state == SlotState::kQueued || task.state == SlotState::kHeld;
+}
+
 bool may_act(const Identity& who, const Job& job) {
     return who.uid == 0 || who.uid == job.uid;
 }
@@ -54,7 +65,11 @@ Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& re
             auto& result = *reply.add_results();
             result.set_job(selection.job());
             const bool existed = selection.job() != 0 && selection.job() < model_.next_job;
-            refuse(result, existed ? "ended long ago" : "there is no such job");
+            if (existed) {
+                nothing_to_do(result, "ended long ago");
+            } else {
+                refuse(result, "there is no such job");
+            }
             continue;
         }
         if (!may_act(who, *job)) {
@@ -108,7 +123,7 @@ v1::ActResult Core::act_on_job(Job& job, const v1::ActRequest& request,
 
 void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
     if (job.ended && action != v1::ACTION_RETRY) {
-        refuse(result, "it has ended");
+        nothing_to_do(result, "it has ended");
         return;
     }
     switch (action) {
@@ -118,7 +133,7 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
             return;
         case v1::ACTION_HOLD: {
             if (job.held) {
-                refuse(result, "it is held already");
+                nothing_to_do(result, "it is held already");
                 return;
             }
             hold_job(job, result);
@@ -132,15 +147,21 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
             for (const auto& [first, last] : job.failed.ranges()) {
                 for (auto i = first; i <= last; ++i) ordinals.push_back(i);
             }
-            if (ordinals.empty()) refuse(result, "nothing of it failed");
+            if (ordinals.empty()) nothing_to_do(result, "nothing of it failed");
             for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
             return;
         }
         default:
             break;
     }
-    for (const auto ordinal : job.tasks->ordinals()) act_on_element(job, ordinal, action, result);
-    if (result.changed() == 0 && result.refused() == 0) refuse(result, "nothing of it is running");
+    // Requeue: what waits is queued already.
+    bool running = false;
+    for (const auto ordinal : job.tasks->ordinals()) {
+        if (is_pending(*job.tasks->find(ordinal))) continue;
+        running = true;
+        act_on_element(job, ordinal, action, result);
+    }
+    if (!running) nothing_to_do(result, "nothing of it is running");
 }
 
 void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
@@ -164,7 +185,7 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
         return;
     }
     Task& task = *found;
-    const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
+    const bool pending = is_pending(task);
     switch (action) {
         case v1::ACTION_CANCEL:
             cancel_task(job, ordinal, 0);
@@ -298,8 +319,7 @@ void Core::cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::in
 
 void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
     Task& task = job.tasks->at(ordinal);
-    const bool pending = task.state == SlotState::kQueued || task.state == SlotState::kHeld;
-    if (!pending) {
+    if (!is_pending(task)) {
         ask_holder(job, ordinal, task, shm::kIntentCancel);
         return;
     }
@@ -409,7 +429,7 @@ void Core::hold_job(Job& job, v1::ActResult& result) {
         ++changed;
     }
     if (changed == 0) {
-        refuse(result, "all of it is running");
+        nothing_to_do(result, "all of it is running");
         return;
     }
     // A single task without a task record, and an array's header, carry the HELD entry themselves.
@@ -438,7 +458,7 @@ void Core::release_job(Job& job, v1::ActResult& result) {
         }
     }
     if (changed + result.changed() == 0) {
-        refuse(result, "it is not held");
+        nothing_to_do(result, "it is not held");
         return;
     }
     result.set_changed(result.changed() + changed);

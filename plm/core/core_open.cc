@@ -90,7 +90,22 @@ Status Core::replay() {
     return {};
 }
 
+// What a dying cell whose directory was removed may leave: a signed log without its key, and no
+// ledger that it could go with. It is kept under another name, and a new log begins.
+Status Core::set_orphaned_log_aside() {
+    const bool signed_once = access((cell_.audit + "/checkpoint").c_str(), F_OK) == 0;
+    const bool has_key = access(log_key().c_str(), F_OK) == 0;
+    if (model_.next_leaf != 0 || has_key || !signed_once) return {};
+    const auto aside = cell_.audit + ".without-key-" + std::to_string(wall_ns() / kSecond);
+    if (rename(cell_.audit.c_str(), aside.c_str()) != 0) {
+        return fail_errno("rename " + cell_.audit + " to " + aside, errno);
+    }
+    log::warn("an audit log without key and ledger was set aside", {{"path", aside}});
+    return {};
+}
+
 Status Core::open_audit_log() {
+    REEVE_TRY(set_orphaned_log_aside());
     char origin[64];
     std::snprintf(origin, sizeof origin, "reeve/%016llx",
                   static_cast<unsigned long long>(cell_id_));
@@ -110,7 +125,7 @@ Status Core::open_audit_log() {
         if (count == 0) return {};
         return fail(ErrorCode::kDataLoss, "the ledger lacks audit entry " + std::to_string(begin));
     };
-    const audit::LogOptions log_options{cell_.audit, cell_.dir + "/audit.key", origin};
+    const audit::LogOptions log_options{cell_.audit, log_key(), origin};
     auto opened = audit::AuditLog::open(log_options, provider);
     if (!opened) return fail(std::move(opened).error().with("opening the audit log"));
     audit_log_ = std::make_unique<audit::AuditLog>(std::move(*opened));

@@ -3,6 +3,7 @@
 //   client_probe DIR echo JOBS TASKS     so many jobs at once; prints how many results were right
 //   client_probe DIR refused             what a refusal looks like
 //   client_probe DIR process             queue, wait, logs, cancel
+//   client_probe DIR text                text that is not UTF-8, refused by each call
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -72,6 +73,20 @@ int process(reeve::Client& client) {
     return 0;
 }
 
+int text(reeve::Client& client) {
+    reeve::Job job;
+    job.argv = {"/bin/echo", "\xff"};
+    std::printf("%s\n", client.queue(job).error().c_str());
+    try {
+        (void)client.submit(job).get();
+        return 1;
+    } catch (const std::runtime_error& why) {
+        std::printf("%s\n", why.what());
+    }
+    std::printf("%s\n", client.cancel(1, "\xff").error().c_str());
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -86,6 +101,7 @@ int main(int argc, char** argv) {
         if (what == "echo" && argc == 5) {
             return echo(**client, std::atoi(argv[3]), std::atoi(argv[4]));
         }
+        if (what == "text") return text(**client);
         return what == "refused" ? refused(**client) : process(**client);
     } catch (const std::runtime_error& why) {
         std::printf("failed: %s\n", why.what());

@@ -141,6 +141,7 @@ class ReeveEnv:
         return env
 
     def popen(self, *words, env=None, cwd=None, **more):
+        more.setdefault("stdin", subprocess.DEVNULL)
         child = subprocess.Popen([BINARY] + [str(w) for w in words], env=self.environment(env),
                                  cwd=cwd or self.work, **more)
         self.children.append(child)

@@ -32,6 +32,14 @@ class Client(OwnCellCase):
         self.assertEqual(self.probe("process").splitlines(),
                          ["from a program", "succeeded", "cancelled"])
 
+    def test_text_that_is_not_utf8(self):
+        """Refused by its field, before anything is sent."""
+        queue, submit, cancel = self.probe("text").splitlines()
+        self.assertRegex(queue, "the command holds bytes that are not UTF-8")
+        self.assertEqual(submit, queue)
+        self.assertRegex(cancel, "reason is not UTF-8")
+        self.assertEqual(self.env.job_ids(), [])
+
     def test_no_cell(self):
         self.env.cli("down")
         self.assertIn("reeve up", self.probe("refused", code=1))

@@ -1,5 +1,6 @@
 """Submit, list, inspect: BEHAVIOURS.md section 1 (rows 1 to 15 and 17; 16 is in test_arrays.py)."""
 import os
+import subprocess
 import time
 import unittest
 
@@ -290,6 +291,48 @@ class DryRun(SharedCellCase):
         self.one_line(env.cli("submit", "--dry-run", "-c", "999", "--", "true", code=USAGE), "cpu")
         self.assertEqual(env.job_ids(), before)
         self.assertEqual(env.cli("ls", "--all", "-q", code=OK).err, "")
+
+
+class Stdin(SharedCellCase):
+    def test_run_hands_its_stdin_on(self):
+        """What is piped into `run` is the task's input, up to the limit of a stored one."""
+        env = self.env
+        self.assertEqual(env.cli("run", "--", "cat", input="two\nlines\n").out, "two\nlines\n")
+        self.assertEqual(env.cli("run", "--", "wc", "-c", input="x" * 700_000).out.strip(),
+                         "700000")
+        self.assertEqual(env.cli("run", "--", "cat").out, "")
+        before = env.job_ids()
+        done = env.cli("run", "--", "cat", input="x" * 800_000, code=125)
+        self.one_line(done, "stdin is larger than 768K", "--input FILE")
+        self.assertEqual(env.job_ids(), before)
+
+    def test_input_from_stdin(self):
+        """`--input -` stores stdin with the job: every attempt and element reads it whole."""
+        env = self.env
+        job = env.submit("--input", "-", "--array", "1-3", "--", "cat", input="shared\n")
+        env.wait(job)
+        self.assertEqual([env.output(job, i) for i in (1, 2, 3)], ["shared\n"] * 3)
+
+    def test_a_pipe_that_does_not_end(self):
+        """After two seconds `run` tells what it waits for."""
+        env = self.env
+        child = env.popen("run", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+        self.assertRegex(child.stderr.readline(), "waiting for the end of stdin.*/dev/null")
+        self.assertEqual(child.communicate("late", timeout=30), ("late", ""))
+
+
+class Limit(SharedCellCase):
+    def test_show_tells_the_limit(self):
+        """`show` tells the time limit as it is now."""
+        env = self.env
+        job = env.submit("--hold", "-t", "30m", "--", "true")
+        self.assertRegex(env.cli("show", job).out, "time limit +30m")
+        env.cli("update", "-t", "5m", job)
+        self.assertRegex(env.cli("show", job).out, "time limit +5m")
+        self.assertEqual(env.show(job)["spec"]["time_limit_ms"], 300_000)
+        env.cli("cancel", job)
+        self.assertRegex(env.cli("show", env.submit("--", "true")).out, "time limit +none")
 
 
 if __name__ == "__main__":
