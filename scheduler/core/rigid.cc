@@ -71,8 +71,10 @@ void RigidCore::submit(std::int64_t now, Ref ref, const RigidJob& job) {
             const std::int64_t right = entries_[b].job.estimate;
             return left != right ? left < right : a < b;
         };
-        fillers_.insert(std::lower_bound(fillers_.begin(), fillers_.end(), ref, shorter), ref);
+        other_order_.insert(
+            std::lower_bound(other_order_.begin(), other_order_.end(), ref, shorter), ref);
     }
+    if (policy_ == RigidPolicy::kReeve) other_order_.push_back(ref);
 }
 
 void RigidCore::end(std::int64_t now, Ref ref) {
@@ -107,7 +109,7 @@ void RigidCore::start(std::int64_t now, Ref ref, std::vector<Ref>& started) {
 void RigidCore::remove_started() {
     const auto gone = [this](Ref ref) { return entries_[ref].leaving; };
     std::erase_if(queue_, gone);
-    if (policy_ == RigidPolicy::kEasySjbf) std::erase_if(fillers_, gone);
+    std::erase_if(other_order_, gone);
 }
 
 void RigidCore::start_heads(std::int64_t now, std::vector<Ref>& started) {
@@ -159,7 +161,7 @@ void RigidCore::pass_easy(std::int64_t now, std::vector<Ref>& started) {
         }
     }
     const std::size_t before_count = started.size();
-    for (const Ref ref : policy_ == RigidPolicy::kEasySjbf ? fillers_ : queue_) {
+    for (const Ref ref : policy_ == RigidPolicy::kEasySjbf ? other_order_ : queue_) {
         if (free_ == 0) break;
         const RigidJob& job = entries_[ref].job;
         if (ref == head || job.size > free_) continue;

@@ -92,7 +92,8 @@ private:
     void note_likely(Ref ref);
     void count_likely(std::int64_t now);
     double expected_wait(std::int64_t now, const Entry& entry) const;
-    std::optional<Ref> overdue(std::int64_t now, double limit) const;
+    double longest_allowed() const;
+    bool late(std::int64_t now) const;
     void reserve_for(Ref ref);
 
     std::int64_t machine_;
@@ -100,7 +101,7 @@ private:
     std::int64_t free_;
     std::vector<Entry> entries_;    // by Ref
     std::vector<Ref> queue_;        // in queue order
-    std::vector<Ref> fillers_;      // kEasySjbf: the queue in candidate order
+    std::vector<Ref> other_order_;  // the queue: kEasySjbf by limit, kReeve by arrival
     std::vector<Running> running_;  // by expected end
     FreeProfile profile_;
     std::uint64_t backfilled_ = 0;
@@ -109,8 +110,10 @@ private:
     std::vector<Ref> likely_;                // what runs, by likely end
     std::vector<std::int64_t> likely_free_;  // free once likely_[i] has ended
     std::int64_t ranked_at_ = -1;
-    double queued_work_ = 0;    // predicted processor-seconds
-    double longest_drain_ = 0;  // the longest backlog seen, seconds
+    double queued_work_ = 0;      // predicted processor-seconds
+    double longest_drain_ = 0;    // the longest backlog seen, predicted seconds
+    double ended_work_ = 0;       // processor-seconds of what has ended
+    double ended_predicted_ = 0;  // the same as predicted
 };
 
 }  // namespace reeve::sched

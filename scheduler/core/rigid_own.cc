@@ -3,11 +3,11 @@
 // Order: slowdown grows fastest for short work, so a job's rank is (wait + kPatience) / predicted
 // run time, times a factor that prefers narrow jobs among small ones and wide jobs where width is
 // what fragments the machine. The head of the queue holds no reservation as such: whoever fits
-// starts, which keeps the machine full. Two rules bound the wait. The oldest job that would
-// otherwise wait nearly as long as the worst backlog seen starts next or holds a reservation that
-// nobody delays; and the best-ranked jobs that do not fit get one when they have waited 0.6 of
-// that. A job's wait is counted to the moment the machine is likely to have drained for it, so a
-// wide one is looked after in time.
+// starts, which keeps the machine full. Two rules bound the wait. Nobody shall wait much longer
+// than first come first served would have made somebody wait at the worst moment seen; so whenever
+// that limit could not be kept for some job even if the queue were served by arrival from now on,
+// the oldest job starts next or holds a reservation that nobody delays. And the best-ranked job
+// that does not fit gets one when it has waited half of that.
 #include <algorithm>
 #include <cmath>
 
@@ -17,13 +17,13 @@
 namespace reeve::sched {
 namespace {
 
-constexpr double kPatience = 5'000;       // seconds every job is taken to have waited already
-constexpr double kNarrowness = 0.5;       // rank falls with (size / machine)^this ...
-constexpr double kWidth = 8;              // ... and grows with (1 + kWidth * size / machine)^2
-constexpr double kOverdueShare = 0.85;    // of the longest backlog: the wait nobody shall exceed
-constexpr double kOverdueLeast = 86'400;  // seconds; before that nobody is overdue
-constexpr double kDueShare = 0.4;         // of that wait: when a job that leads gets a reservation
-constexpr int kDueReservations = 2;
+constexpr double kPatience = 10'000;    // seconds every job is taken to have waited already
+constexpr double kNarrowness = 0.7;     // rank falls with (size / machine)^this ...
+constexpr double kWidth = 8;            // ... and grows with (1 + kWidth * size / machine)^2
+constexpr double kLimitShare = 1.05;    // of the longest backlog: the wait nobody shall exceed
+constexpr double kLimitLeast = 86'400;  // seconds; that much anybody may wait
+constexpr double kDueShare = 0.5;       // of that wait: when a job that leads gets a reservation
+constexpr int kDueReservations = 1;
 constexpr std::int64_t kRankInterval = 60;  // seconds between re-rankings
 
 RunKey key_of(const RigidJob& job) {
@@ -71,6 +71,8 @@ void RigidCore::own_ended(std::int64_t now, Ref ref) {
     const auto found = std::find(likely_.begin(), likely_.end(), ref);
     REEVE_ASSERT(found != likely_.end());
     likely_.erase(found);
+    ended_work_ += static_cast<double>((now - entry.start) * entry.job.size);
+    ended_predicted_ += entry.predicted * static_cast<double>(entry.job.size);
     predictor_.learn(key_of(entry.job), now - entry.start);
 }
 
@@ -125,13 +127,29 @@ double RigidCore::expected_wait(std::int64_t now, const Entry& entry) const {
     return static_cast<double>(at - entry.job.submit);
 }
 
-std::optional<RigidCore::Ref> RigidCore::overdue(std::int64_t now, double limit) const {
-    std::optional<Ref> oldest;
-    for (const Ref ref : queue_) {
-        if (oldest && *oldest < ref) continue;
-        if (expected_wait(now, entries_[ref]) > limit) oldest = ref;
+// The longest backlog seen, less what predictions have been too long by so far.
+double RigidCore::longest_allowed() const {
+    const double truth = ended_predicted_ > 0 ? std::min(1.0, ended_work_ / ended_predicted_) : 1;
+    return std::max(kLimitLeast, kLimitShare * longest_drain_ * truth);
+}
+
+// Whether somebody would wait beyond the limit were the queue served by arrival from now on: all
+// that runs and is older has to be worked off first, and the machine has to drain for the job.
+bool RigidCore::late(std::int64_t now) const {
+    const double limit = longest_allowed();
+    double ahead = 0;
+    for (const Ref ref : likely_) {
+        const Entry& entry = entries_[ref];
+        ahead += static_cast<double>((entry.likely_end - now) * entry.job.size);
     }
-    return oldest;
+    for (const Ref ref : other_order_) {
+        const Entry& entry = entries_[ref];
+        const auto waited = static_cast<double>(now - entry.job.submit);
+        if (waited + ahead / static_cast<double>(machine_) > limit) return true;
+        if (expected_wait(now, entry) > limit) return true;
+        ahead += entry.predicted * static_cast<double>(entry.job.size);
+    }
+    return false;
 }
 
 void RigidCore::reserve_for(Ref ref) {
@@ -144,18 +162,19 @@ void RigidCore::pass_own(std::int64_t now, std::vector<Ref>& started) {
     rank_queue(now);
     count_likely(now);
     const std::size_t before_count = started.size();
-    const double limit = std::max(kOverdueLeast, kOverdueShare * longest_drain_);
     for (const Ref ref : queue_) entries_[ref].reserved = false;
     int reservations = 0;
-    if (const std::optional<Ref> guarded = overdue(now, limit)) {
-        if (entries_[*guarded].job.size <= free_) {
-            start(now, *guarded, started);
+    if (late(now)) {
+        const Ref oldest = other_order_.front();
+        if (entries_[oldest].job.size <= free_) {
+            start(now, oldest, started);
         } else {
             fill_profile(now);
-            reserve_for(*guarded);
+            reserve_for(oldest);
             ++reservations;
         }
     }
+    const double due_after = kDueShare * longest_allowed();
     int due = 0;
     for (const Ref ref : queue_) {
         if (free_ == 0) break;
@@ -170,7 +189,7 @@ void RigidCore::pass_own(std::int64_t now, std::vector<Ref>& started) {
                 ++backfilled_;
             }
             start(now, ref, started);
-        } else if (due < kDueReservations && expected_wait(now, entry) >= kDueShare * limit) {
+        } else if (due < kDueReservations && expected_wait(now, entry) >= due_after) {
             if (reservations++ == 0) fill_profile(now);
             reserve_for(ref);
             ++due;
