@@ -111,6 +111,29 @@ TEST_CASE("RigidCore: with exact limits conservative backfill makes nobody wait 
     }
 }
 
+TEST_CASE("RigidCore: bursts of long jobs do not wait for the short ones behind them", "[rigid]") {
+    std::mt19937_64 random(3);
+    std::vector<Work> work;
+    for (std::int64_t burst = 0; burst < 3; ++burst) {
+        const std::int64_t from = burst * 1'500'000;
+        for (int i = 0; i < 60; ++i) work.push_back({RigidJob{0, from, 4, 36'000, 1, 1}, 36'000});
+        for (std::int64_t at = from; at < from + 1'200'000;) {
+            at += 1 + static_cast<std::int64_t>(random() % 500);
+            const std::int64_t size = std::int64_t{1} << (random() % 4);
+            work.push_back({RigidJob{0, at, size, 1'200, 2, 2}, 600});
+        }
+    }
+    const auto longest = [&work](RigidPolicy policy) {
+        std::int64_t most = 0;
+        for (const auto& [at, ref] : run_rigid(work, 16, policy)) {
+            most = std::max(most, at - work[ref].job.submit);
+        }
+        return static_cast<double>(most);
+    };
+    // 1.46 while only the one oldest job that was late already was looked after.
+    CHECK(longest(RigidPolicy::kReeve) < 1.25 * longest(RigidPolicy::kEasy));
+}
+
 TEST_CASE("RigidCore: a wide job gets its turn in a stream of short ones", "[rigid]") {
     std::vector<Work> work;
     for (std::int64_t i = 0; i < 40'000; ++i) {
