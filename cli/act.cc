@@ -7,6 +7,7 @@
 #include "cli/json_writer.h"
 #include "cli/text.h"
 #include "cli/units.h"
+#include "common/base/clock.h"
 #include "common/rpc/client.h"
 
 namespace reeve::cli {
@@ -171,18 +172,24 @@ int act_command(const Context& context, const ActOptions& options) {
     return tell(context, words, *reply, wide);
 }
 
-int drain_command(const Context& context, const std::string& worker, bool drain) {
-    if (!is_utf8(worker)) {
-        return report(
-            Error{ErrorCode::kNotFound,
-                  "there is no worker \"" + worker + "\"; see which are here with: reeve node ls"});
+namespace {
+
+Result<v1::DrainReply> ask_drain(const Context& context, const v1::DrainRequest& request) {
+    if (!is_utf8(request.worker())) {
+        return fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() +
+                                              "\"; see which are here with: reeve node ls");
     }
-    auto client = rpc::Client::connect(context.cell, warn);
-    if (!client) return report(client.error());
+    REEVE_TRY_ASSIGN(const auto client, rpc::Client::connect(context.cell, warn));
+    return client->call(&v1::Reeve::Stub::Drain, request);
+}
+
+}  // namespace
+
+int drain_command(const Context& context, const std::string& worker, bool drain) {
     v1::DrainRequest request;
     request.set_worker(worker);
     request.set_drain(drain);
-    const auto reply = (*client)->call(&v1::Reeve::Stub::Drain, request);
+    const auto reply = ask_drain(context, request);
     if (!reply) return report(reply.error());
     if (context.form() == Form::kJson) {
         JsonWriter json;
@@ -191,6 +198,35 @@ int drain_command(const Context& context, const std::string& worker, bool drain)
     } else if (!context.quiet) {
         write_out((drain ? "draining worker " : "worker takes work again: ") + escape(worker) +
                   "\n");
+    }
+    return finish(kExitOk);
+}
+
+int notice_command(const Context& context, const std::string& worker, const std::string& in) {
+    v1::DrainRequest request;
+    request.set_worker(worker);
+    request.set_notice(true);
+    if (!in.empty()) {
+        const auto ms = parse_time_ms(in);
+        if (!ms) return report(Error(ms.error()).with("--in"));
+        request.set_vanishes_in_ms(*ms);
+    }
+    const auto reply = ask_drain(context, request);
+    if (!reply) return report(reply.error());
+    const auto in_ms = request.vanishes_in_ms();
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.notice.v1").field("worker", worker);
+        json.field("in_ms", in_ms).field("requeued", reply->requeued());
+        json.field("left", reply->left()).end_object().print();
+    } else if (!context.quiet) {
+        const auto tasks = [](std::uint64_t count) {
+            return std::to_string(count) + (count == 1 ? " task" : " tasks");
+        };
+        write_out("worker " + escape(worker) + " takes nothing new and will vanish" +
+                  (in_ms == 0 ? std::string() : " in " + format_duration_ns(in_ms * kMillisecond)) +
+                  "; " + tasks(reply->requeued()) + " requeued, " + tasks(reply->left()) +
+                  " left to end there\n");
     }
     return finish(kExitOk);
 }

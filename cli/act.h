@@ -19,5 +19,7 @@ struct ActOptions {
 int act_command(const Context& context, const ActOptions& options);
 
 int drain_command(const Context& context, const std::string& worker, bool drain);
+// It will vanish in so long ("" for at any moment).
+int notice_command(const Context& context, const std::string& worker, const std::string& in);
 
 }  // namespace reeve::cli

@@ -95,6 +95,9 @@ void add_history(CLI::App& root, Line& line) {
     command->add_option("--since", options->since, "ended since: 2h, or 2026-11-22")
         ->type_name("WHEN");
     command->add_option("--limit", options->limit, "at most so many (default 50)");
+    command->add_option("--by", options->by, "what was spent instead, by user or by sla")
+        ->type_name("user|sla")
+        ->check(CLI::IsMember({"user", "sla"}));
     command->callback([&line, options] {
         run_with_cell(line,
                       [&](const Context& context) { return history_command(context, *options); });

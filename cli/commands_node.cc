@@ -24,8 +24,23 @@ void add_drain(CLI::App& node, Line& line, bool drain) {
     });
 }
 
+void add_notice(CLI::App& node, Line& line) {
+    auto worker = std::make_shared<std::string>();
+    auto in = std::make_shared<std::string>();
+    auto* command =
+        node.add_subcommand("notice", "a worker will vanish: drain it, run its tasks elsewhere");
+    add_form(*command, line.context);
+    command->add_option("worker", *worker, "its name or number")->required();
+    command->add_option("--in", *in, "when; what ends before by its time limit stays (now)")
+        ->type_name("TIME");
+    command->callback([&line, worker, in] {
+        run_with_cell(
+            line, [&](const Context& context) { return notice_command(context, *worker, *in); });
+    });
+}
+
 void add_node(CLI::App& root, Line& line) {
-    auto* node = root.add_subcommand("node", "machines: ls, show, drain, undrain");
+    auto* node = root.add_subcommand("node", "machines: ls, show, drain, undrain, notice");
     node->require_subcommand(1);
     auto* list = node->add_subcommand("ls", "list workers");
     add_form(*list, line.context);
@@ -40,6 +55,7 @@ void add_node(CLI::App& root, Line& line) {
     });
     add_drain(*node, line, true);
     add_drain(*node, line, false);
+    add_notice(*node, line);
 }
 
 using ShmBody = int (*)(const Context&, const ShmOptions&);

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/offer_words.h"
 #include "cli/units.h"
 
 #ifdef REEVE_HAVE_PLM
@@ -75,7 +76,15 @@ void add_plm(CLI::App& root, Line& line) {
         ->type_name("SIZE");
     role->add_option("--deaths-max", options->deaths_max,
                      "workers a task may take down: then it is poison (5)");
-    role->callback([&line, options] {
+    auto budgets = std::make_shared<std::vector<std::string>>();
+    add_budget_option(*role, *budgets);
+    role->callback([&line, options, budgets] {
+        auto parsed = parse_budgets(*budgets);
+        if (!parsed) {
+            line.code = report(parsed.error());
+            return;
+        }
+        options->budget_nano = std::move(*parsed);
         run_with_cell(line,
                       [&](const Context& context) { return plm_main(context.cell, *options); });
     });
@@ -202,8 +211,18 @@ void add_worker(CLI::App& root, Line& line) {
     role->add_flag("--limit-cpu", options->limit_cpu, "cpu quota per task, where cgroups allow");
     role->add_flag("--require-cgroup", options->require_cgroup, "refuse to start without cgroups");
     add_runner_options(*role, options);
-    role->add_option("--price-micro-usd-h", options->price_micro_usd_h, "price of an hour");
-    role->callback([&line, options] {
+    auto words = std::make_shared<OfferWords>();
+    add_offer_options(*role, *words);
+    role->callback([&line, options, words] {
+        auto offer = offer_for(*words, options->name);
+        if (!offer) {
+            line.code = report(offer.error());
+            return;
+        }
+        options->labels = std::move(offer->labels);
+        options->spot = offer->spot;
+        options->on_demand_micro = offer->price_micro;
+        options->price_micro = offer->spot ? offer->spot_price_micro : offer->price_micro;
         run_with_cell(line,
                       [&](const Context& context) { return worker_main(context.cell, *options); });
     });

@@ -7,6 +7,7 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/heap_key.h"
 #include "common/shm/task_policy.h"
 
@@ -51,16 +52,41 @@ std::vector<Holder> holders_on(const Picture& picture, const WorkerAnswer& answe
     return out;
 }
 
+// What keeps a job off a worker apart from room, in words.
+std::string barrier_words(sched::Refusal barrier, const sched::JobRequest& want,
+                          const WorkerView& worker) {
+    if (barrier == sched::Refusal::kLabel) {
+        std::string labels;
+        for (const auto& label : sched::labels_missing(want, offer_of(worker))) {
+            labels += (labels.empty() ? "" : ", ") + label;
+        }
+        return "has no label " + labels;
+    }
+    if (barrier == sched::Refusal::kSpotNotAllowed) {
+        return "is a spot worker, and " + std::string(to_string(want.sla)) +
+               " work may not run there (--sla flexible may)";
+    }
+    return "costs " + format_price(worker.price_micro) + " an hour, more than --max-price";
+}
+
 WorkerAnswer ask_worker(const Picture& picture, const WorkerView& worker, const ExplainJob& job) {
     WorkerAnswer out;
     out.worker = &worker;
     out.free = minus(worker.capacity, worker.used);
-    if (!job.node.empty() && job.node != worker.name) {
+    const auto want = sched::request_for(job.wants, job.request);
+    auto offer = offer_of(worker);
+    out.refusals = sched::refusals_of(want, offer);
+    offer.open = true;
+    const auto barrier = sched::barrier_of(want, offer);
+    if (!job.wants.node_name.empty() && job.wants.node_name != worker.name) {
         out.code = "wrong-node";
     } else if (worker.state == shm::WorkerState::kDraining || worker.drain_wanted) {
         out.code = "draining";
     } else if (worker.state != shm::WorkerState::kAlive) {
         out.code = "not-alive";
+    } else if (barrier != sched::Refusal::kNone) {
+        out.code = sched::to_string(barrier);
+        out.barrier = barrier_words(barrier, want, worker);
     } else if (!job.request.fits(worker.capacity)) {
         out.code = "too-small";
         out.missing = minus(job.request, worker.capacity);
@@ -177,6 +203,35 @@ void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
     }
 }
 
+// Where no worker that takes tasks may run the job: the one that comes nearest.
+const WorkerAnswer* barred(const Answer& answer) {
+    const WorkerAnswer* best = nullptr;
+    const auto step = [](const WorkerAnswer& worker) { return worker.refusals.front(); };
+    for (const auto& worker : answer.workers) {
+        if (worker.barrier.empty()) continue;
+        if (best == nullptr || step(worker) > step(*best)) best = &worker;
+    }
+    return best;
+}
+
+std::string barred_words(const WorkerAnswer& worker, const Wants& wants) {
+    if (worker.code == "label-missing") {
+        std::string labels;
+        for (const auto& label : wants.labels) labels += (labels.empty() ? "" : ", ") + label;
+        if (!wants.node_name.empty())
+            labels += (labels.empty() ? "" : ", ") + ("node=" + wants.node_name);
+        return "needs the label" + std::string(labels.find(',') == std::string::npos ? " " : "s ") +
+               labels + ", which no worker has; it waits until one joins with " +
+               (labels.find(',') == std::string::npos ? "it" : "them");
+    }
+    if (worker.code == "spot-not-allowed") {
+        return "may not run on spot workers, and there is no other with what it needs; submit it "
+               "with --sla flexible or add a worker";
+    }
+    return "pays at most " + format_price(wants.max_price_micro) +
+           " an hour, and every worker with what it needs costs more";
+}
+
 void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                            std::vector<Reason>& reasons) {
     std::size_t fits = 0;
@@ -195,8 +250,12 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
         }
     }
     const auto wants = resource_words(job.request);
-    if (!job.node.empty() && named == 0) {
-        reasons.push_back({"node", "may run only on " + job.node + ", which is not here", {}});
+    const auto& node = job.wants.node_name;
+    if (!node.empty() && named == 0) {
+        reasons.push_back({"node", "may run only on " + node + ", which is not here", {}});
+    } else if (alive == 0 && barred(answer) != nullptr) {
+        const auto& best = *barred(answer);
+        reasons.push_back({best.code, barred_words(best, job.wants), {}});
     } else if (alive == 0) {
         reasons.push_back(
             {"no-worker", "there is no worker that takes tasks; see reeve node ls", {}});
@@ -249,6 +308,32 @@ const PictureTask* queued_task(const Picture& picture, const ExplainJob& job) {
 
 }  // namespace
 
+std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants& wants,
+                            const Resources& request) {
+    const auto want = sched::request_for(wants, request);
+    Answer answer;
+    bool named = wants.node_name.empty();
+    for (const auto& worker : workers) {
+        if (worker.state != shm::WorkerState::kAlive &&
+            worker.state != shm::WorkerState::kDraining) {
+            continue;
+        }
+        auto offer = offer_of(worker);
+        offer.open = true;
+        named = named || worker.name == wants.node_name;
+        const auto barrier = sched::barrier_of(want, offer);
+        if (barrier == sched::Refusal::kNone) return "";
+        auto& one = answer.workers.emplace_back();
+        one.worker = &worker;
+        one.code = sched::to_string(barrier);
+        one.barrier = one.code;
+        one.refusals = {barrier};
+    }
+    if (answer.workers.empty()) return "";
+    if (!named) return "may run only on " + wants.node_name + ", which is not here";
+    return barred_words(*barred(answer), wants);
+}
+
 Picture take_picture(const shm::Segment& segment) {
     Picture out;
     out.workers = segment_workers(segment);
@@ -261,6 +346,11 @@ Picture take_picture(const shm::Segment& segment) {
     const auto now = boot_ns();
     out.scheduler_present = scheduler.pid.load() != 0;
     out.scheduler_silent_ns = beat == 0 || beat > now ? 0 : now - beat;
+    for (std::uint32_t i = 0; i < segment.config().classes; ++i) {
+        const auto& entry = segment.task_class(i);
+        if (entry.live.load() == 0 || entry.closed.load() != shm::kClosedBudget) continue;
+        out.spent_up[entry.uid] = {entry.spent_nano.load(), entry.budget_nano.load()};
+    }
     for_each_task(segment, [&](const TaskView& view) {
         PictureTask task;
         task.job = view.result.job();
@@ -274,7 +364,9 @@ Picture take_picture(const shm::Segment& segment) {
         if (view.class_id < segment.config().classes) {
             const auto& entry = segment.task_class(view.class_id);
             task.request = entry.request;
-            task.node.assign(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
+            if (entry.wants_hash != 0 && out.wants.count(view.class_id) == 0) {
+                out.wants.emplace(view.class_id, shm::read_wants(entry));
+            }
         }
         task.started_ns = view.result.started_ns();
         task.time_limit_ns = view.time_limit_ns;
@@ -321,6 +413,14 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
         out.ahead_alike += task.class_id == mine->class_id ? 1U : 0U;
     }
     add_own_reasons(picture, job, out.reasons);
+    if (const auto spent = picture.spent_up.find(job.status.uid());
+        spent != picture.spent_up.end()) {
+        out.reasons.push_back({"budget",
+                               user_name(job.status.uid()) + " has spent " +
+                                   format_cost(spent->second.spent_nano) + " of a budget of " +
+                                   format_cost(spent->second.budget_nano),
+                               {}});
+    }
     const bool own = std::any_of(out.reasons.begin(), out.reasons.end(), [&](const Reason& reason) {
         return reason.code != "held" || job.status.state() == "held";
     });
@@ -337,7 +437,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     if (mine != nullptr) {
         out.order = order_of(picture, job, *mine);
         out.urgent = mine->sla == v1::SLA_CRITICAL && job.status.spec().sla() != v1::SLA_CRITICAL;
-        const ForecastTask task{job.request, job.node, mine->time_limit_ns, mine->key};
+        const ForecastTask task{job.request, job.wants, mine->time_limit_ns, mine->key};
         out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
     }
     return out;

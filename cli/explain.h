@@ -15,6 +15,7 @@
 #include "cli/gather.h"
 #include "cli/look.h"
 #include "scheduler/core/order.h"
+#include "scheduler/core/select_node.h"
 
 namespace reeve::cli {
 
@@ -30,7 +31,6 @@ struct PictureTask {
     Resources request;
     std::uint64_t started_ns = 0;
     std::uint64_t time_limit_ns = 0;
-    std::string node;       // the only one it may run on
     std::uint8_t sla = 0;   // v1::SlaClass; critical while its deadline is near
     bool stopping = false;  // somebody asked its holder to end it
 };
@@ -38,8 +38,14 @@ struct PictureTask {
 struct Picture {
     std::vector<PictureTask> tasks;
     std::vector<WorkerView> workers;
-    std::uint64_t backlog = 0;              // queued tasks that are in no slot
-    std::uint64_t scheduler_silent_ns = 0;  // since its last heartbeat; 0: alive
+    std::map<std::uint32_t, Wants> wants;  // by class, where there are any
+    struct Budget {
+        std::uint64_t spent_nano = 0;
+        std::uint64_t budget_nano = 0;
+    };
+    std::map<std::uint32_t, Budget> spent_up;  // by uid, whose budget is spent
+    std::uint64_t backlog = 0;                 // queued tasks that are in no slot
+    std::uint64_t scheduler_silent_ns = 0;     // since its last heartbeat; 0: alive
     bool scheduler_present = true;
     bool acknowledging = true;
     std::uint64_t pushing_job = 0;  // the task that others are pushed aside for; 0: none
@@ -52,7 +58,7 @@ Picture take_picture(const shm::Segment& segment);
 struct ExplainJob {
     v1::JobStatus status;  // with spec where known
     Resources request;
-    std::string node;  // the only node it may run on
+    Wants wants;
     std::vector<std::pair<v1::Dependency, std::optional<v1::JobStatus>>> after;
     std::optional<std::uint64_t> element;  // one task of it
 };
@@ -63,7 +69,11 @@ struct Holder {
 };
 struct WorkerAnswer {
     const WorkerView* worker = nullptr;
-    std::string code;  // fits, busy, too-small, not-alive, draining, wrong-node
+    // fits, busy, too-small, not-alive, draining, wrong-node, label-missing, spot-not-allowed,
+    // price-above-limit
+    std::string code;
+    std::string barrier;                   // in words, for the last three
+    std::vector<sched::Refusal> refusals;  // every reason, as the simulator calls them
     Resources free;
     Resources missing;  // beyond what is free, where code is busy or too-small
     std::vector<Holder> holders;
@@ -85,6 +95,10 @@ struct Answer {
     bool urgent = false;                  // counts as critical because its deadline is near
     std::uint64_t earliest_start_ns = 0;  // by time limits (forecast.h); 0: cannot be told
 };
+// Why a job that wants this cannot start on any of the workers that are here, whatever becomes
+// free; "" when it can, or when there are none at all.
+std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants& wants,
+                            const Resources& request);
 Answer explain_job(const Picture& picture, const ExplainJob& job);
 
 struct ExplainOptions {

@@ -5,6 +5,7 @@
 #include "cli/json_writer.h"
 #include "cli/render.h"
 #include "cli/text.h"
+#include "common/rpc/wants.h"
 
 namespace reeve::cli {
 
@@ -20,7 +21,7 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
         *out.status.mutable_spec() = std::move(*spec);
     }
     out.request = resources_of(out.status.spec().task().resources());
-    out.node = out.status.spec().node_name();
+    out.wants = rpc::wants_of(out.status.spec());
     if (!selected.elements.empty()) out.element = selected.elements.front().first;
     for (const auto& dependency : out.status.after()) {
         std::optional<v1::JobStatus> state;
@@ -56,6 +57,9 @@ void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job)
     for (const auto& worker : answer.workers) {
         json.begin_object().field("worker", worker.worker->number);
         json.field("name", worker.worker->name).field("code", worker.code);
+        json.key("refusals").begin_array();
+        for (const auto refusal : worker.refusals) json.value(sched::to_string(refusal));
+        json.end_array();
         write_resources(json, "capacity", worker.worker->capacity);
         write_resources(json, "free", worker.free);
         write_resources(json, "missing", worker.missing);
@@ -107,6 +111,7 @@ std::string worker_line(const WorkerAnswer& worker) {
     if (worker.code == "not-alive") {
         return std::string("is ") + shm::to_string(worker.worker->state);
     }
+    if (!worker.barrier.empty()) return worker.barrier;
     if (worker.code == "too-small") {
         return "is too small by " + missing_words(worker.missing) + " (it has " +
                resource_words(worker.worker->capacity) + ")";

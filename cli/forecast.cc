@@ -15,12 +15,10 @@ constexpr std::size_t kAheadMax = 500;
 constexpr std::int64_t kUnlimited = 1'000'000'000;  // seconds: no time limit
 constexpr std::int64_t kSoon = kUnlimited / 2;  // what starts later waits for something unlimited
 
-sched::ClusterJob job_of(const Resources& request, const std::string& node,
+sched::ClusterJob job_of(const Resources& request, const Wants& wants,
                          std::uint64_t time_limit_ns) {
     sched::ClusterJob job;
-    job.want.request = request;
-    job.want.sla = sched::SlaClass::kFlexible;
-    if (!node.empty()) job.want.labels.push_back(node);
+    job.want = sched::request_for(wants, request);
     job.limit = time_limit_ns == 0 ? kUnlimited
                                    : static_cast<std::int64_t>((time_limit_ns - 1) / kSecond) + 1;
     return job;
@@ -41,11 +39,7 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
     std::map<std::uint32_t, std::uint32_t> nodes;  // by worker slot
     for (const WorkerView& worker : picture.workers) {
         if (worker.state != shm::WorkerState::kAlive || worker.drain_wanted) continue;
-        sched::NodeOffer offer;
-        offer.name = worker.name;
-        offer.capacity = worker.capacity;
-        offer.labels.push_back(worker.name);
-        nodes[worker.slot] = core.add_node(offer);
+        nodes[worker.slot] = core.add_node(offer_of(worker));
     }
     std::uint32_t ref = 0;
     std::map<std::uint32_t, Resources> used;
@@ -61,7 +55,7 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
         after += other.request;
         if (!after.fits(core.node(node->second).capacity)) continue;
         used[node->second] = after;
-        core.adopt(ref++, job_of(other.request, "", other.time_limit_ns), {node->second},
+        core.adopt(ref++, job_of(other.request, Wants{}, other.time_limit_ns), {node->second},
                    -ran_for(other, picture.now_ns));
     }
     if (ahead.size() > kAheadMax || picture.backlog > 0) return std::nullopt;
@@ -69,11 +63,14 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
               [](const PictureTask* a, const PictureTask* b) { return a->key < b->key; });
     std::vector<sched::Decision> decisions;
     for (const PictureTask* other : ahead) {
-        sched::ClusterJob job = job_of(other->request, other->node, other->time_limit_ns);
+        const auto wants = picture.wants.find(other->class_id);
+        sched::ClusterJob job =
+            job_of(other->request, wants == picture.wants.end() ? Wants{} : wants->second,
+                   other->time_limit_ns);
         job.submit = ref;  // the order of the queue
         core.submit(0, ref++, job, decisions);
     }
-    sched::ClusterJob mine = job_of(task.request, task.node, task.time_limit_ns);
+    sched::ClusterJob mine = job_of(task.request, task.wants, task.time_limit_ns);
     mine.submit = ref;
     core.submit(0, ref, mine, decisions);
     const auto start = core.explain(0, ref).earliest_start;

@@ -16,7 +16,7 @@ namespace reeve::cli {
 
 struct ForecastTask {
     Resources request;
-    std::string node;  // the only one it may run on
+    Wants wants;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t key = std::numeric_limits<std::uint64_t>::max();  // behind everybody
 };

@@ -217,6 +217,10 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
         if (!contains(selected, view.result.element())) continue;
         auto result = view.result;
         result.set_worker_name(worker_name(result.worker_number()));
+        for (const auto& worker : workers_) {
+            if (worker.incarnation != result.worker_incarnation()) continue;
+            result.set_price_micro(worker.price_micro);
+        }
         seen.insert(result.element());
         out.tasks.push_back(std::move(result));
     }

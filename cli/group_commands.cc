@@ -11,6 +11,7 @@
 #include "cli/group.h"
 #include "cli/group_view.h"
 #include "cli/json_writer.h"
+#include "cli/offer_words.h"
 #include "cli/text.h"
 #include "cli/units.h"
 
@@ -87,6 +88,8 @@ struct UpWords {
     std::string runner;
     std::string recycle;
     std::string durability;
+    OfferWords offer;
+    std::vector<std::string> budgets;
     double lease_seconds = 0;
     double wait_seconds = 30;
 };
@@ -154,6 +157,8 @@ Status complete_up(UpWords& words) {
         REEVE_TRY(checked("--recycle", parse_count(words.recycle, 1ULL << 31)));
         worker.insert(worker.end(), {"--recycle", words.recycle});
     }
+    REEVE_TRY(check_offers(words.offer, words.options.workers));
+    for (auto& word : offer_arguments(words.offer)) worker.push_back(std::move(word));
     if (words.lease_seconds > 0) {
         char text[32];
         std::snprintf(text, sizeof text, "%.0fms", words.lease_seconds * 1000);
@@ -163,6 +168,8 @@ Status complete_up(UpWords& words) {
         REEVE_TRY(checked("--slots", parse_count(words.slots, 1ULL << 24)));
         plm.insert(plm.end(), {"--slots", words.slots});
     }
+    if (auto budgets = parse_budgets(words.budgets); !budgets) return fail(budgets.error());
+    for (const auto& budget : words.budgets) plm.insert(plm.end(), {"--budget", budget});
     if (!words.durability.empty()) plm.insert(plm.end(), {"--durability", words.durability});
     words.options.ready_timeout_ns = static_cast<std::uint64_t>(words.wait_seconds * 1e9);
     return {};
@@ -216,6 +223,8 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--gpus", words->gpus,
                    "GPUs each worker offers: a number or auto (default: auto for one worker)")
         ->type_name("N|auto");
+    add_offer_options(*up, words->offer);
+    add_budget_option(*up, words->budgets);
     up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
     up->add_option("--durability", words->durability, "sync (default) or async")
         ->check(CLI::IsMember({"sync", "async"}));

@@ -50,6 +50,8 @@ private:
 constexpr const char* kJobColumns =
     "id, uid, name, priority, submit_ns, start_ns, end_ns, elements, succeeded, failed, cancelled, "
     "state, reason, spec";
+// A history that no PLM of this version has opened has no columns for cost.
+constexpr const char* kCostColumn = ", cost_nano";
 
 v1::JobStatus read_job_row(const Statement& row, bool with_spec) {
     v1::JobStatus out;
@@ -66,6 +68,7 @@ v1::JobStatus read_job_row(const Statement& row, bool with_spec) {
     out.set_cancelled(row.number(10));
     out.set_state(row.text(11));
     out.set_reason(row.text(12));
+    out.set_cost_nano(row.number(14));
     if (with_spec && out.mutable_spec()->ParseFromString(row.text(13))) {
         *out.mutable_after() = out.spec().after();
     } else {
@@ -114,6 +117,10 @@ Result<std::unique_ptr<History>> History::open(const Cell& cell) {
                                               " cannot be read: " + sqlite3_errmsg(database) +
                                               "; the PLM rebuilds it when it is deleted");
     }
+    const bool priced = Statement(database, "SELECT cost_nano, sla FROM job LIMIT 0").good();
+    history->select_jobs_ =
+        std::string("SELECT ") + kJobColumns + (priced ? kCostColumn : ", 0") + " FROM job";
+    history->priced_ = priced;
     return history;
 }
 
@@ -122,7 +129,7 @@ History::~History() {
 }
 
 std::optional<v1::JobStatus> History::job(std::uint64_t id, bool with_spec) {
-    Statement row(database_, std::string("SELECT ") + kJobColumns + " FROM job WHERE id = ?");
+    Statement row(database_, select_jobs_ + " WHERE id = ?");
     if (!row.good()) return std::nullopt;
     row.bind(id);
     if (!row.step()) return std::nullopt;
@@ -130,7 +137,7 @@ std::optional<v1::JobStatus> History::job(std::uint64_t id, bool with_spec) {
 }
 
 Result<std::vector<v1::JobStatus>> History::jobs(const JobQuery& query) {
-    std::string sql = std::string("SELECT ") + kJobColumns + " FROM job WHERE 1";
+    std::string sql = select_jobs_ + " WHERE 1";
     if (query.before != 0) sql += " AND id < " + std::to_string(query.before);
     if (query.since_ns != 0) sql += " AND end_ns >= " + std::to_string(query.since_ns);
     if (query.ended_only) sql += " AND state = 'ended'";
@@ -145,6 +152,30 @@ Result<std::vector<v1::JobStatus>> History::jobs(const JobQuery& query) {
     if (!query.name_glob.empty()) row.bind(query.name_glob);
     std::vector<v1::JobStatus> out;
     while (row.step()) out.push_back(read_job_row(row, false));
+    return out;
+}
+
+Result<std::vector<History::CostRow>> History::costs(const JobQuery& query, bool by_user) {
+    std::vector<CostRow> out;
+    const std::string group = by_user ? "uid" : "sla";
+    std::string sql = "SELECT " + (priced_ || by_user ? group : std::string("1")) +
+                      " AS part, count(*), sum(succeeded + failed + cancelled), " +
+                      (priced_ ? "sum(cost_nano)" : "0") + " FROM job WHERE 1";
+    if (query.since_ns != 0) {
+        sql += " AND (end_ns = 0 OR end_ns >= " + std::to_string(query.since_ns) + ")";
+    }
+    if (!query.name_glob.empty()) sql += " AND name GLOB ?";
+    sql += state_condition(query.outcome) + " GROUP BY part ORDER BY 4 DESC, 1";
+    Statement row(database_, sql);
+    if (!row.good()) {
+        return fail(ErrorCode::kDataLoss,
+                    std::string("the history cannot be read: ") + sqlite3_errmsg(database_));
+    }
+    if (!query.name_glob.empty()) row.bind(query.name_glob);
+    while (row.step()) {
+        out.push_back({static_cast<std::uint32_t>(row.number(0)), row.number(1), row.number(2),
+                       row.number(3)});
+    }
     return out;
 }
 
@@ -166,7 +197,8 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
                   "SELECT job, element, attempt, outcome, exit_code, core_dumped, detail, "
                   "submit_ns, assigned_ns, started_ns, ended_ns, user_us, system_us, "
                   "max_rss_bytes, worker_number, worker_incarnation, worker_name, terminal, " +
-                      std::string(has_deaths ? "deaths" : "0") + " FROM attempt WHERE job = ?" +
+                      std::string(has_deaths ? "deaths" : "0") +
+                      (priced_ ? ", price_micro" : ", 0") + " FROM attempt WHERE job = ?" +
                       element_condition(selected) + " ORDER BY element, attempt LIMIT " +
                       std::to_string(limit));
     if (!row.good()) {
@@ -198,6 +230,7 @@ Result<std::vector<History::AttemptRow>> History::attempts(const Selected& selec
         result.set_worker_name(row.text(16));
         attempt.terminal = row.number(17) != 0;
         result.set_deaths(static_cast<std::uint32_t>(row.number(18)));
+        result.set_price_micro(static_cast<std::uint32_t>(row.number(19)));
         out.push_back(std::move(attempt));
     }
     return out;

@@ -36,6 +36,45 @@ Result<std::uint64_t> since_ns(const std::string& text) {
     return *date * kMillisecond;
 }
 
+// What was spent, by user or by SLA class.
+int list_costs(const Context& context, const HistoryOptions& options, History& history) {
+    const bool by_user = options.by == "user";
+    const auto since = since_ns(options.since);
+    if (!since) return report(since.error());
+    const auto states = parse_states(options.states);
+    if (!states) return report(states.error());
+    History::JobQuery query;
+    query.name_glob = options.name;
+    query.since_ns = *since;
+    if (states->size() == 1) query.outcome = states->front();
+    const auto rows = history.costs(query, by_user);
+    if (!rows) return report(rows.error());
+    const auto name_of = [by_user](const History::CostRow& row) {
+        if (by_user) return user_name(row.part);
+        return std::string(to_string(static_cast<SlaClass>(row.part)));
+    };
+    std::uint64_t total = 0;
+    for (const auto& row : *rows) total += row.cost_nano;
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.cost.v1").field("by", options.by);
+        json.key("total").decimal(total, 9).key("rows").begin_array();
+        for (const auto& row : *rows) {
+            json.begin_object().field("name", name_of(row)).field("jobs", row.jobs);
+            json.field("tasks", row.tasks).key("cost").decimal(row.cost_nano, 9).end_object();
+        }
+        json.end_array().end_object().print();
+        return finish(kExitOk);
+    }
+    Table table({{by_user ? "USER" : "SLA"}, {"JOBS", true}, {"TASKS", true}, {"COST", true}});
+    for (const auto& row : *rows) {
+        table.add({name_of(row), std::to_string(row.jobs), std::to_string(row.tasks),
+                   format_cost(row.cost_nano)});
+    }
+    table.print();
+    return finish(kExitOk);
+}
+
 int list_jobs(const Context& context, const HistoryOptions& options, History& history) {
     const auto states = parse_states(options.states);
     if (!states) return report(states.error());
@@ -65,23 +104,28 @@ int list_jobs(const Context& context, const HistoryOptions& options, History& hi
         for (const auto& status : *jobs) write_out(std::to_string(status.job()) + "\n");
         return finish(kExitOk);
     }
-    Table table({{"JOB", true},
-                 {"NAME", false},
-                 {"STATE", false},
-                 {"TASKS", true},
-                 {"FAILED", true},
-                 {"SUBMITTED", false},
-                 {"WAITED", true},
-                 {"TOOK", true},
-                 {"REASON", false}},
-                8);
+    const bool priced = std::any_of(jobs->begin(), jobs->end(),
+                                    [](const auto& status) { return status.cost_nano() != 0; });
+    std::vector<Table::Column> columns{{"JOB", true},    {"NAME"},         {"STATE"},
+                                       {"TASKS", true},  {"FAILED", true}, {"SUBMITTED"},
+                                       {"WAITED", true}, {"TOOK", true}};
+    if (priced) columns.push_back({"COST", true});
+    columns.push_back({"REASON"});
+    const auto last = columns.size() - 1;
+    Table table(std::move(columns), last);
     table.colour_states_in(2);
     for (const auto& status : *jobs) {
-        table.add({std::to_string(status.job()), shorten(escape(status.name()), 20),
-                   job_state(status), std::to_string(status.elements()),
-                   std::to_string(status.failed()), format_clock_ns(status.submit_ns()),
-                   span(status.submit_ns(), status.start_ns()),
-                   span(status.start_ns(), status.end_ns()), status.reason()});
+        std::vector<std::string> row{std::to_string(status.job()),
+                                     shorten(escape(status.name()), 20),
+                                     job_state(status),
+                                     std::to_string(status.elements()),
+                                     std::to_string(status.failed()),
+                                     format_clock_ns(status.submit_ns()),
+                                     span(status.submit_ns(), status.start_ns()),
+                                     span(status.start_ns(), status.end_ns())};
+        if (priced) row.push_back(format_cost(status.cost_nano()));
+        row.push_back(status.reason());
+        table.add(std::move(row));
     }
     if (table.empty()) {
         write_out("no ended jobs\n");
@@ -147,6 +191,12 @@ int list_attempts(const Context& context, const HistoryOptions& options, History
 int history_command(const Context& context, const HistoryOptions& options) {
     auto history = History::open(context.cell);
     if (!history) return report(history.error());
+    if (!options.by.empty()) {
+        if (options.selectors.empty()) return list_costs(context, options, **history);
+        return report(Error{ErrorCode::kInvalidArgument,
+                            "--by adds up all jobs; leave the jobs out, or narrow it with --name "
+                            "and --since"});
+    }
     return options.selectors.empty() ? list_jobs(context, options, **history)
                                      : list_attempts(context, options, **history);
 }

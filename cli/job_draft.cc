@@ -4,9 +4,9 @@
 #include <array>
 #include <charconv>
 #include <fstream>
-#include <optional>
 
 #include "cli/units.h"
+#include "common/rpc/wants.h"
 
 namespace reeve::cli {
 
@@ -192,9 +192,40 @@ Status set_node(JobDraft& draft, const std::string& text) {
 }
 
 Status set_sla(JobDraft& draft, const std::string& text) {
-    const auto sla = sla_of(text);
+    const auto sla = parse_sla(text);
     if (!sla) return bad("\"" + text + "\" is none of critical, standard, flexible, spot");
-    draft.spec.set_sla(*sla);
+    draft.spec.set_sla(rpc::sla_field(*sla));
+    return {};
+}
+
+// One label more; several are given one by one.
+Status add_label(JobDraft& draft, const std::string& text) {
+    if (!sound_label(text)) {
+        return bad("\"" + text.substr(0, 80) +
+                   "\" is no label; write KEY=VALUE or a word of 1 to 63 letters, digits and "
+                   "_ - . / +");
+    }
+    std::size_t bytes = text.size();
+    for (const auto& label : draft.spec.node_labels()) {
+        if (label == text) return {};
+        bytes += label.size() + 1;
+    }
+    if (bytes > kLabelsWantedBytesMax) return bad("the labels are longer than 255 bytes together");
+    draft.spec.add_node_labels(text);
+    return {};
+}
+
+Status set_max_price(JobDraft& draft, const std::string& text) {
+    REEVE_TRY_ASSIGN(const std::uint32_t micro, parse_price(text));
+    if (micro == 0) return bad("0 leaves no worker; leave it out for any price");
+    draft.spec.set_max_price_micro(micro);
+    return {};
+}
+
+Status set_spread(JobDraft& draft, const std::string& text) {
+    bool spread = false;
+    REEVE_TRY(set_flag(text, spread));
+    draft.spec.set_spread(spread);
     return {};
 }
 
@@ -248,6 +279,20 @@ std::vector<OptionRule> policy_rules() {
     };
 }
 
+// Where it may run.
+std::vector<OptionRule> wants_rules() {
+    using Kind = OptionKind;
+    return {
+        {"node", "--node", "NAME", Kind::kText, "run only on this node", set_node, "gpu1"},
+        {"labels", "--label", "KEY=VALUE", Kind::kList,
+         "run only on workers with this label; may be given several times", add_label, "gpu=a100"},
+        {"max_price", "--max-price", "PRICE", Kind::kNumber,
+         "run only on workers that cost at most this an hour", set_max_price, "1.5"},
+        {"spread", "--spread", "", Kind::kFlag, "on the emptiest worker that fits, not the fullest",
+         set_spread, "true"},
+    };
+}
+
 std::vector<OptionRule> plain_rules() {
     using Kind = OptionKind;
     return {
@@ -293,7 +338,6 @@ std::vector<OptionRule> plain_rules() {
          set_array, "1-1000%10"},
         {"after", "--after", "JOBS", Kind::kText,
          "start after 12, afterok:13, afterany:14, afternotok:15", add_dependencies, "afterok:12"},
-        {"node", "--node", "NAME", Kind::kText, "run only on this node", set_node, "gpu1"},
         {"key", "--key", "KEY", Kind::kText, "submit only once under this key", set_key,
          "nightly-7"},
         {"pin", "--pin", "", Kind::kFlag, "bind each task to as many cores as it asks for",
@@ -315,6 +359,7 @@ const std::vector<OptionRule>& rules() {
     static const std::vector<OptionRule> all = [] {
         auto out = plain_rules();
         for (auto& rule : policy_rules()) out.push_back(std::move(rule));
+        for (auto& rule : wants_rules()) out.push_back(std::move(rule));
         return out;
     }();
     return all;
@@ -345,26 +390,6 @@ Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view
 }
 
 }  // namespace
-
-const char* sla_words(v1::SlaClass sla) {
-    switch (sla) {
-        case v1::SLA_CRITICAL:
-            return "critical";
-        case v1::SLA_FLEXIBLE:
-            return "flexible";
-        case v1::SLA_SPOT:
-            return "spot";
-        default:
-            return "standard";
-    }
-}
-
-std::optional<v1::SlaClass> sla_of(std::string_view text) {
-    for (const auto sla : {v1::SLA_CRITICAL, v1::SLA_STANDARD, v1::SLA_FLEXIBLE, v1::SLA_SPOT}) {
-        if (text == sla_words(sla)) return sla;
-    }
-    return std::nullopt;
-}
 
 const char* preempt_words(v1::PreemptMode mode) {
     switch (mode) {

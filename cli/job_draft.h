@@ -42,22 +42,19 @@ struct JobDraft {
     bool parameter = false;  // element_values come from --param (not --each-line)
 };
 
-enum class OptionKind : std::uint8_t { kText, kNumber, kCount, kFlag, kTextOrCount };
+enum class OptionKind : std::uint8_t { kText, kNumber, kCount, kFlag, kTextOrCount, kList };
 
 struct OptionRule {
     const char* field;  // in a JSON job: "time_limit", "resources.memory"
     const char* flags;  // on the command line: "-t,--time"; "" when there is none
     const char* value;  // what help calls the value: "SIZE"
-    OptionKind kind;    // what JSON may hold
+    OptionKind kind;    // what JSON may hold; kList: set for each of a list
     const char* help;
     std::function<Status(JobDraft&, const std::string&)> set;  // flags get "true" or "false"
     const char* example;  // a value that is right, for "write for example ..."
 };
 std::span<const OptionRule> option_rules();
 
-// "critical", "standard" ... and back; nullopt for another word.
-const char* sla_words(v1::SlaClass sla);
-std::optional<v1::SlaClass> sla_of(std::string_view text);
 const char* preempt_words(v1::PreemptMode mode);  // "requeue", "cancel", "never"
 std::optional<v1::PreemptMode> preempt_of(std::string_view text);
 

@@ -98,6 +98,10 @@ Result<std::string> text_for(const OptionRule& rule, const std::string& path,
             fits = node.kind == Kind::kInteger || node.kind == Kind::kString;
             wanted = "a string or a whole number";
             break;
+        case OptionKind::kList:
+            fits = node.kind == Kind::kString;
+            wanted = "a string";
+            break;
         case OptionKind::kFlag:
             if (node.kind == Kind::kBool) return std::string(node.flag ? "true" : "false");
             wanted = "true or false";
@@ -232,6 +236,16 @@ Status take_option(JobDraft& draft, const std::string& path, std::string_view fi
     for (const auto& rule : option_rules()) {
         if (rule.field != field) continue;
         known = true;
+        if (rule.kind == OptionKind::kList && node.kind == Kind::kArray) {
+            for (std::size_t i = 0; i < node.items.size(); ++i) {
+                const auto at = path + "[" + std::to_string(i) + "]";
+                REEVE_TRY_ASSIGN(const auto one, text_for(rule, at, node.items[i]));
+                if (auto set = rule.set(draft, one); !set) {
+                    return bad_at(at, node.items[i], set.error().message);
+                }
+            }
+            return {};
+        }
         REEVE_TRY_ASSIGN(const auto text, text_for(rule, path, node));
         if (auto set = rule.set(draft, text); !set) return bad_at(path, node, set.error().message);
         return {};

@@ -79,6 +79,17 @@ JsonWriter& JsonWriter::value(double number) {
     return *this;
 }
 
+JsonWriter& JsonWriter::decimal(std::uint64_t units, unsigned decimals) {
+    comma();
+    std::string digits = std::to_string(units);
+    if (digits.size() <= decimals) digits.insert(0, decimals + 1 - digits.size(), '0');
+    digits.insert(digits.size() - decimals, 1, '.');
+    while (digits.back() == '0') digits.pop_back();
+    if (digits.back() == '.') digits.pop_back();
+    out_ += digits;
+    return *this;
+}
+
 void JsonWriter::print() const {
     write_out(out_);
     write_out("\n");

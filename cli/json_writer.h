@@ -50,6 +50,8 @@ public:
         return *this;
     }
     JsonWriter& value(double number);
+    // units / 10^decimals, exactly: money.
+    JsonWriter& decimal(std::uint64_t units, unsigned decimals);
     JsonWriter& null() {
         comma();
         out_ += "null";

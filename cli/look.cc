@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
 
@@ -37,6 +38,7 @@ v1::JobStatus to_status(const shm::JobRecord& record) {
     out.set_name(fixed_text(record.name, sizeof record.name));
     out.set_state(job_state_word(record.state));
     out.set_priority(record.priority);
+    out.set_cost_nano(record.cost_nano);
     out.set_elements(record.elements);
     out.set_backlog(record.backlog);
     out.set_held(record.held);
@@ -148,10 +150,29 @@ WorkerView to_view(const shm::Segment& segment, std::uint32_t index) {
     out.lease_ns = worker.lease_ns.load();
     out.joined_ns = worker.joined_wall_ns.load();
     out.drain_wanted = worker.drain_wanted.load() != 0;
+    out.labels = shm::read_labels(worker.labels);
+    out.price_micro = worker.price_micro.load();
+    out.on_demand_micro = worker.on_demand_micro;
+    out.spot = worker.spot != 0;
+    out.notice_ns = worker.notice_wall_ns.load();
     return out;
 }
 
 }  // namespace
+
+sched::NodeOffer offer_of(const WorkerView& worker) {
+    sched::NodeOffer offer;
+    offer.name = worker.name;
+    offer.capacity = worker.capacity;
+    offer.used = worker.used.fits(worker.capacity) ? worker.used : worker.capacity;
+    offer.price_per_hour = sched::price_of(worker.on_demand_micro);
+    offer.spot_price_per_hour = sched::price_of(worker.price_micro);
+    offer.spot = worker.spot;
+    offer.open = worker.state == shm::WorkerState::kAlive && !worker.drain_wanted;
+    offer.labels = worker.labels;
+    offer.labels.push_back(std::string(kNodeLabel) + worker.name);
+    return offer;
+}
 
 std::string fixed_text(const char* text, std::size_t size) {
     return std::string(text, strnlen(text, size));

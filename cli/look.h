@@ -19,6 +19,7 @@
 #include "common/process/cell.h"
 #include "common/shm/segment.h"
 #include "reeve/v1/reeve.pb.h"
+#include "scheduler/core/select_node.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -73,7 +74,14 @@ struct WorkerView {
     std::uint64_t joined_ns = 0;
     std::uint32_t tasks = 0;  // slots it owns
     bool drain_wanted = false;
+    std::vector<std::string> labels;  // without node=NAME
+    std::uint32_t price_micro = 0;    // what an hour costs now
+    std::uint32_t on_demand_micro = 0;
+    bool spot = false;
+    std::uint64_t notice_ns = 0;  // when it will vanish; 0: not told
 };
+// As placement sees it, with what is used.
+sched::NodeOffer offer_of(const WorkerView& worker);
 
 // The live segment of a cell, read-only. kUnavailable when none was ever made or it is gone.
 Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell);
@@ -111,6 +119,14 @@ public:
         bool ended_only = false;
     };
     Result<std::vector<v1::JobStatus>> jobs(const JobQuery& query);
+    // What jobs have cost so far, live ones too, the dearest first.
+    struct CostRow {
+        std::uint32_t part = 0;  // uid, or SlaClass
+        std::uint64_t jobs = 0;
+        std::uint64_t tasks = 0;  // that ended
+        std::uint64_t cost_nano = 0;
+    };
+    Result<std::vector<CostRow>> costs(const JobQuery& query, bool by_user);
     std::uint64_t count_ended();
     std::uint64_t last_job();
 
@@ -140,6 +156,8 @@ public:
 private:
     explicit History(sqlite3* database) : database_(database) {}
     sqlite3* database_;
+    std::string select_jobs_;  // all columns of read_job_row
+    bool priced_ = false;      // the file has columns for cost
 };
 
 }  // namespace reeve::cli

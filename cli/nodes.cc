@@ -20,6 +20,18 @@ std::string ratio(const std::string& used, const std::string& all) {
     return used + "/" + all;
 }
 
+// "0.35 spot", "-" without a price.
+std::string price_words(const WorkerView& worker) {
+    if (worker.price_micro == 0 && !worker.spot) return "-";
+    return format_price(worker.price_micro) + (worker.spot ? " spot" : "");
+}
+
+std::string label_words(const WorkerView& worker) {
+    std::string out;
+    for (const auto& label : worker.labels) out += (out.empty() ? "" : ",") + label;
+    return out;
+}
+
 std::string state_words(const WorkerView& worker) {
     const bool silent = worker.lease_ns > 0 && worker.heartbeat_age_ns > worker.lease_ns;
     std::string out = shm::to_string(worker.state);
@@ -28,26 +40,36 @@ std::string state_words(const WorkerView& worker) {
 }
 
 Table worker_table(const std::vector<WorkerView>& workers) {
-    Table table({{"WORKER", true},
-                 {"NAME", false},
-                 {"STATE", false},
-                 {"CPUS", true},
-                 {"MEMORY", true},
-                 {"GPUS", true},
-                 {"TASKS", true},
-                 {"HEARTBEAT", true},
-                 {"HOST", false}},
-                8);
+    // Columns that say nothing of any worker are left out.
+    const bool priced = std::any_of(workers.begin(), workers.end(), [](const auto& worker) {
+        return worker.price_micro != 0 || worker.spot;
+    });
+    const bool labelled = std::any_of(workers.begin(), workers.end(),
+                                      [](const auto& worker) { return !worker.labels.empty(); });
+    std::vector<Table::Column> columns{{"WORKER", true}, {"NAME"},           {"STATE"},
+                                       {"CPUS", true},   {"MEMORY", true},   {"GPUS", true},
+                                       {"TASKS", true},  {"HEARTBEAT", true}};
+    if (priced) columns.push_back({"PRICE", true});
+    columns.push_back({"HOST"});
+    if (labelled) columns.push_back({"LABELS"});
+    const auto last = columns.size() - 1;
+    Table table(std::move(columns), last);
     table.colour_states_in(2);
     for (const auto& worker : workers) {
-        table.add(
-            {std::to_string(worker.number), worker.name, state_words(worker),
-             ratio(format_cpus(worker.used.cpu_milli), format_cpus(worker.capacity.cpu_milli)),
-             ratio(format_bytes(worker.used.memory_bytes),
-                   format_bytes(worker.capacity.memory_bytes)),
-             ratio(std::to_string(worker.used.gpus), std::to_string(worker.capacity.gpus)),
-             std::to_string(worker.tasks), format_duration_ns(worker.heartbeat_age_ns),
-             worker.host});
+        std::vector<std::string> row{
+            std::to_string(worker.number),
+            worker.name,
+            state_words(worker),
+            ratio(format_cpus(worker.used.cpu_milli), format_cpus(worker.capacity.cpu_milli)),
+            ratio(format_bytes(worker.used.memory_bytes),
+                  format_bytes(worker.capacity.memory_bytes)),
+            ratio(std::to_string(worker.used.gpus), std::to_string(worker.capacity.gpus)),
+            std::to_string(worker.tasks),
+            format_duration_ns(worker.heartbeat_age_ns)};
+        if (priced) row.push_back(price_words(worker));
+        row.push_back(worker.host);
+        if (labelled) row.push_back(label_words(worker));
+        table.add(std::move(row));
     }
     return table;
 }
@@ -244,6 +266,9 @@ int node_show_command(const Context& context, const std::string& worker) {
               std::to_string(found->launcher_pid) + ", lease " +
               format_duration_ns(found->lease_ns) + ", joined " + format_time_ns(found->joined_ns) +
               "\n");
+    if (found->notice_ns != 0) {
+        write_out("it will vanish at " + format_time_ns(found->notice_ns) + "\n");
+    }
     if (!found->cgroup.empty()) write_out("cgroup " + escape(found->cgroup) + "\n");
     print_gpus(*found);
     if (!tasks.empty()) {

@@ -6,6 +6,7 @@
 #include "cli/job_draft.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/rpc/wants.h"
 
 namespace reeve::cli {
 
@@ -124,6 +125,7 @@ void write_job(JsonWriter& json, const v1::JobStatus& status) {
     write_time(json, "started", status.start_ns());
     write_time(json, "ended", status.end_ns());
     json.field("exit_code", status.exit_code()).field("reason", status.reason());
+    json.key("cost").decimal(status.cost_nano(), 9);
     json.key("after").begin_array();
     for (const auto& dependency : status.after()) json.value(dependency_words(dependency));
     json.end_array().end_object();
@@ -143,7 +145,12 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     json.field("retries", spec.retries());
     json.field("at_most_once", task.retry_mode() == v1::RETRY_NEVER);
     json.field("priority", spec.priority()).field("hold", spec.hold());
-    json.field("sla", sla_words(spec.sla()));
+    json.key("labels").begin_array();
+    for (const auto& label : spec.node_labels()) json.value(label);
+    json.end_array().key("max_price");
+    spec.max_price_micro() == 0 ? json.null() : json.decimal(spec.max_price_micro(), 6);
+    json.field("spread", spec.spread());
+    json.field("sla", to_string(rpc::sla_of(spec.sla())));
     write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
     json.field("preempt", preempt_words(spec.preempt())).key("minimum_run_ms");
     spec.has_minimum_run_ms() ? json.value(spec.minimum_run_ms()) : json.null();
@@ -164,6 +171,11 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     }
     json.end_array().field("element_variable", task.element_variable());
     json.field("element_values", spec.element_values_size()).end_object();
+}
+
+std::uint64_t cost_of(const v1::TaskResult& result) {
+    const auto until = result.ended_ns() != 0 ? result.ended_ns() : wall_ns();
+    return cost_nano(result.price_micro(), result.started_ns(), until);
 }
 
 void write_task(JsonWriter& json, const v1::TaskResult& result) {
@@ -192,7 +204,9 @@ void write_task(JsonWriter& json, const v1::TaskResult& result) {
     json.field("worker", result.worker_number());
     json.field("worker_incarnation", result.worker_incarnation());
     json.field("worker_name", result.worker_name());
-    json.field("pid", result.pid()).field("deaths", result.deaths()).end_object();
+    json.field("pid", result.pid()).field("deaths", result.deaths());
+    json.key("price").decimal(result.price_micro(), 6);
+    json.key("cost").decimal(cost_of(result), 9).end_object();
 }
 
 void write_worker(JsonWriter& json, const WorkerView& worker) {
@@ -207,6 +221,11 @@ void write_worker(JsonWriter& json, const WorkerView& worker) {
     json.field("heartbeat_age_ms", worker.heartbeat_age_ns / kMillisecond);
     json.field("lease_ms", worker.lease_ns / kMillisecond).field("cgroup", worker.cgroup);
     write_time(json, "joined", worker.joined_ns);
+    json.key("labels").begin_array();
+    for (const auto& label : worker.labels) json.value(label);
+    json.end_array().key("price").decimal(worker.price_micro, 6);
+    json.key("on_demand_price").decimal(worker.on_demand_micro, 6).field("spot", worker.spot);
+    write_time(json, "notice", worker.notice_ns);
     json.key("gpus").begin_array();
     for (const auto& gpu : worker.gpu_loads) {
         json.begin_object().field("uuid", gpu.uuid).key("busy_percent");

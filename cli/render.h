@@ -25,6 +25,9 @@ std::string dependency_words(const v1::Dependency& dependency);
 std::string command_words(const v1::TaskSpec& task);
 const char* signal_name(int number);
 
+// What the attempt has cost, up to now while it runs, in billionths.
+std::uint64_t cost_of(const v1::TaskResult& result);
+
 void write_job(JsonWriter& json, const v1::JobStatus& status);
 void write_spec(JsonWriter& json, const v1::JobSpec& spec);
 void write_task(JsonWriter& json, const v1::TaskResult& result);

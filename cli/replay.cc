@@ -6,6 +6,7 @@
 #include "cli/look.h"
 #include "cli/render.h"
 #include "common/base/clock.h"
+#include "common/rpc/wants.h"
 
 namespace reeve::cli {
 
@@ -63,9 +64,9 @@ Result<std::vector<sim::SimNode>> workers_of(const Cell& cell) {
     if (const auto segment = open_segment(cell)) {
         for (const WorkerView& worker : segment_workers(**segment)) {
             sim::SimNode node;
-            node.offer.name = worker.name;
-            node.offer.capacity = worker.capacity;
-            node.offer.labels.push_back(worker.name);
+            node.offer = offer_of(worker);
+            node.offer.used = Resources{};
+            node.offer.open = true;
             out.push_back(std::move(node));
         }
     }
@@ -84,12 +85,11 @@ sim::SimJob job_of(const Ran& ran, std::uint64_t origin_ns) {
     out.run = std::max<std::int64_t>(1, seconds(ran.task.ended_ns() - ran.task.started_ns()));
     sched::ClusterJob& job = out.job;
     job.submit = static_cast<std::int64_t>((ran.ready_ns - origin_ns) / kSecond);
-    job.want.request = resources_of(spec.task().resources());
+    job.want = sched::request_for(rpc::wants_of(spec), resources_of(spec.task().resources()));
     job.priority = ran.job.priority();
     job.user = std::to_string(ran.job.uid());
     const std::int64_t limit = seconds(spec.task().time_limit_ms() * kMillisecond);
     job.limit = limit > 0 ? std::max(limit, out.run) : out.run;
-    if (!spec.node_name().empty()) job.want.labels.push_back(spec.node_name());
     return out;
 }
 

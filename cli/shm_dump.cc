@@ -8,6 +8,7 @@
 #include "cli/shm_command.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/ring.h"
 #include "common/shm/task_heap.h"
 #include "common/shm/worker_heap.h"
@@ -143,7 +144,12 @@ private:
             if (entry.live.load() == 0) continue;
             json_.begin_object().field("class", i).field("uid", entry.uid);
             write_resources(json_, "request", entry.request);
-            json_.field("node", fixed_text(entry.node_name, sizeof entry.node_name)).end_object();
+            const auto wants = shm::read_wants(entry);
+            json_.field("node", wants.node_name).key("labels").begin_array();
+            for (const auto& label : wants.labels) json_.value(label);
+            json_.end_array().field("sla", to_string(wants.sla)).field("spread", wants.spread);
+            json_.key("max_price").decimal(wants.max_price_micro, 6);
+            json_.field("closed", entry.closed.load()).end_object();
         }
         json_.end_array();
     }

@@ -10,6 +10,7 @@
 #include "cli/text.h"
 #include "cli/units.h"
 #include "common/base/clock.h"
+#include "common/rpc/wants.h"
 
 namespace reeve::cli {
 
@@ -66,7 +67,8 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
                            ? "none"
                            : format_duration_ns(task.time_limit_ms() * kMillisecond));
     line("retries", retry_words(spec));
-    if (spec.sla() != v1::SLA_STANDARD) line("sla", sla_words(spec.sla()));
+    if (spec.sla() != v1::SLA_STANDARD)
+        line("sla", std::string(to_string(rpc::sla_of(spec.sla()))));
     if (spec.deadline_unix_ms() != 0) {
         line("deadline", format_time_ns(spec.deadline_unix_ms() * kMillisecond));
     }
@@ -76,6 +78,11 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
         line("minimum run", format_duration_ns(spec.minimum_run_ms() * kMillisecond));
     }
     line("node", spec.node_name());
+    for (const auto& label : spec.node_labels()) line("needs label", label);
+    if (spec.max_price_micro() > 0) {
+        line("max price", format_price(spec.max_price_micro()) + " an hour");
+    }
+    if (spec.spread()) line("spread", "yes");
     line("label", spec.label());
     if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());
     if (spec.max_running() > 0) line("at a time", std::to_string(spec.max_running()));
@@ -105,25 +112,31 @@ std::string worker_words(const v1::TaskResult& result) {
 
 void print_tasks(const JobDetail& detail) {
     if (detail.tasks.empty()) return;
-    Table table({{"TASK", true},
-                 {"STATE", false},
-                 {"TRY", true},
-                 {"WORKER", false},
-                 {"PID", true},
-                 {"TIME", true},
-                 {"CPU", true},
-                 {"MEMORY", true},
-                 {"NOTE", false}},
-                8);
+    const bool priced = std::any_of(detail.tasks.begin(), detail.tasks.end(),
+                                    [](const auto& task) { return task.price_micro() != 0; });
+    std::vector<Table::Column> columns{{"TASK", true}, {"STATE"},       {"TRY", true},
+                                       {"WORKER"},     {"PID", true},   {"TIME", true},
+                                       {"CPU", true},  {"MEMORY", true}};
+    if (priced) columns.push_back({"COST", true});
+    columns.push_back({"NOTE"});
+    const auto last = columns.size() - 1;
+    Table table(std::move(columns), last);
     table.colour_states_in(1);
     const bool array = detail.status.elements() > 1;
     for (const auto& task : detail.tasks) {
         const auto cpu_us = task.user_us() + task.system_us();
-        table.add({task_id(task, array), task_state(task), std::to_string(task.attempt()),
-                   worker_words(task), task.pid() == 0 ? "" : std::to_string(task.pid()),
-                   run_time(task), cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
-                   task.max_rss_bytes() == 0 ? "" : format_bytes(task.max_rss_bytes()),
-                   note_words(task)});
+        std::vector<std::string> row{
+            task_id(task, array),
+            task_state(task),
+            std::to_string(task.attempt()),
+            worker_words(task),
+            task.pid() == 0 ? "" : std::to_string(task.pid()),
+            run_time(task),
+            cpu_us == 0 ? "" : format_duration_ns(cpu_us * 1000),
+            task.max_rss_bytes() == 0 ? "" : format_bytes(task.max_rss_bytes())};
+        if (priced) row.push_back(format_cost(cost_of(task)));
+        row.push_back(note_words(task));
+        table.add(std::move(row));
     }
     write_out("\n");
     table.print();
@@ -151,6 +164,7 @@ void print_job(const JobDetail& detail, const ShowOptions& options) {
     line("priority", std::to_string(status.priority()));
     line("tasks", counts(status));
     line("submitted", times(status));
+    if (status.cost_nano() > 0) line("cost", format_cost(status.cost_nano()));
     if (status.spec().not_before_unix_ms() > 0) {
         line("begin", format_time_ns(status.spec().not_before_unix_ms() * kMillisecond));
     }

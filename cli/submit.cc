@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <set>
 #include <thread>
 
 #include <sys/random.h>
@@ -16,6 +17,7 @@
 #include "cli/wait.h"
 #include "common/base/clock.h"
 #include "common/rpc/client.h"
+#include "common/rpc/wants.h"
 #include "common/shm/heap_key.h"
 
 namespace reeve::cli {
@@ -98,7 +100,7 @@ std::vector<std::uint64_t> forecasts(const Context& context, const std::vector<J
         if (spec.hold() || spec.after_size() > 0) continue;
         ForecastTask task;
         task.request = resources_of(spec.task().resources());
-        task.node = spec.node_name();
+        task.wants = rpc::wants_of(spec);
         task.time_limit_ns = spec.task().time_limit_ms() * kMillisecond;
         task.key = shm::heap_key(spec.priority(), picture.now_ns, ~std::uint64_t{0});
         const auto start = earliest_start_ns(picture, task);
@@ -135,6 +137,25 @@ void print_dry_run(const Context& context, const std::vector<JobDraft>& drafts) 
             line += forecast_words(*first, wall_ns());
         }
         write_out(line + "\n");
+    }
+}
+
+// Jobs that will wait for a worker that is not here: they were taken, for it may come.
+void warn_of_missing_workers(const Context& context, const std::vector<JobDraft>& drafts) {
+    const auto asks = [](const JobDraft& draft) { return !rpc::wants_of(draft.spec).empty(); };
+    if (std::none_of(drafts.begin(), drafts.end(), asks)) return;
+    const Gatherer gatherer(context);
+    if (gatherer.segment() == nullptr) return;
+    const auto workers = segment_workers(*gatherer.segment());
+    std::set<std::string> told;
+    for (const auto& draft : drafts) {
+        const auto wants = rpc::wants_of(draft.spec);
+        if (wants.empty()) continue;
+        const auto words =
+            no_worker_words(workers, wants, resources_of(draft.spec.task().resources()));
+        if (words.empty() || !told.insert(words).second) continue;
+        warn((draft.spec.label().empty() ? "the job" : "job \"" + draft.spec.label() + "\"") + " " +
+             words);
     }
 }
 
@@ -211,6 +232,7 @@ int submit_command(const Context& context, const SubmitOptions& options) {
     if (!reply) return report(reply.error());
     if (!context.quiet) {
         for (const auto& warning : warnings) warn(warning);
+        warn_of_missing_workers(context, *drafts);
     }
     if (options.dry_run) {
         print_dry_run(context, *drafts);

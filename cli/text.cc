@@ -34,10 +34,10 @@ std::size_t good_sequence(std::string_view text, std::size_t at) {
     const std::array<std::uint32_t, 5> smallest{0, 0, 0x80, 0x800, 0x10000};
     if (point < smallest[size] || point > 0x10FFFF) return 0;
     if (point >= 0xD800 && point <= 0xDFFF) return 0;
-    if (point >= 0x80 && point < 0xA0) return 0;                               // C1 controls
-    if (point == 0x200E || point == 0x200F) return 0;                          // direction marks
+    if (point >= 0x80 && point < 0xA0) return 0;       // C1 controls
+    if (point == 0x200E || point == 0x200F) return 0;  // direction marks
     if ((point >= 0x202A && point <= 0x202E) || (point >= 0x2066 && point <= 0x2069)) return 0;
-    if (point == 0x2028 || point == 0x2029) return 0;                          // line separators
+    if (point == 0x2028 || point == 0x2029) return 0;  // line separators
     return size;
 }
 
@@ -143,6 +143,26 @@ std::string format_cpus(std::uint64_t milli) {
     return text;
 }
 
+std::string format_price(std::uint64_t micro) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%llu.%06llu",
+                  static_cast<unsigned long long>(micro / 1'000'000),
+                  static_cast<unsigned long long>(micro % 1'000'000));
+    std::string out = text;
+    while (out.back() == '0') out.pop_back();
+    if (out.back() == '.') out.pop_back();
+    return out;
+}
+
+std::string format_cost(std::uint64_t nano) {
+    const double cost = static_cast<double>(nano) / 1e9;
+    char text[40];
+    if (nano == 0) return "0";
+    std::snprintf(text, sizeof text, cost >= 1 ? "%.2f" : "%.2g", cost);
+    if (cost < 1e-4) std::snprintf(text, sizeof text, "%.1e", cost);
+    return text;
+}
+
 std::string format_duration_ns(std::uint64_t nanoseconds) {
     const std::uint64_t ms = nanoseconds / kMillisecond;
     if (ms < 1000) return std::to_string(ms) + "ms";
@@ -186,8 +206,8 @@ std::string format_time_ns(std::uint64_t wall_ns) {
 
 std::string format_clock_ns(std::uint64_t now_or_then) {
     if (now_or_then == 0) return "-";
-    const bool today = format_with("%Y%m%d", now_or_then, true) ==
-                       format_with("%Y%m%d", wall_ns(), true);
+    const bool today =
+        format_with("%Y%m%d", now_or_then, true) == format_with("%Y%m%d", wall_ns(), true);
     return format_with(today ? "%H:%M:%S" : "%b%d %H:%M", now_or_then, true);
 }
 
@@ -235,8 +255,12 @@ std::string closest(std::string_view word, const std::vector<std::string_view>& 
     return best;
 }
 
-bool stdout_is_terminal() { return isatty(STDOUT_FILENO) == 1; }
-bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
+bool stdout_is_terminal() {
+    return isatty(STDOUT_FILENO) == 1;
+}
+bool stderr_is_terminal() {
+    return isatty(STDERR_FILENO) == 1;
+}
 
 std::size_t terminal_columns() {
     if (const char* columns = std::getenv("COLUMNS"); columns != nullptr) {
@@ -254,13 +278,26 @@ std::string coloured(std::string_view text, Colour colour) {
     if (colour == Colour::kNone || !colour_wanted()) return std::string(text);
     const char* code = "0";
     switch (colour) {
-        case Colour::kGreen: code = "32"; break;
-        case Colour::kRed: code = "31"; break;
-        case Colour::kYellow: code = "33"; break;
-        case Colour::kBlue: code = "36"; break;
-        case Colour::kDim: code = "2"; break;
-        case Colour::kBold: code = "1"; break;
-        case Colour::kNone: break;
+        case Colour::kGreen:
+            code = "32";
+            break;
+        case Colour::kRed:
+            code = "31";
+            break;
+        case Colour::kYellow:
+            code = "33";
+            break;
+        case Colour::kBlue:
+            code = "36";
+            break;
+        case Colour::kDim:
+            code = "2";
+            break;
+        case Colour::kBold:
+            code = "1";
+            break;
+        case Colour::kNone:
+            break;
     }
     return "\x1b[" + std::string(code) + "m" + std::string(text) + "\x1b[0m";
 }
@@ -295,8 +332,8 @@ std::vector<std::size_t> Table::widths(std::size_t width) const {
     if (total > width) {
         const std::size_t least = std::max<std::size_t>(width_of(columns_[flexible_].title), 8);
         const std::size_t over = total - width;
-        out[flexible_] = out[flexible_] > over + least ? out[flexible_] - over
-                                                       : std::min(out[flexible_], least);
+        out[flexible_] =
+            out[flexible_] > over + least ? out[flexible_] - over : std::min(out[flexible_], least);
     }
     return out;
 }
@@ -309,8 +346,9 @@ std::string Table::text(std::size_t width) const {
         for (std::size_t i = 0; i < sizes.size(); ++i) {
             const std::string cell = shorten(cells[i], sizes[i]);
             const std::string space(sizes[i] - width_of(cell), ' ');
-            const auto colour = title ? Colour::kBold
-                                : i == state_column_ ? colour_of_state(cell) : Colour::kNone;
+            const auto colour = title                ? Colour::kBold
+                                : i == state_column_ ? colour_of_state(cell)
+                                                     : Colour::kNone;
             if (i != 0) padded += "  ";
             if (columns_[i].right) padded += space;
             padded += coloured(cell, colour);

@@ -24,6 +24,8 @@ std::string shell_join(const std::vector<std::string>& words);
 
 std::string format_bytes(std::uint64_t bytes);              // 8G, 1.5G, 512M, 17B
 std::string format_cpus(std::uint64_t milli);               // 2, 0.5
+std::string format_price(std::uint64_t micro);              // 2, 0.35
+std::string format_cost(std::uint64_t nano);                // 12.35, 0.0004; at least two digits
 std::string format_duration_ns(std::uint64_t nanoseconds);  // 312ms, 4.2s, 3m07s, 2h05m, 3d04h
 std::string format_time_ns(std::uint64_t wall_ns);          // 2026-11-22 10:03:17 local; "-" for 0
 std::string format_clock_ns(std::uint64_t wall_ns);         // 10:03:17 today, else Nov22 10:03

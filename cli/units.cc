@@ -5,6 +5,8 @@
 #include <ctime>
 #include <optional>
 
+#include "common/model/wants.h"
+
 namespace reeve::cli {
 
 namespace {
@@ -196,6 +198,35 @@ Result<std::uint32_t> parse_cpus(std::string_view text) {
         return bad(quoted(text) + " is too many cpus; at most 4096");
     }
     if (*value == 0) return bad(quoted(text) + " is no cpu at all; write at least 0.001");
+    return static_cast<std::uint32_t>(*value);
+}
+
+Result<std::uint64_t> parse_amount(std::string_view text) {
+    auto rest = text;
+    const auto number = take_decimal(rest);
+    if (!number || !rest.empty() || number->decimals > 6) {
+        return bad(quoted(text) + " is not an amount; write for example 100 or 12.50");
+    }
+    const auto value = scale(*number, 1'000'000'000);
+    if (!value || *value > 1'000'000'000ULL * 1'000'000'000ULL) {
+        return bad(quoted(text) + " is too much; at most 1000000000");
+    }
+    return *value;
+}
+
+Result<std::uint32_t> parse_price(std::string_view text) {
+    auto rest = text;
+    const auto number = take_decimal(rest);
+    if (!number || !rest.empty()) {
+        return bad(quoted(text) + " is not a price of an hour; write for example 2 or 0.35");
+    }
+    if (number->decimals > 6) {
+        return bad(quoted(text) + " is finer than a millionth; write for example 0.000125");
+    }
+    const auto value = scale(*number, 1'000'000);
+    if (!value || *value > kPriceMicroMax) {
+        return bad(quoted(text) + " is too much for an hour; at most 4000");
+    }
     return static_cast<std::uint32_t>(*value);
 }
 

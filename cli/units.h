@@ -3,6 +3,7 @@
 //   size   8G 512M 1.5G 100KB 17B     K M G T P are powers of 1024, KB MB GB ... powers of 1000
 //   time   30m 90s 1h30m 2d 500ms 1.5h 01:30:00
 //   cpus   2 0.5 1.25                  at most three decimals
+//   price  2 0.35                      at most six decimals
 //   array  1-1000 0,5,7-9 0-100:10 1-1000%10
 //   begin  +30m, 2026-11-22T18:00 (local), 2026-11-22T17:00:00Z
 //
@@ -19,7 +20,7 @@
 namespace reeve::cli {
 
 inline constexpr std::uint64_t kSizeMax = 1ULL << 50;                  // a pebibyte
-inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 3'650;   // ten years
+inline constexpr std::uint64_t kTimeMaxMs = 1000ULL * 86'400 * 3'650;  // ten years
 inline constexpr std::uint32_t kCpuMilliMax = 4'096'000;
 inline constexpr std::uint64_t kBeginMsMax = 9'214'646'399'000ULL;  // 2261-12-31
 inline constexpr std::uint64_t kElementMax = 0xFFFF'FFFFULL;
@@ -29,6 +30,10 @@ inline constexpr std::size_t kRangesMax = 65'536;
 Result<std::uint64_t> parse_size(std::string_view text);
 Result<std::uint64_t> parse_time_ms(std::string_view text);
 Result<std::uint32_t> parse_cpus(std::string_view text);
+// An amount of money in billionths, to six decimals: "12.5". At most a billion.
+Result<std::uint64_t> parse_amount(std::string_view text);
+// Money, to six decimals: "1.5" is 1,500,000 millionths. At most 4000.
+Result<std::uint32_t> parse_price(std::string_view text);
 
 struct Range {
     std::uint64_t first = 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 
 #include "common/process/cell.h"
 #include "common/shm/layout.h"
@@ -10,11 +11,12 @@
 namespace reeve::plm {
 
 struct PlmOptions {
-    shm::SegmentConfig segment;                    // used when a new segment is made
-    bool durable = true;                           // false: --durability async
-    std::uint64_t checkpoint_interval_ms = 250;    // audit log
-    std::uint64_t snapshot_bytes = 64ULL << 20;    // ledger bytes between snapshots, at least
+    shm::SegmentConfig segment;                  // used when a new segment is made
+    bool durable = true;                         // false: --durability async
+    std::uint64_t checkpoint_interval_ms = 250;  // audit log
+    std::uint64_t snapshot_bytes = 64ULL << 20;  // ledger bytes between snapshots, at least
     std::uint32_t deaths_max = 5;
+    std::map<std::uint32_t, std::uint64_t> budget_nano;  // by user id: what may be spent
 };
 
 }  // namespace reeve::plm

@@ -1,9 +1,9 @@
 #include "scheduler/live_ports.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
+#include "common/shm/class_wants.h"
 #include "common/shm/wake.h"
 #include "scheduler/core/memory_ports.h"
 
@@ -14,21 +14,32 @@ constexpr std::uint32_t kWalkMax = 8;  // candidates of the worker heap before t
 
 }  // namespace
 
-LiveQueue::LiveQueue(shm::Segment& segment)
+LiveQueue::LiveQueue(const shm::Segment& segment)
     : segment_(segment), index_(segment), shapes_(segment.config().classes) {}
 
 void LiveQueue::refresh_shape(ClassRef cls) {
     const auto& entry = segment_.task_class(cls);
-    ClassShape shape{entry.request};
-    if (entry.node_name[0] != '\0') {
-        const std::string name(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
-        auto known = std::find(names_.begin(), names_.end(), name);
-        if (known == names_.end()) known = names_.insert(names_.end(), name);
-        shape.constraint = static_cast<std::uint64_t>(known - names_.begin());
+    auto& shape = shapes_[cls];
+    if (entry.request == shape.request && entry.wants_hash == shape.constraint) return;
+    forget(shape.constraint);
+    shape = ClassShape{entry.request, entry.wants_hash};
+    if (shape.constraint != 0) {
+        auto& wanted = wanted_[shape.constraint];
+        if (wanted.classes++ == 0) wanted.job = request_for(shm::read_wants(entry), {});
     }
-    if (shape == shapes_[cls]) return;
-    shapes_[cls] = shape;
     changed_.push_back(cls);
+}
+
+void LiveQueue::forget(std::uint64_t constraint) {
+    const auto known = wanted_.find(constraint);
+    if (known != wanted_.end() && --known->second.classes == 0) wanted_.erase(known);
+}
+
+const JobRequest& LiveQueue::job(const ClassShape& shape) const {
+    const auto known = wanted_.find(shape.constraint);
+    auto& job = known == wanted_.end() ? plain_ : known->second.job;
+    job.request = shape.request;
+    return job;
 }
 
 std::vector<ClassRef> LiveQueue::take_changed() {
@@ -43,16 +54,35 @@ bool LiveQueue::wake_rested() {
     return !std::exchange(rested_, {}).empty();
 }
 
+bool LiveQueue::closed(ClassRef cls) const {
+    return segment_.task_class(cls).closed.load(std::memory_order_relaxed) != 0;
+}
+
+bool LiveQueue::wake_closed() {
+    const auto woken = std::erase_if(closed_, [this](ClassRef cls) {
+        if (closed(cls)) return false;
+        index_.unpark(cls);
+        return true;
+    });
+    return woken != 0;
+}
+
 std::optional<ClassHead> LiveQueue::best_head() {
-    const auto head = index_.best();
-    if (!head) return std::nullopt;
-    refresh_shape(head->class_id);
-    return ClassHead{head->entry.key, head->class_id, head->entry.slot};
+    while (const auto head = index_.best()) {
+        if (closed(head->class_id)) {
+            index_.park(head->class_id);
+            closed_.push_back(head->class_id);
+            continue;
+        }
+        refresh_shape(head->class_id);
+        return ClassHead{head->entry.key, head->class_id, head->entry.slot};
+    }
+    return std::nullopt;
 }
 
 std::optional<ClassHead> LiveQueue::peek(ClassRef cls) {
     const auto entry = index_.peek(cls);
-    if (!entry) return std::nullopt;
+    if (!entry || closed(cls)) return std::nullopt;  // no room is kept for what may not start
     refresh_shape(cls);
     return ClassHead{entry->key, cls, entry->slot};
 }
@@ -71,13 +101,24 @@ bool LiveQueue::claim(const ClassHead& head) {
     return true;
 }
 
-LiveWorkers::LiveWorkers(shm::Segment& segment, const LiveQueue& queue)
-    : segment_(segment), queue_(queue), heap_(segment), tree_(segment.config().workers) {
+LiveWorkers::LiveWorkers(const shm::Segment& segment, const LiveQueue& queue)
+    : segment_(segment),
+      queue_(queue),
+      heap_(segment),
+      tree_(segment.config().workers),
+      offers_(segment.config().workers),
+      known_(segment.config().workers, 0) {
     ranks_.resize(size(), shm::kEmptyKey);
     for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
 }
 
 WorkerRef LiveWorkers::find(const ClassShape& shape, WorkerRef except) {
+    if (!wants_nothing(shape)) {
+        if (!indexed_) build_index();
+        const auto found = index_.best(queue_.job(shape),
+                                       [except](std::uint32_t worker) { return worker != except; });
+        return found.value_or(kNoRef);
+    }
     const auto best = heap_.best();
     if (!best) return kNoRef;
     const auto takes = [&](WorkerRef worker) { return worker != except && fits_on(worker, shape); };
@@ -93,15 +134,12 @@ WorkerRef LiveWorkers::find(const ClassShape& shape, WorkerRef except) {
 }
 
 bool LiveWorkers::allows(WorkerRef worker, const ClassShape& shape) const {
-    const auto& slot = segment_.worker(worker);
-    if (slot.state.load() != shm::WorkerState::kAlive) return false;
-    return shape.constraint == 0 ||
-           queue_.node_name(shape.constraint) ==
-               std::string_view(slot.name, strnlen(slot.name, sizeof slot.name));
+    if (segment_.worker(worker).state.load() != shm::WorkerState::kAlive) return false;
+    return wants_nothing(shape) || barrier_of(queue_.job(shape), offers_[worker]) == Refusal::kNone;
 }
 
 bool LiveWorkers::fits_on(WorkerRef worker, const ClassShape& shape) const {
-    return tree_.fits(worker, shape.request) && (shape.constraint == 0 || allows(worker, shape));
+    return tree_.fits(worker, shape.request) && (wants_nothing(shape) || allows(worker, shape));
 }
 
 std::optional<Grant> LiveWorkers::claim(WorkerRef worker, const Resources& request) {
@@ -136,6 +174,30 @@ bool LiveWorkers::refresh(WorkerRef worker) {
     return !before && tree_.is_open(worker);
 }
 
+// Another worker stands in the slot than the last time.
+void LiveWorkers::learn(WorkerRef worker, std::uint64_t incarnation) {
+    const auto& slot = segment_.worker(worker);
+    auto& offer = offers_[worker];
+    offer.capacity = slot.capacity;
+    offer.price_per_hour = price_of(slot.on_demand_micro);
+    offer.spot_price_per_hour = price_of(slot.price_micro.load());
+    offer.spot = slot.spot != 0;
+    offer.labels = shm::labels_of(slot);
+    known_[worker] = incarnation;
+    if (indexed_) index_.replace(worker, offer);
+    one_price_ = true;
+    for (WorkerRef other = 0; other < size(); ++other) {
+        if (known_[other] == 0) continue;
+        one_price_ &= !offers_[other].spot && offers_[other].price() == offer.price();
+    }
+}
+
+void LiveWorkers::build_index() {
+    for (const auto& offer : offers_) index_.add(offer);
+    indexed_ = true;
+    for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
+}
+
 void LiveWorkers::publish(WorkerRef worker) {
     auto& slot = segment_.worker(worker);
     const auto hints = shm::dispatch_ring(segment_, worker);
@@ -144,15 +206,19 @@ void LiveWorkers::publish(WorkerRef worker) {
     if (!open) {
         tree_.close(worker);
         rank(worker, shm::kEmptyKey);
+        if (indexed_) index_.set_open(worker, false);
         return;
     }
+    const auto incarnation = slot.incarnation.load(std::memory_order_relaxed);
+    if (known_[worker] != incarnation) learn(worker, incarnation);
     auto free = slot.capacity;
     free -= slot.used;
     tree_.open(worker, free);
     // Cheapest first, then the fullest: packing leaves room for large requests elsewhere.
-    const auto key = (static_cast<std::uint64_t>(slot.price_micro_usd_h.load()) << 32) |
-                     std::min<std::uint64_t>(free.cpu_milli, 0xFFFFFFFEU);
+    const auto key =
+        (static_cast<std::uint64_t>(slot.price_micro.load()) << 32) | room_of(free, slot.capacity);
     rank(worker, free.cpu_milli == 0 ? shm::kEmptyKey : key);
+    if (indexed_) index_.set_used(worker, slot.used, true);
 }
 
 void LiveWorkers::rank(WorkerRef worker, std::uint64_t key) {

@@ -1,13 +1,17 @@
 // The live ports of scheduler/core: QueueView over the chunk heaps, WorkerIndex over the worker
 // slots.
 //
+// Where all workers cost the same and none is spot, the shared worker heap has the answer for tasks
+// that want nothing but cpus, memory and GPUs. All others are asked of NodeIndex, as in the
+// simulator.
+//
 // Not thread-safe; one scheduler per segment. What is written to shared memory here: `used`,
 // `gpu_used_mask` and rank keys of worker slots. CapacityTree is a private index beside them.
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "common/shm/class_index.h"
@@ -15,13 +19,14 @@
 #include "common/shm/segment.h"
 #include "common/shm/worker_heap.h"
 #include "scheduler/core/capacity_tree.h"
+#include "scheduler/core/node_index.h"
 #include "scheduler/core/ports.h"
 
 namespace reeve::sched {
 
 class LiveQueue {
 public:
-    explicit LiveQueue(shm::Segment& segment);
+    explicit LiveQueue(const shm::Segment& segment);
 
     std::optional<ClassHead> best_head();
     std::optional<ClassHead> peek(ClassRef cls);
@@ -41,26 +46,39 @@ public:
     std::vector<ClassRef> take_changed();
     // Lets classes that rested for a wanted task be looked at again; true if there were any.
     bool wake_rested();
-    const std::string& node_name(std::uint64_t constraint) const { return names_[constraint]; }
+    // The same for classes that were closed and no longer are.
+    bool wake_closed();
+    // What a task of this shape wants. Valid until the next call.
+    const JobRequest& job(const ClassShape& shape) const;
 
 private:
-    void refresh_shape(ClassRef cls);
+    // Of the classes with the same wants; `constraint` of a shape is their hash.
+    struct Wanted {
+        mutable JobRequest job;
+        std::uint32_t classes = 0;
+    };
 
-    shm::Segment& segment_;
+    bool closed(ClassRef cls) const;
+    void refresh_shape(ClassRef cls);
+    void forget(std::uint64_t constraint);
+
+    const shm::Segment& segment_;
     shm::ClassIndex index_;
     std::vector<ClassShape> shapes_;
-    std::vector<std::string> names_{""};  // by constraint id; 0 means none
+    std::unordered_map<std::uint64_t, Wanted> wanted_;
+    mutable JobRequest plain_;  // constraint 0
     std::vector<ClassRef> changed_;
     std::vector<ClassRef> rested_;
+    std::vector<ClassRef> closed_;
     shm::Claimed last_claim_;
 };
 
 class LiveWorkers {
 public:
-    LiveWorkers(shm::Segment& segment, const LiveQueue& queue);
+    LiveWorkers(const shm::Segment& segment, const LiveQueue& queue);
 
     WorkerRef find(const ClassShape& shape, WorkerRef except);
-    // Apart from room: is it there, and the one that is asked for?
+    // Apart from room: is it there, with the labels, at the price?
     bool allows(WorkerRef worker, const ClassShape& shape) const;
     bool fits_on(WorkerRef worker, const ClassShape& shape) const;
     std::optional<Grant> claim(WorkerRef worker, const Resources& request);
@@ -78,12 +96,22 @@ public:
 private:
     void publish(WorkerRef worker);
     void rank(WorkerRef worker, std::uint64_t key);
+    void learn(WorkerRef worker, std::uint64_t incarnation);
+    void build_index();
+    bool wants_nothing(const ClassShape& shape) const {
+        return shape.constraint == 0 && one_price_;
+    }
 
-    shm::Segment& segment_;
+    const shm::Segment& segment_;
     const LiveQueue& queue_;
     shm::WorkerHeap heap_;
     std::vector<std::uint64_t> ranks_;  // what the shared keys should be
     CapacityTree tree_;
+    std::vector<NodeOffer> offers_;     // labels and prices; always open, nothing used
+    std::vector<std::uint64_t> known_;  // the incarnation offers_ is of
+    bool one_price_ = true;             // and no spot worker
+    bool indexed_ = false;              // index_ is kept: somebody needed it
+    NodeIndex index_;
 };
 
 static_assert(QueueView<LiveQueue>);

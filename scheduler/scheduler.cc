@@ -61,6 +61,7 @@ public:
                 last_rescan_ns_ = now;
                 queue_.index().rescan();
                 workers_.rescan();
+                (void)queue_.wake_closed();
             }
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;

@@ -9,6 +9,7 @@
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
 #include "common/role/role.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/transitions.h"
 #include "common/shm/wake.h"
 #include "worker/agent.h"
@@ -117,7 +118,13 @@ void Agent::fill_slot() {
         gpu.known.store(0);
         copy_text(gpu.uuid, i < options_.gpu_ids.size() ? options_.gpu_ids[i] : std::string());
     }
-    worker.price_micro_usd_h.store(options_.price_micro_usd_h);
+    worker.price_micro.store(options_.price_micro);
+    worker.on_demand_micro = options_.on_demand_micro;
+    worker.spot = options_.spot ? 1 : 0;
+    worker.notice_wall_ns.store(0);
+    if (!shm::write_labels(worker.labels, options_.labels)) {
+        log::warn("the labels do not fit and are left out", {});
+    }
     worker.tasks_running.store(0);
     copy_text(worker.name, options_.name);
     copy_text(worker.host, host_name());

@@ -18,6 +18,7 @@
 
 #include "common/model/outcome.h"
 #include "common/model/resources.h"
+#include "common/model/wants.h"
 #include "common/shm/slot_word.h"
 
 namespace reeve::shm {
@@ -156,16 +157,30 @@ static_assert(offsetof(TaskSlot, payload_offset) == 64);
 static_assert(offsetof(TaskSlot, assigned_wall_ns) == 128);
 static_assert(offsetof(TaskSlot, detail) == 192);
 
+// ClassEntry::closed: why none of its tasks may start.
+inline constexpr std::uint32_t kClosedBudget = 1;  // its user has spent the budget
+
 // A class: everything placement needs to know that many tasks share (share group and request
-// shape). Written by the PLM before `live` becomes 1; read by the scheduler and by explain.
+// shape). Written by the PLM before `live` becomes 1; read by the scheduler and by explain. The
+// scheduler's loop reads the first line only; class_wants.h reads and writes the rest.
 struct alignas(64) ClassEntry {
     std::atomic<std::uint32_t> live{0};
     std::uint32_t uid = 0;
     Resources request;
-    std::uint64_t shape_hash = 0;  // what does not fit the fields (labels, node names)
-    char node_name[24]{};          // "" or the only worker it may run on
+    std::uint64_t wants_hash = 0;          // of what follows; 0: nothing but cpus, memory and GPUs
+    std::atomic<std::uint32_t> closed{0};  // PLM, at any time
+    std::uint32_t max_price_micro = 0;     // 0: none
+    std::atomic<std::uint64_t> spent_nano{0};   // of a user with a budget; PLM, at any time
+    std::atomic<std::uint64_t> budget_nano{0};  // 0: none
+    std::uint8_t sla = 0;                       // SlaClass
+    std::uint8_t spread = 0;
+    std::uint8_t reserved[6]{};
+
+    char node_name[kNameBytes]{};              // "" or the only worker it may run on
+    char labels[kLabelsWantedBytesMax + 1]{};  // NUL behind each, an empty one ends them
 };
-static_assert(sizeof(ClassEntry) == 64);
+static_assert(sizeof(ClassEntry) == 384);
+static_assert(offsetof(ClassEntry, node_name) == 64);
 
 // A chunk heap node: the best child's key, a version against ABA, and the slot it belongs to.
 // key kEmptyKey and index kNone32 mean an empty subtree. 16 bytes, moved with one 16-byte CAS.
@@ -199,7 +214,7 @@ struct alignas(64) GpuEntry {
 };
 static_assert(sizeof(GpuEntry) == 64);
 
-// 1536 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
+// 2112 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
 // WORKER_JOINED), alive <-> draining (register, asked by the PLM), any -> dead (register),
 // alive/draining -> left (worker), dead/left -> free (register, once no slot carries its owner id).
 struct alignas(64) WorkerSlot {
@@ -218,13 +233,17 @@ struct alignas(64) WorkerSlot {
     Resources used;                               // scheduler only
     std::atomic<std::uint64_t> gpu_used_mask{0};  // scheduler only
     std::atomic<std::uint32_t> tasks_running{0};  // worker, informative
-    std::atomic<std::uint32_t> price_micro_usd_h{0};
-    char name[kNameBytes]{};  // worker, while joining
+    std::atomic<std::uint32_t> price_micro{0};    // of an hour, what is paid now; worker
+    char name[kNameBytes]{};                      // worker, while joining
     char host[kNameBytes]{};
     char cgroup_root[112]{};  // relative name of its cgroup subtree, "" without cgroups
     GpuEntry gpus[kGpusShown];
+    std::uint32_t spot = 0;                        // 1: it may vanish; worker, while joining
+    std::uint32_t on_demand_micro = 0;             // its price were it not spot
+    std::atomic<std::uint64_t> notice_wall_ns{0};  // when it will vanish, 0: not told; PLM
+    char labels[kLabelsOfferedBytesMax + 1]{};     // as in ClassEntry; worker, while joining
 };
-static_assert(sizeof(WorkerSlot) == 1536);
+static_assert(sizeof(WorkerSlot) == 2112);
 
 // What the scheduler holds to be the least rank key of kRankGroup workers; on a line of its own,
 // for those who change keys read it more often than it changes. Scheduler.
@@ -268,9 +287,10 @@ struct JobRecord {
     std::uint32_t reserved = 0;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t not_before_wall_ns = 0;
+    std::uint64_t cost_nano = 0;  // of its attempts that ended
     char name[kNameBytes]{};
 };
-static_assert(sizeof(JobRecord) == 264);
+static_assert(sizeof(JobRecord) == 272);
 
 // A JobRecord under a seqlock: `sequence` is odd while it is written. The PLM is the only writer
 // and writes through write_job(), everybody reads through read_job(). Ended jobs stay until the

@@ -129,6 +129,7 @@ bool Core::gather() {
         sweep_seen_ = wanted;
         last_sweep_ns_ = now;
         sweep();
+        keep_noticed_clear();
     }
     retry_intents();
     resolve_dependencies();
@@ -228,6 +229,17 @@ Status Core::commit() {
     return {};
 }
 
+// Whose budget is spent starts nothing more; what runs goes on.
+void Core::tell_budgets() {
+    for (const auto& [uid, budget] : options_.budget_nano) {
+        const auto spent = model_.spend.of_user(uid);
+        const auto [told, fresh] = budgets_told_.try_emplace(uid, spent);
+        if (!fresh && told->second == spent) continue;
+        told->second = spent;
+        slots_->set_budget(uid, spent, budget);
+    }
+}
+
 void Core::effects() {
     for (auto& cursor : rings_) {
         if (cursor.ring.head() != cursor.at) cursor.ring.advance(cursor.at);
@@ -242,6 +254,7 @@ void Core::effects() {
     new_intents_.clear();
     for (const auto& path : result_files_) ::unlink(path.c_str());
     result_files_.clear();
+    tell_budgets();
     release_slots();
     publish_loose();
     if (!touched_.empty()) {

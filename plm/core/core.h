@@ -115,6 +115,7 @@ private:
     std::vector<std::string> snapshot_parts();
     Status make_files_durable(std::uint64_t leaves);
     void tell_events();
+    void tell_budgets();
     void wake_scheduler();
     void wake_holder(shm::SlotWord word);
 
@@ -204,6 +205,11 @@ private:
     void check_dependencies(JobId id);
     bool dependencies_met(Job& job, JobId& broken) const;
 
+    // core_nodes.cc: workers that take nothing new
+    void note_notice(std::uint32_t index, std::uint64_t in_ms, v1::DrainReply& reply);
+    void clear_noticed(std::uint32_t index, v1::DrainReply& reply);
+    void keep_noticed_clear();
+
     // core_results.cc: the results of submit streams
     v1::JobResults* results_for(const Job& job);
     void note_result(const Job& job, const TaskEnded& ended);
@@ -260,6 +266,8 @@ private:
     std::vector<v1::TaskResult> results_;  // of this batch, for watchers
     std::unordered_map<JobId, std::shared_ptr<ResultSink>> result_sinks_;
     std::vector<std::pair<std::shared_ptr<ResultSink>, v1::SubmitReply>> pending_results_;
+
+    std::map<std::uint32_t, std::uint64_t> budgets_told_;  // uid -> spent, as slots_ knows it
 
     std::uint64_t ledger_seq_ = 0;
     std::uint64_t bytes_since_snapshot_ = 0;

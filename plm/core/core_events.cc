@@ -515,6 +515,7 @@ void Core::worker_event(const Event& event) {
     entry.time_ns = event.wall_ns;
     entry.code = event.code;
     std::string name;
+    std::uint32_t price = 0;
     WorkerChange change = WorkerChange::kJoined;
     if (event.kind == EventKind::kWorkerJoined) {
         if (known != workers.end()) return;  // a repetition, or back after a rebuild
@@ -522,6 +523,8 @@ void Core::worker_event(const Event& event) {
         if (event.worker_slot < segment_->config().workers) {
             const auto& slot = segment_->worker(event.worker_slot);
             name.assign(slot.name, strnlen(slot.name, sizeof slot.name));
+            // Whoever stands there by now may be another one.
+            if (slot.incarnation.load() == id.incarnation) price = slot.price_micro.load();
         }
         log::info("worker joined", {{"worker", id.number}, {"name", name}});
     } else if (event.kind == EventKind::kWorkerDead || event.kind == EventKind::kWorkerLeft) {
@@ -536,7 +539,7 @@ void Core::worker_event(const Event& event) {
         return;
     }
     const auto leaf = batch_.audit(entry);
-    batch_.emit(WorkerChanged{id, change, name, leaf});
+    batch_.emit(WorkerChanged{id, change, name, leaf, price});
 }
 
 // Looks for slots whose word the record does not know and that no ring explains: their mover was

@@ -190,6 +190,8 @@ bool Core::reuse_segment(const std::string& name) {
     }
     segment_ = std::move(*opened);
     slots_ = std::make_unique<SlotTable>(*segment_);
+    budgets_told_.clear();
+    tell_budgets();
     slots_->attach();
     for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) adopt_slot(slot);
     slots_->finish_attach();
@@ -274,6 +276,8 @@ Status Core::create_segment(std::uint32_t generation) {
     if (!created) return fail(std::move(created).error().with("making the segment " + name));
     segment_ = std::move(*created);
     slots_ = std::make_unique<SlotTable>(*segment_);
+    budgets_told_.clear();
+    tell_budgets();
     const auto epoch = model_.epoch + 1;
     audit::Entry entry;
     entry.kind = audit::Kind::kSchedulerEpoch;

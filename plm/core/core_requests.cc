@@ -8,6 +8,7 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/wake.h"
 #include "plm/core/core.h"
 #include "common/base/version.h"
@@ -88,6 +89,16 @@ const char* difference(const v1::JobSpec& a, const v1::JobSpec& b) {
         return "elements";
     }
     return nullptr;
+}
+
+bool has_labels(const shm::WorkerSlot& worker, const v1::JobSpec& spec) {
+    if (spec.node_labels().empty() && spec.node_name().empty()) return true;
+    const auto labels = shm::labels_of(worker);
+    const auto has = [&labels](const std::string& label) {
+        return std::find(labels.begin(), labels.end(), label) != labels.end();
+    };
+    return std::all_of(spec.node_labels().begin(), spec.node_labels().end(), has) &&
+           (spec.node_name().empty() || has(std::string(kNodeLabel) + spec.node_name()));
 }
 
 }  // namespace
@@ -201,7 +212,8 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
     return {};
 }
 
-// What no living worker could ever run is refused; with no worker at all it may wait.
+// What no living worker could ever run is refused; with no worker at all it may wait, and for one
+// with the labels it asks for, too.
 Status Core::check_capacity(const v1::JobSpec& spec) const {
     const auto& wanted = spec.task().resources();
     const Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
@@ -211,6 +223,7 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
         const auto& worker = segment_->worker(i);
         const auto state = worker.state.load();
         if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining) continue;
+        if (!has_labels(worker, spec)) continue;
         if (request.fits(worker.capacity)) return {};
         any = true;
         largest.cpu_milli = std::max(largest.cpu_milli, worker.capacity.cpu_milli);
@@ -376,30 +389,6 @@ void Core::audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> don
                 reply.set_durable_leaves(model_.next_leaf);
                 done(reply);
             });
-        },
-        refusal(done));
-}
-
-void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> done) {
-    post(
-        [this, who, request = std::move(request), done] {
-            for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
-                auto& worker = segment_->worker(i);
-                const auto state = worker.state.load();
-                if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining)
-                    continue;
-                const std::string name(worker.name, strnlen(worker.name, sizeof worker.name));
-                if (name != request.worker() &&
-                    std::to_string(worker.number.load()) != request.worker()) {
-                    continue;
-                }
-                worker.drain_wanted.store(request.drain() ? 1 : 0);
-                shm::wake(segment_->participant(shm::kParticipantRegister).wake);
-                done(v1::DrainReply{});
-                return;
-            }
-            done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() +
-                                                "\"; see which are here with: reeve node ls"));
         },
         refusal(done));
 }

@@ -44,6 +44,7 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     status.set_uid(job.uid);
     status.set_reason(job.reason);
     status.set_exit_code(job.exit_code);
+    status.set_cost_nano(model_.spend.of_job(job.id));
     for (const auto& edge : job.extras->after) {
         auto& after = *status.add_after();
         after.set_job(edge.job);
@@ -91,6 +92,7 @@ v1::TaskResult Core::result_of(const Job& job, const TaskEnded& ended) {
     result.set_worker_incarnation(ended.worker.incarnation);
     const auto worker = model_.workers().find(ended.worker.incarnation);
     if (worker != model_.workers().end()) result.set_worker_name(worker->second.name);
+    result.set_price_micro(model_.spend.price_of(ended.worker));
     return result;
 }
 

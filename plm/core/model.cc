@@ -4,6 +4,7 @@
 
 #include "common/base/assert.h"
 #include "common/shm/layout.h"
+#include "common/rpc/wants.h"
 #include "reeve/v1/reeve.pb.h"
 
 namespace reeve::plm {
@@ -103,9 +104,10 @@ Status parse_spec(Job& job) {
     const auto& wanted = spec.task().resources();
     job.request = Resources{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
     job.count = job.array ? 0 : 1;
+    const auto wants = rpc::wants_of(spec);
     const bool plain = !job.array && spec.max_running() == 0 && spec.max_failures() == 0 &&
-                       spec.not_before_unix_ms() == 0 && spec.key().empty() &&
-                       spec.node_name().empty() && spec.after_size() == 0;
+                       spec.not_before_unix_ms() == 0 && spec.key().empty() && wants.empty() &&
+                       spec.after_size() == 0;
     auto policy = policy_of(spec);
     if (plain && policy.empty()) return {};
     auto& extras = job.extras.edit();
@@ -114,7 +116,7 @@ Status parse_spec(Job& job) {
     extras.max_failures = spec.max_failures();
     extras.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
     extras.key = spec.key();
-    extras.node_name = spec.node_name();
+    extras.wants = wants;
     if (job.array) extras.spec_digest = merkle::sha256(job.spec.view());
     for (const auto& range : spec.elements()) {
         if (range.last() < range.first()) return damaged("reversed element range", job.id);
@@ -296,6 +298,7 @@ Status Model::apply_ended(const TaskEnded& record) {
     Task* task = find_task(record.job, record.ordinal);
     if (task == nullptr) return damaged("task ended", record.job, record.ordinal);
     if (job->start_ns == 0) job->start_ns = record.started_ns;
+    spend.note_attempt(job->uid, record);
     mark(*job);
     if (!record.final) {
         const bool pushed =
@@ -403,6 +406,7 @@ Status Model::apply_run_cancelled(const RunCancelled& record) {
 void Model::apply_worker(const WorkerChanged& record) {
     auto& worker = workers_[record.worker.incarnation];
     worker.id = record.worker;
+    spend.note_worker(record.worker, record.price_micro);
     if (!record.name.empty()) worker.name = record.name;
     worker.alive = record.change == WorkerChange::kJoined;
     worker.dead = record.change == WorkerChange::kDead;
@@ -435,6 +439,7 @@ std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
         REEVE_ASSERT(!job.dirty);
         if (!job.extras->key.empty()) keys_.erase({job.uid, job.extras->key});
         last_found_ = nullptr;
+        spend.forget_job(id);
         dropped.push_back(jobs_.extract(at));
     }
     return dropped;

@@ -20,10 +20,12 @@
 #include "common/merkle/hash.h"
 #include "common/model/outcome.h"
 #include "common/model/resources.h"
+#include "common/model/wants.h"
 #include "common/shm/slot_word.h"
 #include "plm/core/interval_set.h"
 #include "plm/core/lazy.h"
 #include "plm/core/records.h"
+#include "plm/core/spend.h"
 #include "plm/core/task_table.h"
 #include "scheduler/core/order.h"
 #include "scheduler/core/preempt.h"
@@ -112,7 +114,7 @@ struct JobExtras {
     std::uint64_t not_before_ns = 0;
     merkle::Hash spec_digest{};  // of an array, whose elements all cite it
     std::string key;
-    std::string node_name;
+    Wants wants;
     JobPolicy policy;
 
     bool empty() const { return false; }
@@ -280,6 +282,7 @@ public:
     std::uint32_t segment_generation = 0;
     std::uint64_t next_worker_number = 1;
     std::uint64_t next_worker_incarnation = 1;
+    Spend spend;
     std::map<std::uint64_t, Chain> worker_chains;  // by incarnation
     Chain scheduler_chain;
 

@@ -59,6 +59,7 @@ void Projection::note(Model& model, const TaskEnded& r) {
     row.result = r.result;
     row.terminal = r.final;
     row.deaths = r.deaths;
+    row.price_micro = model.spend.price_of(r.worker);
 }
 
 void Projection::note_job(JobId job) {
@@ -103,6 +104,8 @@ HistoryRows Projection::take(Model& model, std::uint64_t seq) {
         row.cancelled = job->cancelled.count();
         row.state = state_word(*job);
         row.reason = job->reason;
+        row.sla = job->extras->wants.sla;
+        row.cost_nano = model.spend.of_job(id);
         const bool is_new = std::binary_search(new_jobs_.begin(), new_jobs_.end(), id);
         if (is_new) row.spec = job->spec.view();
         rows_.jobs.push_back(std::move(row));

@@ -92,6 +92,7 @@ template <typename Walker>
 void walk(Walker& w, WorkerChanged& r) {
     walk(w, r.worker);
     w.field(r.change), w.text(r.name), w.field(r.leaf);
+    w.late_field(r.price_micro);
 }
 template <typename Walker>
 void walk(Walker& w, EpochOpened& r) {

@@ -109,6 +109,7 @@ struct WorkerChanged {
     WorkerChange change = WorkerChange::kJoined;
     std::string name;
     std::uint64_t leaf = 0;
+    std::uint32_t price_micro = 0;  // of an hour of it, in millionths
 };
 
 struct EpochOpened {

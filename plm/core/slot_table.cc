@@ -6,6 +6,7 @@
 
 #include "common/base/assert.h"
 #include "common/base/failpoint.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
 #include "common/shm/task_policy.h"
@@ -53,9 +54,14 @@ SlotTable::SlotTable(shm::Segment& segment)
 }
 
 std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
+    if (last_class_ != classes_.end() && last_class_->first.uid == job.uid &&
+        last_class_->first.request == job.request &&
+        last_class_->first.wants == job.extras->wants) {
+        return last_class_->second;
+    }
     const auto key = class_key(job);
-    const auto known = classes_.find(key);
-    if (known != classes_.end()) return known->second;
+    last_class_ = classes_.find(key);
+    if (last_class_ != classes_.end()) return last_class_->second;
     if (free_classes_.empty()) {
         // Take over a class that owns no chunk any more.
         for (auto at = classes_.begin(); at != classes_.end(); ++at) {
@@ -72,10 +78,28 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     auto& entry = segment_.task_class(id);
     entry.uid = job.uid;
     entry.request = job.request;
-    copy_name(entry.node_name, sizeof entry.node_name, job.extras->node_name);
+    shm::write_wants(entry, job.extras->wants);
+    write_budget(id, job.uid);
     entry.live.fetch_add(1, std::memory_order_release);
-    classes_.emplace(key, id);
+    last_class_ = classes_.emplace(key, id).first;
     return id;
+}
+
+void SlotTable::write_budget(std::uint32_t class_id, std::uint32_t uid) {
+    const auto known = budgets_.find(uid);
+    const Budget budget = known == budgets_.end() ? Budget{} : known->second;
+    auto& entry = segment_.task_class(class_id);
+    const bool closed = known != budgets_.end() && budget.spent_nano >= budget.budget_nano;
+    entry.spent_nano.store(budget.spent_nano);
+    entry.budget_nano.store(budget.budget_nano);
+    entry.closed.store(closed ? shm::kClosedBudget : 0);
+}
+
+void SlotTable::set_budget(std::uint32_t uid, std::uint64_t spent_nano, std::uint64_t budget_nano) {
+    budgets_[uid] = Budget{spent_nano, budget_nano};
+    for (const auto& [key, id] : classes_) {
+        if (key.uid == uid) write_budget(id, uid);
+    }
 }
 
 void SlotTable::note_used(std::uint32_t slot) {
@@ -413,6 +437,7 @@ void SlotTable::write_entry(Job& job, Model& model) {
     fresh.exit_code = job.exit_code;
     fresh.time_limit_ns = job.time_limit_ns;
     fresh.not_before_wall_ns = job.extras->not_before_ns;
+    fresh.cost_nano = model.spend.of_job(job.id);
     copy_name(fresh.name, sizeof fresh.name, job.name());
     shm::write_job(entry, fresh);
     if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
@@ -444,8 +469,8 @@ void SlotTable::attach() {
             free_classes_.push_back(id);
             continue;
         }
-        const std::string node(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
-        classes_.emplace(ClassKey{entry.uid, entry.request, node}, id);
+        classes_.emplace(ClassKey{entry.uid, entry.request, shm::read_wants(entry)}, id);
+        write_budget(id, entry.uid);
     }
 }
 

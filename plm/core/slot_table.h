@@ -56,11 +56,11 @@ struct Binding {
 struct ClassKey {
     std::uint32_t uid;
     Resources request;
-    std::string node_name;
+    Wants wants;
     auto operator<=>(const ClassKey&) const = default;
 };
 inline ClassKey class_key(const Job& job) {
-    return {job.uid, job.request, job.extras->node_name};
+    return {job.uid, job.request, job.extras->wants};
 }
 
 class SlotTable {
@@ -93,6 +93,10 @@ public:
     void set_minimum_run(std::uint32_t seconds) { minimum_run_s_ = seconds; }  // the default
     void touch(std::vector<std::uint32_t>& slots);  // sorts, climbs shared ancestors once
 
+    // What this user has spent of a budget: at or beyond it none of their tasks may start. Classes
+    // made later know it, too.
+    void set_budget(std::uint32_t uid, std::uint64_t spent_nano, std::uint64_t budget_nano);
+
     // Job entries for readers of the segment.
     void write_entry(Job& job, Model& model);
     void clear_entries();
@@ -111,11 +115,16 @@ public:
     void finish_attach();  // after the last adopt(): unused chunks are free again
 
 private:
+    struct Budget {
+        std::uint64_t spent_nano = 0;
+        std::uint64_t budget_nano = 0;
+    };
     struct Chunk {
         std::uint64_t used = 0;  // bit per slot
     };
 
     std::optional<std::uint32_t> class_of(Job& job);
+    void write_budget(std::uint32_t class_id, std::uint32_t uid);
     std::optional<std::uint32_t> allocate(std::uint32_t class_id);
     const v1::JobSpec* parsed(const Job& job);
     bool write_function(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
@@ -133,7 +142,9 @@ private:
     std::vector<std::vector<std::uint32_t>> open_chunks_;  // per class: chunks with a free slot
     std::vector<std::uint32_t> class_chunks_;              // per class: chunks it owns
     std::map<ClassKey, std::uint32_t> classes_;
+    std::map<ClassKey, std::uint32_t>::iterator last_class_ = classes_.end();  // most ask again
     std::vector<std::uint32_t> free_classes_;
+    std::map<std::uint32_t, Budget> budgets_;  // by uid
     std::vector<std::uint32_t> free_entries_;
     std::uint32_t minimum_run_s_ = kMinimumRunDefault;
     std::vector<JobId> entry_job_;

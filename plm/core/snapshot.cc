@@ -280,6 +280,7 @@ std::string Model::save() const {
     }
     put_chain(out, scheduler_chain);
     ModelSnapshot::save_late(*this, out);
+    spend.save(out);
     return bytes;
 }
 
@@ -315,6 +316,7 @@ Status Model::load(std::string_view bytes) {
     }
     scheduler_chain = get_chain(in);
     ModelSnapshot::load_late(*this, in);
+    if (!in.at_end()) spend.load(in);  // older ones end here
     if (!in.ok() || !in.at_end()) return fail(ErrorCode::kDataLoss, "ledger snapshot is damaged");
     return {};
 }

@@ -20,7 +20,7 @@ namespace reeve::plm {
 namespace {
 
 constexpr std::int64_t kApplicationId = 0x52484953;  // "RHIS"
-constexpr std::int64_t kSchemaVersion = 2;
+constexpr std::int64_t kSchemaVersion = 3;
 constexpr std::size_t kQueueBatchesMax = 65'536;
 constexpr auto kRetryPause = std::chrono::seconds(1);
 
@@ -28,30 +28,37 @@ constexpr const char* kSchema =
     "BEGIN IMMEDIATE;"
     "CREATE TABLE job(id INTEGER PRIMARY KEY, uid INTEGER, name TEXT, priority INTEGER,"
     " submit_ns INTEGER, start_ns INTEGER, end_ns INTEGER, elements INTEGER, succeeded INTEGER,"
-    " failed INTEGER, cancelled INTEGER, state TEXT, reason TEXT, spec BLOB);"
+    " failed INTEGER, cancelled INTEGER, state TEXT, reason TEXT, spec BLOB,"
+    " sla INTEGER, cost_nano INTEGER);"
     "CREATE TABLE attempt(job INTEGER, element INTEGER, attempt INTEGER, outcome TEXT,"
     " exit_code INTEGER, core_dumped INTEGER, detail TEXT, submit_ns INTEGER,"
     " assigned_ns INTEGER, started_ns INTEGER, ended_ns INTEGER, user_us INTEGER,"
     " system_us INTEGER, max_rss_bytes INTEGER, worker_number INTEGER,"
     " worker_incarnation INTEGER, worker_name TEXT, terminal INTEGER,"
-    " deaths INTEGER, PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;"
+    " deaths INTEGER, price_micro INTEGER, PRIMARY KEY(job, element, attempt)) WITHOUT ROWID;"
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value);"
     "CREATE VIEW task AS SELECT * FROM attempt WHERE terminal = 1;"
-    "PRAGMA application_id=1380469075; PRAGMA user_version=2; COMMIT;";
+    "PRAGMA application_id=1380469075; PRAGMA user_version=3; COMMIT;";
 constexpr const char* kFromVersion1 =
     "BEGIN IMMEDIATE; ALTER TABLE attempt ADD COLUMN deaths INTEGER DEFAULT 0;"
     "PRAGMA user_version=2; COMMIT;";
+// What ran before cost nothing, and of whatever class it was, standard is what is known.
+constexpr const char* kFromVersion2 =
+    "BEGIN IMMEDIATE; ALTER TABLE attempt ADD COLUMN price_micro INTEGER DEFAULT 0;"
+    "ALTER TABLE job ADD COLUMN sla INTEGER DEFAULT 1;"
+    "ALTER TABLE job ADD COLUMN cost_nano INTEGER DEFAULT 0;"
+    "PRAGMA user_version=3; COMMIT;";
 static_assert(kApplicationId == 1380469075);
 
 constexpr const char* kUpsertJob =
-    "INSERT INTO job VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET"
+    "INSERT INTO job VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET"
     " uid=excluded.uid, name=excluded.name, priority=excluded.priority,"
     " submit_ns=excluded.submit_ns, start_ns=excluded.start_ns, end_ns=excluded.end_ns,"
     " elements=excluded.elements, succeeded=excluded.succeeded, failed=excluded.failed,"
     " cancelled=excluded.cancelled, state=excluded.state, reason=excluded.reason,"
-    " spec=coalesce(excluded.spec, spec)";
+    " spec=coalesce(excluded.spec, spec), sla=excluded.sla, cost_nano=excluded.cost_nano";
 constexpr const char* kUpsertAttempt =
-    "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    "INSERT OR REPLACE INTO attempt VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 // Made when it is missing: a history from before function tasks has none.
 constexpr const char* kResultTable =
     "CREATE TABLE IF NOT EXISTS result(job INTEGER, element INTEGER, attempt INTEGER, bytes BLOB,"
@@ -82,6 +89,8 @@ Status upsert(Statement& statement, const JobRow& row) {
     } else {
         statement.bind_blob(14, row.spec);
     }
+    statement.bind(15, static_cast<std::int64_t>(row.sla));
+    statement.bind(16, row.cost_nano);
     return statement.run();
 }
 
@@ -105,6 +114,7 @@ Status upsert(Statement& statement, const AttemptRow& row) {
     statement.bind_text(17, row.worker_name);
     statement.bind(18, std::int64_t{row.terminal});
     statement.bind(19, std::uint64_t{row.deaths});
+    statement.bind(20, std::uint64_t{row.price_micro});
     return statement.run();
 }
 
@@ -133,6 +143,10 @@ Result<Database> open_file(const std::string& path) {
     REEVE_TRY_ASSIGN(std::int64_t version, db.query_integer("PRAGMA user_version"));
     if (id == kApplicationId && version == 1) {
         REEVE_TRY(db.exec(kFromVersion1));
+        version = 2;
+    }
+    if (id == kApplicationId && version == 2) {
+        REEVE_TRY(db.exec(kFromVersion2));
         version = kSchemaVersion;
     }
     if (id != kApplicationId || version != kSchemaVersion) {

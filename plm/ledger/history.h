@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/model/sla.h"
 
 namespace reeve::plm {
 
@@ -43,6 +44,8 @@ struct JobRow {
     std::string state;  // waiting held active ended
     std::string reason;
     std::string spec;  // serialised JobSpec; empty: keep the stored one
+    SlaClass sla = SlaClass::kStandard;
+    std::uint64_t cost_nano = 0;  // of its attempts that ended
 };
 
 struct AttemptRow {
@@ -63,9 +66,10 @@ struct AttemptRow {
     std::uint64_t worker_number = 0;
     std::uint64_t worker_incarnation = 0;
     std::string worker_name;
-    std::string result;     // of a function task; a table of its own
-    bool terminal = false;     // the task's one ending, as opposed to a requeued attempt
-    std::uint32_t deaths = 0;  // workers that died under the task until then
+    std::string result;             // of a function task; a table of its own
+    bool terminal = false;          // the task's one ending, as opposed to a requeued attempt
+    std::uint32_t deaths = 0;       // workers that died under the task until then
+    std::uint32_t price_micro = 0;  // of an hour of its worker
 };
 
 // The rows of one ledger batch. Seqs rise; batches without rows may be left out.

@@ -9,7 +9,7 @@ namespace {
 
 constexpr const char* kJobColumns =
     "SELECT id, uid, name, priority, submit_ns, start_ns, end_ns, elements, succeeded, failed,"
-    " cancelled, state, reason";
+    " cancelled, state, reason, sla, cost_nano";
 
 JobRow read_job(const Statement& row) {
     JobRow job;
@@ -26,6 +26,8 @@ JobRow read_job(const Statement& row) {
     job.cancelled = row.column_unsigned(10);
     job.state = row.column_blob(11);
     job.reason = row.column_blob(12);
+    job.sla = static_cast<SlaClass>(row.column(13));
+    job.cost_nano = row.column_unsigned(14);
     return job;
 }
 
@@ -50,6 +52,7 @@ AttemptRow read_attempt(const Statement& row) {
     attempt.worker_name = row.column_blob(16);
     attempt.terminal = row.column(17) != 0;
     attempt.deaths = static_cast<std::uint32_t>(row.column(18));
+    attempt.price_micro = static_cast<std::uint32_t>(row.column(19));
     return attempt;
 }
 
@@ -85,7 +88,7 @@ Result<JobRow> HistoryReader::job(std::uint64_t id, bool with_spec) {
     REEVE_TRY_ASSIGN(const bool row, select.step());
     if (!row) return fail(ErrorCode::kNotFound, "no job " + std::to_string(id));
     JobRow job = read_job(select);
-    if (with_spec) job.spec = select.column_blob(13);
+    if (with_spec) job.spec = select.column_blob(15);
     return job;
 }
 

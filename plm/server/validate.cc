@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "common/model/wants.h"
+
 namespace reeve::plm {
 
 namespace {
@@ -354,6 +356,23 @@ Status check_acyclic(const v1::SubmitRequest& request, const Labels& labels) {
                   "the jobs wait for each other in a circle; remove one dependency");
 }
 
+Status check_labels_wanted(const v1::JobSpec& spec) {
+    std::size_t bytes = 0;
+    for (const auto& label : spec.node_labels()) {
+        if (!sound_label(label)) {
+            return refuse("node_labels", "holds what is no label: letters, digits and _ - . / = +");
+        }
+        bytes += label.size() + 1;
+    }
+    if (bytes > kLabelsWantedBytesMax + 1) {
+        return refuse("node_labels", "are longer than 255 bytes together");
+    }
+    if (spec.max_price_micro() > kPriceMicroMax) {
+        return refuse("max_price_micro", "is over 4000 an hour; leave it out for any price");
+    }
+    return {};
+}
+
 }  // namespace
 
 bool printable_name(std::string_view name) {
@@ -378,10 +397,14 @@ Status validate(v1::JobSpec& spec) {
     REEVE_TRY(check_name("label", spec.label()));
     REEVE_TRY(check_name("key", spec.key()));
     REEVE_TRY(check_name("node_name", spec.node_name()));
+    if (spec.node_name().size() > kNodeNameBytesMax) {
+        return refuse("node_name", "is longer than 63 bytes; no worker is called so");
+    }
     if (spec.priority() > kPriorityMax || spec.priority() < -kPriorityMax) {
         return refuse("priority", std::to_string(spec.priority()) + " is outside -500000..500000");
     }
     REEVE_TRY(check_policy(spec));
+    REEVE_TRY(check_labels_wanted(spec));
     if (spec.retries() > kRetriesMax) {
         return refuse("retries",
                       std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));

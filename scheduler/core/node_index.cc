@@ -39,6 +39,18 @@ void NodeIndex::publish(std::uint32_t node) const {
     if (!offer.open) tree_.close(leaf_of_[node]);
 }
 
+void NodeIndex::replace(std::uint32_t node, const NodeOffer& offer) {
+    if (price_of(node) != (by_price_ ? offer.price() : 0)) settled_ = false;
+    nodes_[node] = offer;
+    publish(node);
+}
+
+void NodeIndex::set_used(std::uint32_t node, const Resources& used, bool open) {
+    nodes_[node].used = used;
+    nodes_[node].open = open;
+    publish(node);
+}
+
 void NodeIndex::set_open(std::uint32_t node, bool open) {
     nodes_[node].open = open;
     publish(node);

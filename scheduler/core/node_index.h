@@ -22,7 +22,11 @@ public:
     explicit NodeIndex(bool by_price = true) : by_price_(by_price) {}
 
     std::uint32_t add(const NodeOffer& node);
+    // Another node stands in its place now, with what is used of it. Settled by the next search
+    // if its price is another one.
+    void replace(std::uint32_t node, const NodeOffer& offer);
     void set_open(std::uint32_t node, bool open);
+    void set_used(std::uint32_t node, const Resources& used, bool open);
     void claim(std::uint32_t node, const Resources& request);
     void release(std::uint32_t node, const Resources& request);
 

@@ -16,7 +16,25 @@ Resources ParkedShapes::negate(const Resources& value) {
     return out;
 }
 
+// The next few are looked at: with so many, most have nobody parked any more.
+std::optional<std::uint32_t> ParkedShapes::unused_shape() {
+    if (shapes_.size() < kShapesKept) return std::nullopt;
+    for (int looked = 0; looked < 8; ++looked) {
+        next_looked_ = (next_looked_ + 1) % static_cast<std::uint32_t>(shapes_.size());
+        if (shapes_[next_looked_].classes.empty()) return next_looked_;
+    }
+    return std::nullopt;
+}
+
 std::uint32_t ParkedShapes::shape_index(const ClassShape& shape) {
+    const auto known = index_of_.find(shape);
+    if (known != index_of_.end()) return known->second;
+    if (const auto unused = unused_shape()) {
+        index_of_.erase(shapes_[*unused].shape);
+        shapes_[*unused].shape = shape;
+        index_of_.emplace(shape, *unused);
+        return *unused;
+    }
     const auto [it, fresh] =
         index_of_.try_emplace(shape, static_cast<std::uint32_t>(shapes_.size()));
     if (fresh) {

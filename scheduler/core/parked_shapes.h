@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "scheduler/core/capacity_tree.h"
@@ -38,6 +39,10 @@ public:
     template <typename Take>
     void take_all(Take&& take);
 
+    // With so many shapes, those nobody is parked with are forgotten.
+    static constexpr std::size_t kShapesKept = 4'096;
+    std::size_t shapes() const { return shapes_.size(); }
+
 private:
     struct Place {
         std::uint32_t shape = kNoRef;
@@ -49,6 +54,7 @@ private:
     };
 
     static Resources negate(const Resources& value);
+    std::optional<std::uint32_t> unused_shape();
     std::uint32_t shape_index(const ClassShape& shape);
     void empty_shape(std::uint32_t index);
 
@@ -57,6 +63,7 @@ private:
     std::vector<Place> where_;  // by class
     CapacityTree tree_;         // leaf = shape, open while it has parked classes
     std::size_t parked_ = 0;
+    std::uint32_t next_looked_ = 0;
 };
 
 template <typename Match, typename Take>

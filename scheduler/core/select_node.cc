@@ -16,33 +16,15 @@ std::uint64_t left_over(const JobRequest& job, const NodeOffer& node) {
     Resources free = node.capacity;
     free -= node.used;
     free -= job.request;
-    return share(free.cpu_milli, node.capacity.cpu_milli) +
-           share(free.memory_bytes >> 10, node.capacity.memory_bytes >> 10) +
-           share(free.gpus, node.capacity.gpus);
+    return room_of(free, node.capacity);
 }
 
 }  // namespace
 
-std::string_view to_string(SlaClass sla) {
-    switch (sla) {
-        case SlaClass::kCritical:
-            return "critical";
-        case SlaClass::kStandard:
-            return "standard";
-        case SlaClass::kFlexible:
-            return "flexible";
-        case SlaClass::kSpot:
-            return "spot";
-    }
-    return "unknown";
-}
-
-std::optional<SlaClass> parse_sla(std::string_view name) {
-    for (const SlaClass sla :
-         {SlaClass::kCritical, SlaClass::kStandard, SlaClass::kFlexible, SlaClass::kSpot}) {
-        if (name == to_string(sla)) return sla;
-    }
-    return std::nullopt;
+std::uint64_t room_of(const Resources& free, const Resources& capacity) {
+    return share(free.cpu_milli, capacity.cpu_milli) +
+           share(free.memory_bytes >> 10, capacity.memory_bytes >> 10) +
+           share(free.gpus, capacity.gpus);
 }
 
 bool allows_spot(SlaClass sla) {
@@ -77,7 +59,18 @@ std::string_view to_string(Refusal refusal) {
     return "unknown";
 }
 
-Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
+JobRequest request_for(const Wants& wants, const Resources& request) {
+    JobRequest job;
+    job.request = request;
+    job.sla = wants.sla;
+    job.max_price_per_hour = price_of(wants.max_price_micro);
+    job.spread = wants.spread;
+    job.labels = wants.labels;
+    if (!wants.node_name.empty()) job.labels.push_back(std::string(kNodeLabel) + wants.node_name);
+    return job;
+}
+
+Refusal barrier_of(const JobRequest& job, const NodeOffer& node) {
     if (!node.open) return Refusal::kClosed;
     for (const std::string& label : job.labels) {
         if (std::find(node.labels.begin(), node.labels.end(), label) == node.labels.end()) {
@@ -86,6 +79,12 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
     }
     if (node.spot && !allows_spot(job.sla)) return Refusal::kSpotNotAllowed;
     if (job.max_price_per_hour > 0 && node.price() > job.max_price_per_hour) return Refusal::kPrice;
+    return Refusal::kNone;
+}
+
+Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
+    const Refusal barrier = barrier_of(job, node);
+    if (barrier != Refusal::kNone) return barrier;
     const Resources& want = job.request;
     if (want.gpus > node.capacity.gpus) return Refusal::kCapacityGpus;
     if (want.cpu_milli > node.capacity.cpu_milli) return Refusal::kCapacityCpu;
@@ -96,6 +95,41 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
     if (want.cpu_milli > free.cpu_milli) return Refusal::kBusyCpu;
     if (want.memory_bytes > free.memory_bytes) return Refusal::kBusyMemory;
     return Refusal::kNone;
+}
+
+std::vector<std::string> labels_missing(const JobRequest& job, const NodeOffer& node) {
+    std::vector<std::string> missing;
+    for (const std::string& label : job.labels) {
+        const auto& has = node.labels;
+        if (std::find(has.begin(), has.end(), label) == has.end()) missing.push_back(label);
+    }
+    return missing;
+}
+
+std::vector<Refusal> refusals_of(const JobRequest& job, const NodeOffer& node) {
+    std::vector<Refusal> out;
+    const auto check = [&out](bool refused, Refusal refusal) {
+        if (refused) out.push_back(refusal);
+    };
+    check(!node.open, Refusal::kClosed);
+    check(!labels_missing(job, node).empty(), Refusal::kLabel);
+    check(node.spot && !allows_spot(job.sla), Refusal::kSpotNotAllowed);
+    check(job.max_price_per_hour > 0 && node.price() > job.max_price_per_hour, Refusal::kPrice);
+    const Resources& want = job.request;
+    check(want.gpus > node.capacity.gpus, Refusal::kCapacityGpus);
+    check(want.cpu_milli > node.capacity.cpu_milli, Refusal::kCapacityCpu);
+    check(want.memory_bytes > node.capacity.memory_bytes, Refusal::kCapacityMemory);
+    Resources free = node.capacity;
+    free -= node.used;
+    // Busy is what would fit an empty node.
+    const auto busy = [](auto wanted, auto left, auto whole) {
+        return wanted > left && wanted <= whole;
+    };
+    check(busy(want.gpus, free.gpus, node.capacity.gpus), Refusal::kBusyGpus);
+    check(busy(want.cpu_milli, free.cpu_milli, node.capacity.cpu_milli), Refusal::kBusyCpu);
+    check(busy(want.memory_bytes, free.memory_bytes, node.capacity.memory_bytes),
+          Refusal::kBusyMemory);
+    return out;
 }
 
 NodeRank rank_of(const JobRequest& job, const NodeOffer& node) {

@@ -13,12 +13,12 @@
 #include <vector>
 
 #include "common/model/resources.h"
+#include "common/model/sla.h"
+#include "common/model/wants.h"
 
 namespace reeve::sched {
 
-enum class SlaClass : std::uint8_t { kCritical, kStandard, kFlexible, kSpot };
-std::string_view to_string(SlaClass sla);
-std::optional<SlaClass> parse_sla(std::string_view name);
+using reeve::SlaClass;
 
 // Spot nodes may vanish: critical and standard work stays on on-demand nodes.
 bool allows_spot(SlaClass sla);
@@ -45,6 +45,13 @@ struct JobRequest {
     auto operator<=>(const JobRequest&) const = default;
 };
 
+// What a live job wants, as the functions here take it: --node is the label node=NAME.
+JobRequest request_for(const Wants& wants, const Resources& request);
+// A price in millionths, in whole money.
+inline double price_of(std::uint32_t micro) {
+    return static_cast<double>(micro) / 1e6;
+}
+
 // Why a node was not taken; the names are stable (explain, JSON).
 enum class Refusal : std::uint8_t {
     kNone,
@@ -62,6 +69,16 @@ enum class Refusal : std::uint8_t {
 std::string_view to_string(Refusal refusal);
 
 Refusal refusal_of(const JobRequest& job, const NodeOffer& node);
+// The part of it that has nothing to do with room: closed, labels, spot, price.
+Refusal barrier_of(const JobRequest& job, const NodeOffer& node);
+
+// Every reason, in the order of refusal_of, which answers the first.
+std::vector<Refusal> refusals_of(const JobRequest& job, const NodeOffer& node);
+// The labels the job asks for and the node has not.
+std::vector<std::string> labels_missing(const JobRequest& job, const NodeOffer& node);
+
+// What is free of it all, at most 3,000,000: the sum of the shares in 1/1,000,000.
+std::uint64_t room_of(const Resources& free, const Resources& capacity);
 
 // Where a node stands among those that fit; the smallest is best.
 struct NodeRank {

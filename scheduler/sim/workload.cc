@@ -223,7 +223,7 @@ Status fill_job(const Place& place, SimJob& out) {
     out.job.priority = static_cast<std::int32_t>(priority);
     std::string sla = "standard";
     REEVE_TRY(text(place, "sla", sla));
-    const auto parsed = sched::parse_sla(sla);
+    const auto parsed = parse_sla(sla);
     if (!parsed) return place.at("sla").error("is none of critical, standard, flexible, spot");
     out.job.want.sla = *parsed;
     REEVE_TRY(text(place, "user", out.job.user));
@@ -247,6 +247,7 @@ Status fill_node(const Place& place, SimNode& out) {
     out.offer.spot_price_per_hour = out.offer.price_per_hour;
     REEVE_TRY(number(place, "spot_price", 0, 1e9, out.offer.spot_price_per_hour));
     REEVE_TRY(texts(place, "labels", out.offer.labels));
+    out.offer.labels.push_back(std::string(kNodeLabel) + out.offer.name);
     std::string zone;
     REEVE_TRY(text(place, "zone", zone));
     if (!zone.empty()) out.offer.labels.push_back("zone=" + zone);

@@ -108,6 +108,8 @@ class Json(OwnCellCase):
         for words in (["hold", blocked], ["release", blocked], ["update", blocked, "-p", "3"],
                       ["requeue", running], ["cancel", held, "--reason", "none"], ["retry", bad],
                       ["node", "drain", "worker-2"], ["node", "undrain", "worker-2"],
+                      ["node", "notice", "worker-2", "--in", "1h"],
+                      ["node", "undrain", "worker-2"], ["history", "--by", "user"],
                       ["ledger", "flush"], ["ledger", "prune"]):
             self.check(*words, "--json")
         self.check("cancel", good, "--json", code=REFUSED)

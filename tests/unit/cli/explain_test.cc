@@ -117,7 +117,7 @@ TEST_CASE("explain: one reason for each cause", "[cli]") {
     CHECK(first_code(explain_job(cell.picture, waiting(9, want(64'000)))) == "impossible");
 
     auto node = waiting(9, want(1000));
-    node.node = "gpu7";
+    node.wants.node_name = "gpu7";
     CHECK(first_code(explain_job(cell.picture, node)) == "node");
 
     auto held = waiting(9, want(1000));

@@ -71,6 +71,13 @@ TEST_CASE("format: durations, sizes and cpus as people read them", "[cli]") {
     CHECK(format_bytes(8ULL << 30) == "8G");
     CHECK(format_bytes(1536ULL << 20) == "1.5G");
     CHECK(format_bytes(17) == "17B");
+    CHECK(format_price(2'000'000) == "2");
+    CHECK(format_price(350'001) == "0.350001");
+    CHECK(format_price(0) == "0");
+    CHECK(format_cost(12'345'678'901) == "12.35");
+    CHECK(format_cost(27'777'777) == "0.028");
+    CHECK(format_cost(1'234) == "1.2e-06");
+    CHECK(format_cost(0) == "0");
     CHECK(format_cpus(2000) == "2");
     CHECK(format_cpus(500) == "0.5");
     CHECK(format_cpus(1125) == "1.125");

@@ -72,6 +72,26 @@ TEST_CASE("parse_time_ms: refuses everything else with a cure", "[cli]") {
     CHECK(parse_time_ms("30").error().message == "\"30\" has no unit; write 30s, 30m or 30h");
 }
 
+TEST_CASE("parse_price, parse_amount: money to the millionth", "[cli]") {
+    CHECK(*parse_price("2") == 2'000'000);
+    CHECK(*parse_price("0.35") == 350'000);
+    CHECK(*parse_price("0.000001") == 1);
+    CHECK(*parse_price("0") == 0);
+    CHECK(*parse_price("4000") == 4'000'000'000);
+    CHECK(*parse_amount("12.5") == 12'500'000'000);
+    CHECK(*parse_amount("1000000000") == 1'000'000'000'000'000'000);
+    for (const char* text : {"", "x", "-1", "4000.1", "0.0000001", "1e3", "$2", "2 ", "inf"}) {
+        const auto parsed = parse_price(text);
+        INFO(text);
+        REQUIRE_FALSE(parsed);
+        check_message(parsed.error(), text);
+    }
+    for (const char* text : {"", "-5", "1000000001", "0.0000001", "ten"}) {
+        INFO(text);
+        CHECK_FALSE(parse_amount(text));
+    }
+}
+
 TEST_CASE("parse_cpus: thousandths, no more and no less", "[cli]") {
     CHECK(*parse_cpus("2") == 2000);
     CHECK(*parse_cpus("0.5") == 500);

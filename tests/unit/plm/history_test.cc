@@ -13,6 +13,7 @@
 #include "tests/support/temp_directory.h"
 
 #include "common/base/clock.h"
+#include "plm/ledger/sqlite.h"
 
 using namespace reeve;
 using namespace reeve::plm;
@@ -237,6 +238,45 @@ TEST_CASE("History: a damaged file is put aside and rebuilt", "[history]") {
     REQUIRE(history->wait_idle(10'000));
     check_all(path, 10);
     CHECK(access((path + ".damaged").c_str(), F_OK) == 0);
+}
+
+TEST_CASE("History: a file from before costs were kept gets the columns and goes on", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    for (std::uint64_t seq = 1; seq <= 3; ++seq) ledger.add(rows_of(seq));
+    {
+        auto history = open_good(path, ledger);
+        REQUIRE(history->wait_idle(10'000));
+    }
+    {
+        auto db = Database::open(path, Database::Mode::kReadWrite);
+        REQUIRE(db);
+        REQUIRE(
+            db->exec("ALTER TABLE attempt DROP COLUMN price_micro;"
+                     "ALTER TABLE job DROP COLUMN sla; ALTER TABLE job DROP COLUMN cost_nano;"
+                     "PRAGMA user_version=2;"));
+    }
+    auto history = open_good(path, ledger);
+    auto rows = rows_of(4);
+    rows.jobs[0].sla = SlaClass::kSpot;
+    rows.jobs[0].cost_nano = 12'345;
+    rows.attempts[1].price_micro = 67;
+    CHECK(history->push(rows));
+    REQUIRE(history->wait_idle(10'000));
+    check_all(path, 4);
+    CHECK(access((path + ".damaged").c_str(), F_OK) != 0);
+    auto reader = HistoryReader::open(path);
+    REQUIRE(reader);
+    const auto old = (*reader)->job(3, true);
+    CHECK(old->sla == SlaClass::kStandard);
+    CHECK(old->cost_nano == 0);
+    CHECK(old->spec == "spec");
+    const auto priced = (*reader)->job(4, false);
+    CHECK(priced->sla == SlaClass::kSpot);
+    CHECK(priced->cost_nano == 12'345);
+    CHECK((*reader)->attempts(4, 1)->front().price_micro == 67);
+    CHECK((*reader)->attempts(3, 1)->front().price_micro == 0);
 }
 
 TEST_CASE("History: a task among many is found fast", "[history]") {

@@ -31,6 +31,23 @@ TEST_CASE("PlacementCore: over plain memory", "[sched]") {
     suite::run_all_placement_scenarios<MemoryFixture>();
 }
 
+TEST_CASE("ParkedShapes: shapes that nobody waits with are forgotten", "[sched]") {
+    ParkedShapes parked;
+    const auto shape = [](std::uint32_t i) { return ClassShape{Resources{1000 + i, 0, 0}, i}; };
+    REQUIRE(parked.park(0, shape(0)));
+    for (std::uint32_t i = 1; i < 50'000; ++i) {
+        REQUIRE(parked.park(1, shape(i)));
+        std::vector<ClassRef> taken;
+        parked.take_fitting(
+            Resources{1000 + i, 0, 0}, [&](const ClassShape& one) { return one == shape(i); },
+            [&](ClassRef cls) { taken.push_back(cls); });
+        REQUIRE(taken == std::vector<ClassRef>{1});
+    }
+    CHECK(parked.shapes() <= ParkedShapes::kShapesKept);
+    CHECK(parked.remove(0));
+    CHECK(parked.parked_classes() == 0);
+}
+
 // Reference: the first leaf that fits, by scan.
 TEST_CASE("CapacityTree: agrees with a scan", "[sched]") {
     const std::uint64_t seed = suite::test_seed();

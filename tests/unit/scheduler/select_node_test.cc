@@ -104,5 +104,51 @@ TEST_CASE("select_best_node: labels are all required", "[sched]") {
     CHECK(refusal_of(request, nodes[1]) == Refusal::kLabel);
 }
 
+TEST_CASE("refusals_of: every reason, the one of refusal_of first", "[sched]") {
+    auto offer = spot(node("n", 4, 8, 2.0), 1.5);
+    offer.used = Resources{3000, 0, 6 * kGiB};
+    auto want = job(2, 16);
+    want.request.gpus = 1;
+    want.labels = {"ssd", "node=n"};
+    want.max_price_per_hour = 1.0;
+    offer.labels = {"node=n"};
+    offer.open = false;
+    CHECK(refusals_of(want, offer) ==
+          std::vector<Refusal>{Refusal::kClosed, Refusal::kLabel, Refusal::kSpotNotAllowed,
+                               Refusal::kPrice, Refusal::kCapacityGpus, Refusal::kCapacityMemory,
+                               Refusal::kBusyCpu});
+    CHECK(labels_missing(want, offer) == std::vector<std::string>{"ssd"});
+    CHECK(refusal_of(want, offer) == Refusal::kClosed);
+    offer.open = true;
+    CHECK(barrier_of(want, offer) == Refusal::kLabel);
+    offer.labels.push_back("ssd");
+    CHECK(refusal_of(want, offer) == refusals_of(want, offer).front());
+    want.sla = SlaClass::kSpot;
+    want.max_price_per_hour = 0;
+    CHECK(barrier_of(want, offer) == Refusal::kNone);
+    CHECK(refusal_of(want, offer) == refusals_of(want, offer).front());
+    want.request = Resources{1000, 0, kGiB};
+    CHECK(refusals_of(want, offer).empty());
+}
+
+TEST_CASE("request_for: a live job's wants, --node as a label", "[sched]") {
+    Wants wants;
+    CHECK(wants.empty());
+    JobRequest plain;
+    plain.request = Resources{1, 2, 3};
+    CHECK(request_for(wants, plain.request) == plain);
+    wants.sla = SlaClass::kSpot;
+    wants.spread = true;
+    wants.max_price_micro = 250'000;
+    wants.node_name = "w1";
+    wants.labels = {"a", "b=c"};
+    CHECK_FALSE(wants.empty());
+    const auto made = request_for(wants, {});
+    CHECK(made.labels == std::vector<std::string>{"a", "b=c", "node=w1"});
+    CHECK(made.max_price_per_hour == 0.25);
+    CHECK(made.spread);
+    CHECK(made.sla == SlaClass::kSpot);
+}
+
 }  // namespace
 }  // namespace reeve::sched

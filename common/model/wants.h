@@ -1,0 +1,56 @@
+// Wants is what a job asks of a worker beyond cpus, memory and GPUs; prices are in millionths of
+// the currency an hour, cost in billionths of it.
+//
+// A label is any word of plain characters, usually key=value. Every worker has the label
+// node=NAME, so "only on this worker" is a label like the others.
+#pragma once
+
+#include <algorithm>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/model/sla.h"
+
+namespace reeve {
+
+inline constexpr std::size_t kLabelBytesMax = 63;           // of one label
+inline constexpr std::size_t kLabelsWantedBytesMax = 255;   // of all a job asks for, a byte between
+inline constexpr std::size_t kLabelsOfferedBytesMax = 511;  // of all a worker has
+inline constexpr std::string_view kNodeLabel = "node=";
+inline constexpr std::uint32_t kPriceMicroMax = 4'000'000'000;  // 4000 an hour
+
+struct Wants {
+    SlaClass sla = SlaClass::kStandard;
+    bool spread = false;                // the emptiest worker, not the fullest
+    std::uint32_t max_price_micro = 0;  // 0: none
+    std::string node_name;              // "" or the only worker it may run on
+    std::vector<std::string> labels;    // sorted, each once; all must be on the worker
+
+    auto operator<=>(const Wants&) const = default;
+    bool empty() const { return *this == Wants{}; }
+};
+
+inline bool sound_label(std::string_view label) {
+    const auto plain = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               std::string_view("_-./=+").find(c) != std::string_view::npos;
+    };
+    return !label.empty() && label.size() <= kLabelBytesMax && label.front() != '=' &&
+           std::all_of(label.begin(), label.end(), plain);
+}
+
+// What an attempt that held a worker for so long costs.
+inline std::uint64_t cost_nano(std::uint32_t price_micro, std::uint64_t begun_ns,
+                               std::uint64_t ended_ns) {
+    if (price_micro == 0 || begun_ns == 0 || ended_ns <= begun_ns) return 0;
+    constexpr std::uint64_t kHourUs = 3'600ULL * 1'000'000;
+    const auto us = (ended_ns - begun_ns) / 1000;
+    // Whole hours apart, so that the products stay within 64 bits.
+    return us / kHourUs * price_micro * 1000 + us % kHourUs * price_micro / (kHourUs / 1000);
+}
+
+}  // namespace reeve

@@ -1,0 +1,244 @@
+"""Where work may run and what it costs: labels, prices, spot workers, budgets, notices."""
+import getpass
+import unittest
+
+from reeve_env import NOT_FOUND, USAGE, OwnCellCase, until
+
+ME = getpass.getuser()
+
+
+class Placement(OwnCellCase):
+    def submit(self, *words):
+        return self.env.submit(*words)
+
+    def run_on(self, *words):
+        """Name of the worker that ran the job's only task."""
+        job = self.submit(*words)
+        self.env.wait(job)
+        return self.env.task(job)["worker_name"]
+
+    def why(self, job):
+        return self.env.cli("explain", job, "--json").json()["jobs"][0]
+
+    def codes(self, job):
+        return [reason["code"] for reason in self.why(job)["reasons"]]
+
+    def worker(self, name):
+        return self.env.cli("node", "show", name, "--json").json()["node"]
+
+
+class Labels(Placement):
+    cell = {"workers": 2,
+            "up": ["--label", "rack=7", "--label", "worker-2:disk=ssd", "--zone", "worker-1:a",
+          "--zone", "worker-2:b"]}
+
+    def test_labels_are_shown_and_obeyed(self):
+        self.assertEqual(self.worker("worker-1")["labels"], ["rack=7", "zone=a"])
+        self.assertEqual(self.worker("worker-2")["labels"], ["disk=ssd", "rack=7", "zone=b"])
+        table = self.env.cli("node", "ls").out
+        self.assertIn("disk=ssd,rack=7,zone=b", table)
+        self.assertNotIn("PRICE", table)
+        for _ in range(3):
+            self.assertEqual(self.run_on("--label", "disk=ssd", "--", "true"), "worker-2")
+            self.assertEqual(self.run_on("--label", "zone=a", "--label", "rack=7", "--", "true"),
+                             "worker-1")
+            self.assertEqual(self.run_on("--node", "worker-2", "--", "true"), "worker-2")
+            self.assertEqual(self.run_on("--label", "node=worker-1", "--", "true"), "worker-1")
+
+    def test_a_label_nobody_has_waits_for_the_worker_that_brings_it(self):
+        done = self.env.cli("submit", "--label", "gpu=h100", "--", "true")
+        self.assertIn("needs the label gpu=h100, which no worker has", done.err)
+        job = int(done.out.split()[-1])
+        until(lambda: self.codes(job) == ["label-missing"], "its reason")
+        answer = self.why(job)
+        self.assertEqual({w["code"] for w in answer["workers"]}, {"label-missing"})
+        self.assertIn("has no label gpu=h100", self.env.cli("explain", job).out)
+        self.env.popen("worker", "--name", "big", "--label", "gpu=h100", "--cpus", "1")
+        self.env.wait(job)
+        self.assertEqual(self.env.task(job)["worker_name"], "big")
+
+    def test_an_unknown_node_is_told(self):
+        done = self.env.cli("submit", "--node", "worker-9", "--", "true")
+        self.assertIn("may run only on worker-9, which is not here", done.err)
+        self.env.cli("cancel", done.out.split()[-1])
+        # Too large for the only worker with the label, though not for that one alone.
+        big = self.env.cli("submit", "--label", "zone=b", "-c", "64", "--", "true", code=USAGE)
+        self.assertIn("64", big.err)
+
+    def test_bad_words(self):
+        for words, says in ((["--label", "a b"], "is no label"), (["--label", "=x"], "is no label"),
+                            (["--max-price", "cheap"], "is not a price"),
+                            (["--max-price", "0"], "leaves no worker"),
+                            (["--sla", "gold"], "none of critical")):
+            done = self.env.cli("submit", *words, "--", "true", code=USAGE)
+            self.assertIn(says, done.err)
+        for words, says in ((["--label", "worker-9:a=b"], "is not started"),
+                            (["--label", "node=x"], "own name"),
+                            (["--price", "1e3"], "is not a price"),
+                            (["--spot-price", "worker-3:1"], "is not started"),
+                            (["--budget", "nobody-here=5"], "there is no user"),
+                            (["--budget", "5"], "is no budget")):
+            done = self.env.cli("up", *words, code=USAGE)
+            self.assertIn(says, done.err)
+
+    def test_a_job_file_has_the_same_fields(self):
+        job, = self.env.submit_file([{"command": "true", "labels": ["disk=ssd", "rack=7"],
+                                      "max_price": 1.5, "spread": True, "sla": "flexible"}])
+        self.env.wait(job)
+        spec = self.env.cli("show", job, "--json").json()["jobs"][0]["spec"]
+        self.assertEqual(spec["labels"], ["disk=ssd", "rack=7"])
+        self.assertEqual((spec["max_price"], spec["spread"], spec["sla"]), (1.5, True, "flexible"))
+        self.assertEqual(self.env.task(job)["worker_name"], "worker-2")
+
+
+class Prices(Placement):
+    cell = {"workers": 3,
+            "up": ["--price", "2", "--price", "worker-2:0.5", "--spot-price", "worker-3:0.125"]}
+
+    def test_the_cheapest_that_may_be_used(self):
+        spot = self.worker("worker-3")
+        self.assertEqual((spot["spot"], spot["price"], spot["on_demand_price"]), (True, 0.125, 2))
+        self.assertIn("0.125 spot", self.env.cli("node", "ls").out)
+        self.assertEqual(self.run_on("--", "true"), "worker-2")
+        self.assertEqual(self.run_on("--sla", "critical", "--", "true"), "worker-2")
+        self.assertEqual(self.run_on("--sla", "flexible", "--", "true"), "worker-3")
+        self.assertEqual(self.run_on("--sla", "spot", "--max-price", "0.2", "--", "true"),
+                         "worker-3")
+        # Beyond what the cheap one has free the dear one is taken.
+        long = self.submit("-c", "2", "--", "sleep", "60")
+        self.assertEqual(self.env.until_running(long)["worker_name"], "worker-2")
+        self.assertEqual(self.run_on("--", "true"), "worker-1")
+        held = self.submit("--max-price", "0.5", "--", "true")
+        until(lambda: self.codes(held) == ["resources"], "it waits for the cheap one")
+        answer = {w["name"]: w for w in self.why(held)["workers"]}
+        self.assertEqual(answer["worker-1"]["code"], "price-above-limit")
+        self.assertEqual(answer["worker-1"]["refusals"], ["price-above-limit"])
+        self.assertEqual(answer["worker-2"]["refusals"], ["cpus-busy"])
+        self.assertEqual(answer["worker-3"]["code"], "spot-not-allowed")
+        self.env.cli("cancel", long)
+        self.env.wait(held)
+        self.assertEqual(self.env.task(held)["worker_name"], "worker-2")
+
+    def test_no_worker_within_the_price(self):
+        done = self.env.cli("submit", "--max-price", "0.01", "--sla", "flexible", "--", "true")
+        self.assertIn("pays at most 0.01 an hour", done.err)
+        job = int(done.out.split()[-1])
+        until(lambda: self.codes(job) == ["price-above-limit"], "its reason")
+        self.env.cli("cancel", job)
+
+    def test_what_it_cost(self):
+        jobs = [self.submit("--", "sleep", "0.4"),
+                self.submit("--sla", "flexible", "--array", "1-2", "--", "sleep", "0.4")]
+        self.env.wait(*jobs)
+        shown = self.env.cli("show", *jobs, "--json").json()["jobs"]
+        for job, price in zip(shown, (0.5, 0.125)):
+            costs = [task["cost"] for task in job["tasks"]]
+            self.assertEqual({task["price"] for task in job["tasks"]}, {price})
+            for cost in costs:
+                self.assertGreater(cost, 0.4 / 3600 * price)
+                self.assertLess(cost, 10 / 3600 * price)
+            self.assertAlmostEqual(job["job"]["cost"], sum(costs), places=7)
+        total = sum(job["job"]["cost"] for job in shown)
+        self.assertIn("cost", self.env.cli("show", jobs[0]).out)
+
+        def summed():
+            by = self.env.cli("history", "--by", "user", "--json").json()
+            return abs(by["total"] - total) < 1e-6 and by
+        by_user = until(summed, "the history has all of it")
+        self.assertEqual([(row["name"], row["jobs"], row["tasks"]) for row in by_user["rows"]],
+                         [(ME, 2, 3)])
+        by_sla = self.env.cli("history", "--by", "sla", "--json").json()["rows"]
+        self.assertEqual({row["name"]: row["tasks"] for row in by_sla},
+                         {"standard": 1, "flexible": 2})
+        listed = self.env.cli("history", "--json").json()["jobs"]
+        self.assertAlmostEqual(sum(job["cost"] for job in listed), total, places=7)
+        self.assertIn("COST", self.env.cli("history").out)
+        attempts = self.env.cli("history", jobs[1], "--json").json()["attempts"]
+        self.assertEqual([one["attempt"]["price"] for one in attempts], [0.125, 0.125])
+        self.env.cli("history", "--by", "user", jobs[0], code=USAGE)
+        # The sums survive a restart and a segment made anew, and go on from there.
+        self.env.down()
+        self.env.up()
+        again = self.env.cli("show", *jobs, "--json").json()["jobs"]
+        self.assertAlmostEqual(sum(job["job"]["cost"] for job in again), total, places=7)
+
+
+class Budgets(Placement):
+    cell = {"workers": 1, "up": ["--price", "3600", "--budget", ME + "=0.5"]}
+
+    def test_over_the_budget_waits(self):
+        first = self.submit("--", "sleep", "0.6")     # 1 a second
+        self.env.wait(first)
+        second = self.submit("--", "true")
+        until(lambda: "budget" in self.codes(second), "over the budget")
+        self.assertIn("of a budget of 0.5", self.env.cli("explain", second).out)
+        self.env.kill("plm")
+        self.env.until_up()
+        until(lambda: "budget" in self.codes(second), "it stays so")
+        # More money, and it starts.
+        self.env.down()
+        self.env.up_words = [ME + "=100" if word == ME + "=0.5" else word
+                             for word in self.env.up_words]
+        self.env.up()
+        self.env.wait(second)
+
+
+class Notice(Placement):
+    cell = {"workers": 2, "up": ["--price", "1", "--label", "worker-2:fast",
+                                 "--spot-price", "worker-2:0.1"]}
+
+    def test_a_worker_that_will_vanish(self):
+        on_spot = ["--sla", "flexible", "--label", "fast"]
+        stays = self.submit(*on_spot, "-t", "3s", "--", "sleep", "2")
+        goes = self.submit("--sla", "flexible", "--", "sleep", "60")
+        for job in (stays, goes):
+            self.assertEqual(self.env.until_running(job)["worker_name"], "worker-2")
+        told = self.env.cli("node", "notice", "worker-2", "--in", "1h", "--json").json()
+        self.assertEqual((told["requeued"], told["left"]), (1, 1))
+        until(lambda: self.env.task(goes)["worker_name"] == "worker-1", "it runs elsewhere")
+        shown = self.worker("worker-2")
+        self.assertTrue(shown["drain_wanted"])
+        self.assertIsNotNone(shown["notice"])
+        self.env.wait(stays)
+        task = self.env.task(stays)
+        self.assertEqual((task["worker_name"], task["attempt"], task["state"]),
+                         ("worker-2", 1, "succeeded"))
+        waits = self.submit(*on_spot, "--", "true")
+        until(lambda: {"worker-2": ["node-closed"], "worker-1": ["label-missing"]} ==
+              {one["name"]: one["refusals"] for one in self.why(waits)["workers"]}, "closed")
+        until(lambda: '"detail":"notice"' in
+              self.env.cli("events", "--from", "0", "--no-follow").out, "in the audit log")
+        # Undrained, it stays after all.
+        self.env.cli("node", "undrain", "worker-2")
+        self.env.wait(waits)
+        self.assertIsNone(self.worker("worker-2")["notice"])
+        self.env.cli("cancel", goes)
+
+    def test_at_once_and_unknown(self):
+        once = self.submit("--sla", "spot", "--retries", "never", "--", "sleep", "1")
+        self.env.until_running(once)
+        goes = self.submit("--sla", "spot", "-t", "1h", "--", "sleep", "60")
+        self.env.until_running(goes)
+        said = self.env.cli("node", "notice", "worker-2").out
+        self.assertIn("1 task requeued, 1 task left", said)
+        until(lambda: self.env.task(goes)["worker_name"] == "worker-1", "it runs elsewhere")
+        self.env.wait(once)
+        self.assertEqual(self.env.task(once)["attempt"], 1)
+        self.env.cli("cancel", goes)
+        self.env.cli("node", "notice", "nobody", code=NOT_FOUND)
+        self.env.cli("node", "notice", "worker-2", "--in", "5", code=USAGE)
+
+
+class Spread(Placement):
+    cell = {"workers": 2}
+
+    def test_pack_or_spread(self):
+        first = self.submit("--node", "worker-1", "--", "sleep", "60")
+        self.env.until_running(first)
+        self.assertEqual(self.run_on("--", "true"), "worker-1")
+        self.assertEqual(self.run_on("--spread", "--", "true"), "worker-2")
+        self.env.cli("cancel", first)
+
+
+if __name__ == "__main__":
+    unittest.main()
