@@ -80,6 +80,8 @@ public:
         REEVE_ASSERT(slot < slot_count_);
         const auto chunk = slot / kChunkSlots;
         if (!Policy::kMarkLast) mark_chunk(chunk);
+        prefetch_to_write(&dirty_[chunk / 64]);  // the drainer had them; the climb takes as long
+        prefetch_to_write(&sums_[chunk / 64 / 64]);
         tree_.climb(slot);
         if (Policy::kMarkLast) mark_chunk(chunk);
     }
@@ -172,6 +174,7 @@ public:
     void drain(Changed changed) {
         const auto words = (chunk_count_ + 63) / 64;
         for (std::uint32_t sum = 0; sum < (words + 63) / 64; ++sum) {
+            prefetch_to_write(&sums_[sum]);  // reading it first would ask for the line twice
             Policy::step();
             if (sums_[sum].bits.load(std::memory_order_seq_cst) == 0) continue;
             Policy::step();

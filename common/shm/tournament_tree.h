@@ -177,7 +177,8 @@ public:
         leaves_.prefetch(leaf);
         std::uint32_t at = leaf;
         for (std::uint32_t level = 0; level < levels(); ++level) {
-            prefetch_level(level, at);
+            prefetch_to_write(&nodes_[level][at]);  // and the other half of its eight, to read
+            __builtin_prefetch(&nodes_[level][at ^ (kFanOut / 2)]);
             at >>= kFanOutBits;
         }
     }
