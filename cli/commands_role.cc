@@ -6,6 +6,7 @@
 #include "cli/units.h"
 
 #ifdef REEVE_HAVE_PLM
+#include "cli/policy_file.h"
 #include "plm/plm.h"
 #endif
 #ifdef REEVE_HAVE_SCHEDULER
@@ -85,8 +86,14 @@ void add_plm(CLI::App& root, Line& line) {
             return;
         }
         options->budget_nano = std::move(*parsed);
-        run_with_cell(line,
-                      [&](const Context& context) { return plm_main(context.cell, *options); });
+        run_with_cell(line, [&](const Context& context) {
+            const Cell cell = context.cell;
+            options->read_policy = [cell] { return read_cell_policy(cell); };
+            auto policy = options->read_policy();
+            if (!policy) return report(policy.error());
+            options->policy = std::move(*policy);
+            return plm_main(cell, *options);
+        });
     });
 }
 #endif

@@ -135,6 +135,12 @@ void add_own_reasons(const Picture& picture, const ExplainJob& job, std::vector<
                                " of its tasks are held; start them with: reeve release " + id,
                            {}});
     }
+    if (!status.waits_for().empty()) {
+        const bool quota = status.waits_for() == "quota";
+        const auto known =
+            job.gate.empty() ? quota ? "the user's quota" : "a named limit" : job.gate;
+        reasons.push_back({status.waits_for(), "waits for " + known, {}});
+    }
     const auto at_a_time = status.spec().max_running();
     if (at_a_time > 0 && status.running() >= at_a_time) {
         reasons.push_back(

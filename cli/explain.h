@@ -61,6 +61,7 @@ struct ExplainJob {
     Wants wants;
     std::vector<std::pair<v1::Dependency, std::optional<v1::JobStatus>>> after;
     std::optional<std::uint64_t> element;  // one task of it
+    std::string gate;                      // "the limit licence: 2 of 2 are taken", if known
 };
 
 struct Holder {

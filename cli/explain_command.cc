@@ -22,6 +22,7 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     }
     out.request = resources_of(out.status.spec().task().resources());
     out.wants = rpc::wants_of(out.status.spec());
+    if (!out.status.waits_for().empty()) out.gate = gatherer.waiting_words(selected.job);
     if (!selected.elements.empty()) out.element = selected.elements.front().first;
     for (const auto& dependency : out.status.after()) {
         std::optional<v1::JobStatus> state;

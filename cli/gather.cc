@@ -133,6 +133,11 @@ std::optional<v1::JobStatus> Gatherer::ask_plm(std::uint64_t job, bool with_spec
     return reply->jobs(0);
 }
 
+std::string Gatherer::waiting_words(std::uint64_t job) {
+    const auto live = ask_plm(job, false);
+    return live && !live->waits_for().empty() ? live->reason() : "";
+}
+
 std::vector<std::pair<std::string, std::vector<std::uint64_t>>> elements_by_state(
     const std::vector<v1::TaskResult>& tasks) {
     std::vector<std::pair<std::string, std::vector<std::uint64_t>>> groups;

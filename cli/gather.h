@@ -59,6 +59,8 @@ public:
     Result<JobDetail> detail(const Selected& selected, const Detailed& wanted);
     std::optional<v1::JobSpec> spec(std::uint64_t job);
     std::string worker_name(std::uint64_t number) const;
+    // What the PLM says a job waits for at a limit or quota; "" when it cannot be asked.
+    std::string waiting_words(std::uint64_t job);
 
     // Live jobs that are in no JobEntry, from the PLM; `missing` says how many could not be told.
     std::vector<v1::JobStatus> beyond_segment(std::uint64_t& missing);

@@ -12,6 +12,7 @@
 #include "cli/group_view.h"
 #include "cli/json_writer.h"
 #include "cli/offer_words.h"
+#include "cli/policy_file.h"
 #include "cli/text.h"
 #include "cli/units.h"
 
@@ -90,6 +91,7 @@ struct UpWords {
     std::string durability;
     OfferWords offer;
     std::vector<std::string> budgets;
+    std::string policy;
     double lease_seconds = 0;
     double wait_seconds = 30;
 };
@@ -228,6 +230,9 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
     up->add_option("--durability", words->durability, "sync (default) or async")
         ->check(CLI::IsMember({"sync", "async"}));
+    up->add_option("--policy", words->policy,
+                   "shares, quotas and limits, kept as policy.json; none: without")
+        ->type_name("FILE");
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for")
         ->check(seconds_from(0.001, "3"));
     up->add_option("--wait", words->wait_seconds, "seconds to wait for readiness (default 30)")
@@ -235,6 +240,12 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     on_run(up, state_dir, exit_code, [words](const Cell& cell) {
         if (const auto completed = complete_up(*words); !completed) {
             return report(completed.error());
+        }
+        if (!words->policy.empty()) {
+            if (const auto made = create_cell_directories(cell); !made) return report(made.error());
+            if (const auto taken = install_policy(cell, words->policy); !taken) {
+                return report(taken.error());
+            }
         }
         return up_main(cell, words->options, words->foreground);
     });

@@ -276,6 +276,8 @@ std::vector<OptionRule> policy_rules() {
          "cancel"},
         {"minimum_run", "--minimum-run", "TIME", Kind::kText,
          "is not preempted before it ran so long (default 60s)", set_minimum_run, "10m"},
+        {"limits", "--limit", "NAME[:N]", Kind::kText,
+         "each task takes one (N) of this named limit of the cell", add_limits, "licence:2"},
     };
 }
 

@@ -52,6 +52,7 @@ v1::JobStatus to_status(const shm::JobRecord& record) {
     out.set_end_ns(record.end_wall_ns);
     out.set_uid(record.uid);
     out.set_exit_code(record.exit_code);
+    out.set_waits_for(shm::to_string(record.waits_for));
     const auto shown = std::min(record.dependency_count, shm::kJobDependenciesShown);
     for (std::uint32_t i = 0; i < shown; ++i) out.add_after()->set_job(record.dependencies[i]);
     auto* spec = out.mutable_spec();

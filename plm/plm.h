@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 
 #include "common/process/cell.h"
 #include "common/shm/layout.h"
+#include "plm/policy.h"
 
 namespace reeve::plm {
 
@@ -17,6 +19,9 @@ struct PlmOptions {
     std::uint64_t snapshot_bytes = 64ULL << 20;  // ledger bytes between snapshots, at least
     std::uint32_t deaths_max = 5;
     std::map<std::uint32_t, std::uint64_t> budget_nano;  // by user id: what may be spent
+    CellPolicy policy;
+    // Reads DIR/policy.json again, once it is another file; unset: never.
+    std::function<Result<CellPolicy>()> read_policy;
 };
 
 }  // namespace reeve::plm

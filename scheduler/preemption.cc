@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t kAskAgainNs = 5 * kSecond;  // the PLM may have been away
 constexpr std::uint64_t kTakeRoomNs = 2 * kSecond;  // then the room is not what was hoped for
 constexpr std::uint64_t kLookEveryNs = kSecond;     // at all that runs
+constexpr std::uint64_t kQuietNs = kSecond / 4;     // after a look that found no victims
 constexpr std::uint64_t kRingKept = 1'024;          // entries that starts and ends may need
 constexpr std::uint32_t kStopping = shm::kIntentCancel | shm::kIntentRequeue;
 
@@ -120,7 +121,7 @@ std::optional<Reservation> Preemption::plan(std::span<const ClassHead> heads,
         segment_.header().pushing_for.store(0);
     }
     // What our predecessor asked for is not yet in the intents.
-    if (events_.head() < first_event_) return std::nullopt;
+    if (events_.head() < first_event_ || now_ns < quiet_until_ns_) return std::nullopt;
     double most = 0;
     for (const auto& head : heads) {
         most = &head == heads.data() ? waiting_importance(head.task)
@@ -152,6 +153,7 @@ std::optional<Reservation> Preemption::plan(std::span<const ClassHead> heads,
             if (push_) return reservation();
         }
     }
+    quiet_until_ns_ = now_ns + kQuietNs;
     return std::nullopt;
 }
 

@@ -67,6 +67,7 @@ private:
     std::uint64_t first_event_;  // ours; what is before it our predecessor asked
     std::optional<Push> push_;
     std::uint64_t least_looked_ns_ = 0;
+    std::uint64_t quiet_until_ns_ = 0;
     double least_ = 0;
 };
 

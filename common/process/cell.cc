@@ -183,6 +183,7 @@ Result<Cell> find_cell(const std::string& state_dir_option) {
     cell.history = cell.dir + "/history.db";
     cell.audit = cell.dir + "/audit";
     cell.segment_file = cell.dir + "/segment";
+    cell.policy = cell.dir + "/policy.json";
     cell.output = cell.dir + "/out";
     cell.results = cell.dir + "/results";
     cell.logs = cell.dir + "/logs";

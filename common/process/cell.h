@@ -3,6 +3,7 @@
 //   DIR/ledger.db history.db    PLM's record              DIR/audit/      tiles, checkpoint,
 //   log.vkey DIR/segment                 name of the live segment  DIR/out/        default task
 //   output DIR/lock                    held by the PLM (flock)   DIR/logs/       one file per role
+//   DIR/policy.json             shares, quotas, limits
 //   DIR/supervisor.lock         held by the supervisor    DIR/run/        <role>.pid files
 //
 // The socket lies in the user's runtime directory, for a unix socket's path holds 107 bytes only:
@@ -25,6 +26,7 @@ struct Cell {
     std::string history;
     std::string audit;
     std::string segment_file;  // contains the segment's name and a newline
+    std::string policy;  // policy.json, where there is one
     std::string output;
     std::string results;  // function results too large for shared memory, on their way to the PLM
     std::string logs;

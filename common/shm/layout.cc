@@ -97,6 +97,18 @@ Status check_ring(const char* name, std::uint32_t entries) {
 
 }  // namespace
 
+const char* to_string(WaitsFor what) {
+    switch (what) {
+        case WaitsFor::kNothing:
+            return "";
+        case WaitsFor::kNamedLimit:
+            return "named-limit";
+        case WaitsFor::kQuota:
+            return "quota";
+    }
+    return "";
+}
+
 const char* to_string(WorkerState state) {
     switch (state) {
         case WorkerState::kFree:

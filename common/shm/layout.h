@@ -260,6 +260,10 @@ enum class JobState : std::uint32_t {
     kEnded = 4,
 };
 
+// What keeps the job's next task out of the heaps, whatever is free.
+enum class WaitsFor : std::uint8_t { kNothing = 0, kNamedLimit = 1, kQuota = 2 };
+const char* to_string(WaitsFor what);  // "", "named-limit", "quota"
+
 inline constexpr std::uint32_t kJobDependenciesShown = 6;
 
 // What ls, show and explain say about a job, also with every daemon stopped. Plain values: copied
@@ -284,7 +288,8 @@ struct JobRecord {
     std::uint32_t uid = 0;
     std::int32_t priority = 0;
     std::int32_t exit_code = 0;  // of the first failed element
-    std::uint32_t reserved = 0;
+    WaitsFor waits_for = WaitsFor::kNothing;
+    std::uint8_t reserved[3]{};
     std::uint64_t time_limit_ns = 0;
     std::uint64_t not_before_wall_ns = 0;
     std::uint64_t cost_nano = 0;  // of its attempts that ended

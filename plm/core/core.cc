@@ -81,6 +81,7 @@ Status Core::check_home() {
     const auto now = boot_ns();
     if (now - last_look_ns_ < kSweepIntervalNs) return {};
     last_look_ns_ = now;
+    watch_policy();
     struct stat info {};
     const bool found = ::stat(cell_.ledger.c_str(), &info) == 0;
     if (found && ledger_inode_ == 0) ledger_inode_ = info.st_ino;
@@ -139,7 +140,7 @@ bool Core::gather() {
         begin_times_.erase(begin_times_.begin());
     }
     notice_deadlines(wall);
-    for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+    reindex_dirty();
     return events || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
 }
 

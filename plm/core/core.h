@@ -20,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -32,6 +33,7 @@
 #include "common/shm/segment.h"
 #include "plm/core/backlog.h"
 #include "plm/core/batch.h"
+#include "plm/core/gates.h"
 #include "plm/core/model.h"
 #include "plm/core/slot_table.h"
 #include "plm/ledger/history.h"
@@ -156,8 +158,17 @@ private:
     void worker_event(const shm::Event& event);
     void sweep();
 
+    // core_gates.cc: limits and quotas
+    void apply_policy(CellPolicy policy);
+    void watch_policy();
+    Gates::Tolls tolls_of(const Job& job);
+    void pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key);
+    bool has_token(const Job& job) const;
+    Status check_gates(const v1::JobSpec& spec, std::uint32_t uid);
+
     // core_admit.cc: runs into slots and out again
     void reindex(Job& job);
+    void reindex_dirty();
     bool startable(Job& job) const;
     void admit();
     void record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause);
@@ -240,6 +251,10 @@ private:
     bool accepting_ = true;                    // guarded by requests_mutex_
 
     Backlog backlog_;
+    Gates gates_;
+    bool gated_ = false;              // some job or user has a limit
+    std::vector<JobId> woken_;        // at their gates
+    std::optional<std::uint64_t> policy_stamp_;  // of the file as last read
     std::multimap<std::uint64_t, JobId> begin_times_;
     std::set<std::pair<std::uint64_t, JobId>> deadline_times_;  // near, and past
     std::uint64_t backlog_tasks_ = 0;

@@ -396,7 +396,11 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
     if (task.slot != shm::kNone32) {
         const auto& binding = slots_->binding(task.slot);
         const auto word = shm::load_word(segment_->task(task.slot));
-        if (word.state() == SlotState::kHeld) {
+        if (word.state() == SlotState::kHeld && gated_ && !tolls_of(job).empty() &&
+            slots_->swap_out(task.slot, job)) {
+            // It gave its token up, and gets a slot again when it has one.
+            model_.bind_slot(job, ordinal, task, shm::kNone32);
+        } else if (word.state() == SlotState::kHeld) {
             if (!slots_->move(task.slot, binding.known,
                               binding.known.to(SlotState::kQueued, shm::kOwnerNone))) {
                 return false;

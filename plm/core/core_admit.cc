@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "common/base/assert.h"
 #include "common/base/clock.h"
 #include "common/log/log.h"
 #include "plm/core/core.h"
@@ -40,7 +41,21 @@ void Core::reindex(Job& job) {
     } else if (job.extras->not_before_ns > wall_ns()) {
         begin_times_.emplace(job.extras->not_before_ns, job.id);
     }
+    if (gated_) pass_gates(job, run_key, loose_key);
     backlog_.place(job, run_key, loose_key);
+}
+
+// Jobs that changed, and those that may go on because of it.
+void Core::reindex_dirty() {
+    for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+    while (!woken_.empty()) {
+        const auto id = woken_.back();
+        woken_.pop_back();
+        Job* job = model_.find(id);
+        if (job == nullptr) continue;
+        model_.mark(*job);
+        reindex(*job);
+    }
 }
 
 // Turns elements of the best runs into tasks, as far as slots could take them.
@@ -57,6 +72,12 @@ void Core::admit() {
         room = std::min(room, backlog_.room(job));
         const auto max_running = job.extras->max_running;
         if (max_running != 0) room = std::min(room, max_running - job.tasks->size());
+        if (gates_.knows(job.id)) {
+            const auto spoken_for = job.tasks->loose_count() + job.running + job.queued_in_slots;
+            const auto tokens = gates_.tokens(job.id);
+            REEVE_ASSERT(tokens > spoken_for);  // else reindex() had not let it in
+            room = std::min(room, tokens - spoken_for);
+        }
         const auto first = job.next_in_run();
         std::uint64_t count = 1;
         while (count < room && first + count < job.count &&
@@ -100,11 +121,12 @@ void Core::publish_loose() {
             while (!room && make_room(at->first)) room = publish_job(job);
             model_.mark(job);
             if (!room && ++jobs_without_room == 64) break;
-            if (job.tasks->loose_count() != 0 && room) break;  // the class has what it may have
+            // The class has what it may have.
+            if (job.tasks->loose_count() != 0 && room && has_token(job)) break;
         }
         if (jobs_without_room == 64) break;
     }
-    for (std::size_t i = 0; i < model_.dirty().size(); ++i) reindex(*model_.dirty()[i]);
+    reindex_dirty();
 }
 
 // Gives the job's loose tasks slots as far as its class lets them in. False: no slot is free.
@@ -112,6 +134,7 @@ bool Core::publish_job(Job& job) {
     while (job.tasks->loose_count() != 0) {
         const auto ordinal = job.tasks->first_loose();
         const auto key = key_of(job, ordinal);
+        if (!has_token(job)) return true;
         const auto& queue = *job.queue;
         if (!queue.loose_may_enter(key)) return true;
         if (queue.in_slots >= kClassWindow && !take_place(job, key)) return true;

@@ -63,6 +63,7 @@ Status Core::open() {
 }
 
 Status Core::replay() {
+    model_.usage.configure(options_.policy.half_life_s, {}, {}, wall_ns());
     REEVE_TRY_ASSIGN(const auto snapshot, ledger_->read_snapshot());
     if (snapshot.seq != 0) {
         std::string bytes;
@@ -165,7 +166,8 @@ Status Core::attach_segment() {
     }
     slots_->clear_entries();
     for (auto& [id, job] : model_.jobs()) model_.mark(job);
-    for (auto* job : model_.dirty()) reindex(*job);
+    apply_policy(options_.policy);
+    reindex_dirty();
     for (const auto id : recheck_) check_dependencies(id);
     recheck_.clear();
     return {};

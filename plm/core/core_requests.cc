@@ -147,14 +147,18 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
     }
     REEVE_TRY(resolve_labels(submission, ids));
     if (submission.validate_only) return reply;
+    const auto fair_milli =
+        model_.usage.points_milli(submission.who.uid, submission.who.gid, wall_ns());
     for (std::size_t i = 0; i < ids.size(); ++i) {
         reply.add_job_ids(ids[i]);
         reply.add_existed(existed[i]);
         if (existed[i]) continue;
         const auto now = wall_ns();
         batch_.emit(JobSubmitted{ids[i], submission.who.uid, submission.who.gid, now,
-                                 model_.next_sequence, std::move(submission.jobs[i].bytes)});
+                                 model_.next_sequence, std::move(submission.jobs[i].bytes),
+                                 fair_milli});
         Job& job = *model_.find(ids[i]);
+        gated_ = gated_ || !job.extras->policy.limits.empty();
         if (job.extras->policy.deadline_ns != 0) {
             (void)settle_urgency(job, now);
             watch_deadline(job);
@@ -208,6 +212,7 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
             }
         }
         REEVE_TRY(existing[i] == 0 ? check_capacity(spec) : check_key(spec, existing[i]));
+        if (existing[i] == 0) REEVE_TRY(check_gates(spec, submission.who.uid));
     }
     return {};
 }

@@ -1,5 +1,7 @@
 // What clients see of jobs and tasks: statuses, results, and the watchers they are pushed to.
 
+#include <cstdio>
+
 #include "plm/core/core.h"
 
 namespace reeve::plm {
@@ -20,6 +22,24 @@ std::string task_state_word(const Task& task) {
         default:
             return "queued";
     }
+}
+
+std::string gate_words(const Gates::Blocked& blocked) {
+    const auto amount = [&](std::uint64_t value) {
+        char text[48];
+        const auto number = static_cast<double>(value);
+        if (blocked.what == "cpu" && blocked.quota) {
+            std::snprintf(text, sizeof text, "%g", number / 1000);
+        } else if (blocked.what == "memory" && blocked.quota) {
+            std::snprintf(text, sizeof text, "%.4gM", number / (1 << 20));
+        } else {
+            std::snprintf(text, sizeof text, "%llu", static_cast<unsigned long long>(value));
+        }
+        return std::string(text);
+    };
+    const auto taken = amount(blocked.used) + " of " + amount(blocked.capacity) + " are taken";
+    if (!blocked.quota) return "the limit " + blocked.what + ": " + taken;
+    return "the user's quota of " + blocked.what + ": " + taken;
 }
 
 }  // namespace
@@ -45,6 +65,11 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     status.set_reason(job.reason);
     status.set_exit_code(job.exit_code);
     status.set_cost_nano(model_.spend.of_job(job.id));
+    if (const auto blocked = gates_.blocked(job.id);
+        blocked && job.waits_for != shm::WaitsFor::kNothing) {
+        status.set_waits_for(shm::to_string(job.waits_for));
+        status.set_reason(gate_words(*blocked));
+    }
     for (const auto& edge : job.extras->after) {
         auto& after = *status.add_after();
         after.set_job(edge.job);

@@ -244,6 +244,7 @@ Status Model::apply_submitted(const JobSubmitted& record) {
     job.gid = record.gid;
     job.submit_ns = record.submit_ns;
     job.first_sequence = record.first_sequence;
+    job.fair_milli = record.fair_milli;
     job.spec = SpecBytes(record.spec);
     REEVE_TRY(parse_spec(job));
     next_job = std::max(next_job, record.job + 1);
@@ -300,6 +301,7 @@ Status Model::apply_ended(const TaskEnded& record) {
     if (job->start_ns == 0) job->start_ns = record.started_ns;
     spend.note_attempt(job->uid, record);
     mark(*job);
+    usage.charge(job->uid, job->gid, job->request, record.started_ns, record.ended_ns);
     if (!record.final) {
         const bool pushed =
             record.outcome == Outcome::kRequeued && (task->intent & shm::kIntentPreempt) != 0;

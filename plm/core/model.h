@@ -21,12 +21,15 @@
 #include "common/model/outcome.h"
 #include "common/model/resources.h"
 #include "common/model/wants.h"
+#include "common/shm/layout.h"
 #include "common/shm/slot_word.h"
 #include "plm/core/interval_set.h"
 #include "plm/core/lazy.h"
 #include "plm/core/records.h"
 #include "plm/core/spend.h"
 #include "plm/core/task_table.h"
+#include "plm/core/usage.h"
+#include "plm/policy.h"
 #include "scheduler/core/order.h"
 #include "scheduler/core/preempt.h"
 
@@ -41,7 +44,6 @@ struct Chain {
 };
 
 inline constexpr std::uint32_t kMinimumRunUnset = 0xFFFFFFFFU;
-inline constexpr std::uint32_t kMinimumRunDefault = 60;
 
 // Where a task that left its job's run stands: in a slot, or loose (slot == kNone32).
 struct Task {
@@ -71,31 +73,20 @@ struct FailedAttempt {
     Chain chain;
 };
 
-struct LimitTaken {
-    std::string name;
-    std::uint32_t count = 1;
-};
-
 // What most jobs leave as it is: order, preemption, limits.
 struct JobPolicy {
     sched::SlaClass sla = sched::SlaClass::kStandard;
     sched::PreemptMode preempt = sched::PreemptMode::kRequeue;
     bool urgent = false;           // its deadline is near: counts as critical; derived, not durable
-    std::uint16_t fair_milli = 0;  // fair-share points when it was submitted, in thousandths
     std::uint32_t minimum_run_s = kMinimumRunUnset;
     std::uint64_t deadline_ns = 0;
     std::vector<LimitTaken> limits;
 
     bool empty() const {
         return sla == sched::SlaClass::kStandard && preempt == sched::PreemptMode::kRequeue &&
-               fair_milli == 0 && minimum_run_s == kMinimumRunUnset && deadline_ns == 0 &&
-               limits.empty();
+               minimum_run_s == kMinimumRunUnset && deadline_ns == 0 && limits.empty();
     }
     sched::SlaClass counts_as() const { return urgent ? sched::SlaClass::kCritical : sla; }
-    // By how much it is put ahead of its submission, beside priority (heap_key.h).
-    std::int64_t head_start_s() const {
-        return sched::head_start_s(0, counts_as(), fair_milli / 1000.0);
-    }
 };
 
 inline constexpr std::uint64_t kNotIndexed = ~std::uint64_t{0};
@@ -196,6 +187,8 @@ struct Job {
     std::uint32_t payload_bytes = 0;
     std::uint32_t payload_slots = 0;
     bool dirty = false;
+    std::uint16_t fair_milli = 0;  // fair-share points when it was submitted, in thousandths
+    shm::WaitsFor waits_for = shm::WaitsFor::kNothing;  // as the gates last said
     // What the backlog keeps with a job (not durable); see backlog.h.
     BacklogQueue* queue = nullptr;
     std::uint64_t run_key = kNotIndexed;
@@ -203,6 +196,11 @@ struct Job {
     std::uint32_t loose_counted = 0;
     std::uint32_t slots_counted = 0;
     std::uint64_t backlog_counted = 0;  // as last added to Header::backlog_tasks
+
+    // By how much it is put ahead of its submission, beside priority (heap_key.h).
+    std::int64_t head_start_s() const {
+        return sched::head_start_s(0, extras->policy.counts_as(), fair_milli / 1000.0);
+    }
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
     // Each of its slots has a payload of its own.
@@ -285,6 +283,7 @@ public:
     Spend spend;
     std::map<std::uint64_t, Chain> worker_chains;  // by incarnation
     Chain scheduler_chain;
+    Usage usage;
 
     // A snapshot of all of it, and back.
     std::string save() const;

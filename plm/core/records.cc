@@ -55,6 +55,7 @@ template <typename Walker>
 void walk(Walker& w, JobSubmitted& r) {
     w.field(r.job), w.field(r.uid), w.field(r.gid), w.field(r.submit_ns);
     w.field(r.first_sequence), w.text(r.spec);
+    w.late_field(r.fair_milli);
 }
 template <typename Walker>
 void walk(Walker& w, Admitted& r) {

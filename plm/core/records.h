@@ -25,6 +25,7 @@ struct JobSubmitted {
     std::uint64_t submit_ns = 0;
     std::uint64_t first_sequence = 0;
     std::string spec;
+    std::uint16_t fair_milli = 0;  // fair-share points, settled now
 };
 
 // `count` elements from `first` on left the run and are tasks now (queued, attempt 0).

@@ -326,7 +326,9 @@ bool SlotTable::release(std::uint32_t slot, SlotWord from, Job* job) {
 bool SlotTable::swap_out(std::uint32_t slot, Job& job) {
     const auto word = bindings_[slot].known;
     const auto init = word.to(shm::SlotState::kInit, shm::kOwnerPlm);
-    if (word.state() != shm::SlotState::kQueued || !move(slot, word, init)) return false;
+    const bool waits =
+        word.state() == shm::SlotState::kQueued || word.state() == shm::SlotState::kHeld;
+    if (!waits || !move(slot, word, init)) return false;
     heap_.touch(slot);
     return release(slot, init, &job);
 }
@@ -435,6 +437,7 @@ void SlotTable::write_entry(Job& job, Model& model) {
     fresh.uid = job.uid;
     fresh.priority = job.priority;
     fresh.exit_code = job.exit_code;
+    fresh.waits_for = job.waits_for;
     fresh.time_limit_ns = job.time_limit_ns;
     fresh.not_before_wall_ns = job.extras->not_before_ns;
     fresh.cost_nano = model.spend.of_job(job.id);

@@ -37,7 +37,7 @@ namespace reeve::plm {
 // Smaller starts first.
 inline std::uint64_t key_of(const Job& job, std::uint64_t ordinal) {
     return shm::heap_key(job.priority, job.submit_ns, job.first_sequence + ordinal,
-                         job.extras->policy.head_start_s());
+                         job.head_start_s());
 }
 
 // What becomes of its running tasks when a better one needs the room. A function is over too soon
@@ -83,7 +83,8 @@ public:
     void adopt(std::uint32_t slot, Job* job, std::uint64_t ordinal, shm::SlotWord known);
     // Gives a slot back. Its word must be `from` (ended, init, or queued/held when swapped out).
     bool release(std::uint32_t slot, shm::SlotWord from, Job* job);
-    // Removes a queued task from its slot, to make room. False when the scheduler was faster.
+    // Removes a queued or held task from its slot, to make room. False when the scheduler was
+    // faster.
     bool swap_out(std::uint32_t slot, Job& job);
 
     // One CAS of the PLM; on success known follows. False: somebody else moved it first.

@@ -189,7 +189,7 @@ public:
         std::vector<std::tuple<JobId, std::uint64_t, std::uint32_t>> pushed;
         std::vector<std::pair<JobId, std::uint16_t>> fair;
         for (const auto& [id, job] : model.jobs_) {
-            const auto milli = job.extras->policy.fair_milli;
+            const auto milli = job.fair_milli;
             if (milli != 0) fair.emplace_back(id, milli);
             job.tasks->for_each([&, job_id = id](std::uint64_t ordinal, const Task& task) {
                 if (task.pushed != 0) pushed.emplace_back(job_id, ordinal, task.pushed);
@@ -206,6 +206,8 @@ public:
             out.put(id);
             out.put(milli);
         }
+        Usage usage = model.usage;
+        usage.save(out);
     }
 
     static void load_late(Model& model, ByteReader& in) {
@@ -221,8 +223,9 @@ public:
         for (std::uint64_t i = 0; i < fair && in.ok(); ++i) {
             const auto id = in.get<std::uint64_t>();
             const auto milli = in.get<std::uint16_t>();
-            if (Job* job = model.find(id)) job->extras.edit().policy.fair_milli = milli;
+            if (Job* job = model.find(id)) job->fair_milli = milli;
         }
+        model.usage.load(in);
     }
 
     static void load_rest(Model& model, ByteReader& in) {

@@ -95,6 +95,27 @@ double FairShare::excess(const Accounts& accounts, const std::string& name, doub
     return fair >= 1 ? 0 : std::clamp((used - fair) / (1 - fair), 0.0, 1.0);
 }
 
+std::map<std::string, double> FairShare::accounts(double now_s) const {
+    std::map<std::string, double> out;
+    for (const Accounts* accounts : {&users_, &groups_}) {
+        for (const auto& [name, account] : accounts->by_name) {
+            out[(accounts == &users_ ? "U" : "G") + name] = decayed(account, now_s);
+        }
+    }
+    return out;
+}
+
+void FairShare::restore(const std::map<std::string, double>& accounts, double now_s) {
+    users_ = groups_ = Accounts{};
+    total_ = Account{};
+    for (const auto& [name, amount] : accounts) {
+        if (name.size() < 2) continue;
+        const bool user = name[0] == 'U';
+        add(user ? users_ : groups_, name.substr(1), amount, now_s);
+        if (user) total_ = Account{total_.amount + amount, now_s};
+    }
+}
+
 double FairShare::points(const std::string& user, const std::string& group, double now_s) const {
     const double user_excess = excess(users_, user, now_s);
     const double group_excess = excess(groups_, group, now_s);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <unordered_map>
 
@@ -53,6 +54,10 @@ public:
     // 0 for who has used nothing or at most a fair share, up to kFairPointsMax for who has used it
     // all: user and group count half each.
     double points(const std::string& user, const std::string& group, double now_s) const;
+
+    // All accounts as they are now, and back: users after a U, groups after a G.
+    std::map<std::string, double> accounts(double now_s) const;
+    void restore(const std::map<std::string, double>& accounts, double now_s);
 
 private:
     struct Account {

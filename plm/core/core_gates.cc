@@ -1,0 +1,157 @@
+// Limits and quotas at work: who may enter the heaps at all, and what the cell's policy says of it.
+
+#include <charconv>
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+
+#include "common/base/clock.h"
+#include "common/log/log.h"
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+namespace {
+
+std::string user_name(std::uint32_t uid) {
+    passwd entry{};
+    passwd* found = nullptr;
+    std::vector<char> room(16'384);
+    if (getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr) {
+        return std::to_string(uid);
+    }
+    return found->pw_name;
+}
+
+// A number, or the name of a user or group of this machine.
+std::optional<std::uint32_t> as_number(const std::string& name) {
+    std::uint32_t value = 0;
+    const char* end = name.data() + name.size();
+    const auto [at, error] = std::from_chars(name.data(), end, value);
+    if (error != std::errc{} || at != end) return std::nullopt;
+    return value;
+}
+
+std::optional<std::uint32_t> user_id(const std::string& name) {
+    passwd entry{};
+    passwd* found = nullptr;
+    std::vector<char> room(16'384);
+    getpwnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
+    return found != nullptr ? found->pw_uid : as_number(name);
+}
+
+std::optional<std::uint32_t> group_id(const std::string& name) {
+    group entry{};
+    group* found = nullptr;
+    std::vector<char> room(65'536);
+    getgrnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
+    return found != nullptr ? found->gr_gid : as_number(name);
+}
+
+// Changes when the file is another one; 0 when there is none.
+std::uint64_t stamp_of(const std::string& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return 0;
+    const auto ns = static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000 +
+                    static_cast<std::uint64_t>(info.st_mtim.tv_nsec);
+    return (ns ^ (info.st_ino << 20) ^ static_cast<std::uint64_t>(info.st_size)) | 1;
+}
+
+}  // namespace
+
+// Everything that is taken is counted anew: first what holds its place whatever the policy says.
+void Core::apply_policy(CellPolicy policy) {
+    slots_->set_minimum_run(policy.minimum_run_s);
+    std::map<std::uint32_t, double> users;
+    std::map<std::uint32_t, double> groups;
+    for (const auto& [name, weight] : policy.shares) {
+        const auto uid = user_id(name);
+        const auto gid = group_id(name);
+        if (uid) users[*uid] = weight;
+        if (gid) groups[*gid] = weight;
+        if (!uid && !gid) {
+            log::warn("shares names nobody of this machine", {{"name", name}});
+        }
+    }
+    model_.usage.configure(policy.half_life_s, users, groups, wall_ns());
+    gates_.configure(std::move(policy), user_name);
+    gated_ = gates_.has_quotas();
+    std::vector<JobId> woken;
+    for (auto& [id, job] : model_.jobs()) {
+        if (job.ended) continue;
+        gated_ = gated_ || !job.extras->policy.limits.empty();
+        const auto tolls = tolls_of(job);
+        const auto in_use = job.running + job.queued_in_slots;
+        if (!tolls.empty() && in_use > 0) (void)gates_.settle(id, tolls, in_use, 0, 0, woken);
+    }
+    for (auto& [id, job] : model_.jobs()) {
+        if (!job.ended) model_.mark(job);
+    }
+}
+
+// Once a second: a policy that was changed is taken over; one that is wrong is told, and not.
+void Core::watch_policy() {
+    if (!options_.read_policy) return;
+    const auto stamp = stamp_of(cell_.policy);
+    const bool first = !policy_stamp_;  // what the options hold was read a moment ago
+    const bool same = policy_stamp_ == stamp;
+    policy_stamp_ = stamp;
+    if (first || same) return;
+    auto policy = options_.read_policy();
+    if (!policy) {
+        log::warn("the new policy is wrong; the one before stays in force",
+                  {{"why", policy.error().message}});
+        return;
+    }
+    apply_policy(std::move(*policy));
+    log::info("policy taken over", {{"path", cell_.policy}});
+}
+
+Gates::Tolls Core::tolls_of(const Job& job) {
+    return gates_.tolls(job.uid, job.request, job.extras->policy.limits);
+}
+
+// Lets through what the job has tokens for. Tasks in slots have theirs; then come loose ones, then
+// those in the run.
+void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key) {
+    job.waits_for = shm::WaitsFor::kNothing;
+    const auto tolls = tolls_of(job);
+    if (tolls.empty() && !gates_.knows(job.id)) return;
+    const std::uint64_t in_use = std::uint64_t{job.running} + job.queued_in_slots;
+    const auto loose = loose_key == kNotIndexed ? 0 : job.tasks->loose_count();
+    std::uint64_t in_run = 0;
+    if (run_key != kNotIndexed) {
+        const auto max_running = job.extras->max_running;
+        in_run = std::min(job.waiting_tasks() - job.tasks->loose_count(), kRunWindow);
+        if (max_running != 0) in_run = std::min(in_run, max_running - job.tasks->size());
+    }
+    const auto key = std::min(run_key, loose_key);
+    const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_);
+    if (tokens <= in_use) loose_key = kNotIndexed;
+    if (tokens <= in_use + loose) run_key = kNotIndexed;
+    if (const auto blocked = gates_.blocked(job.id); blocked && tokens == in_use) {
+        job.waits_for = blocked->quota ? shm::WaitsFor::kQuota : shm::WaitsFor::kNamedLimit;
+    }
+}
+
+bool Core::has_token(const Job& job) const {
+    return !gates_.knows(job.id) ||
+           gates_.tokens(job.id) > std::uint64_t{job.running} + job.queued_in_slots;
+}
+
+// What no state of the cell would ever let start is refused.
+Status Core::check_gates(const v1::JobSpec& spec, std::uint32_t uid) {
+    if (spec.limits().empty() && !gates_.has_quotas()) return {};
+    const auto& wanted = spec.task().resources();
+    const Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
+    std::vector<LimitTaken> limits;
+    for (const auto& limit : spec.limits()) {
+        limits.push_back({limit.name(), std::max(limit.count(), 1U)});
+    }
+    const auto why = gates_.impossible(uid, request, limits);
+    if (why.empty()) return {};
+    return fail(ErrorCode::kInvalidArgument, why);
+}
+
+}  // namespace reeve::plm
