@@ -273,6 +273,13 @@ int down_main(const Cell& cell, const DownOptions& options) {
     unlink(pid_file_path(cell, "supervisor").c_str());
     close(*lock);
     if (!cleared) return report(cleared.error());
+    if (*cleared != 0) {
+        std::fprintf(stderr,
+                     "reeve: %llu reports of tasks are not in the ledger yet (was the disk full?); "
+                     "they stay "
+                     "in shared memory, and the next reeve up records them\n",
+                     static_cast<unsigned long long>(*cleared));
+    }
     std::printf(was_up ? "reeve is down in %s\n" : "nothing runs in %s\n", cell.dir.c_str());
     return finish(kExitOk);
 }

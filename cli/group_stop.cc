@@ -12,6 +12,7 @@
 #include "common/process/cgroup.h"
 #include "common/process/proc_info.h"
 #include "common/process/task_space.h"
+#include "common/shm/ring.h"
 
 namespace reeve::cli {
 namespace {
@@ -89,13 +90,30 @@ Status kill_marked(const std::string& marked_prefix, const std::string& variable
     }
 }
 
-void remove_segments(const Cell& cell) {
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
-        const auto name = entry.path().filename().string();
-        if (name.starts_with("reeve-" + cell.hash + "-")) shm::Segment::remove("/" + name);
+// What the rings of the cell's segment hold beyond the ledger: the PLM takes a report out of a ring
+// only once it is durable.
+std::uint64_t reports_waiting(const Cell& cell) {
+    const auto name = read_segment_name(cell);
+    if (!name) return 0;
+    const auto segment = shm::Segment::open(*name, false);
+    if (!segment || (*segment)->retired()) return 0;
+    std::uint64_t waiting = 0;
+    for (std::uint32_t i = 0; i < shm::event_ring_count(**segment); ++i) {
+        waiting += shm::event_ring(**segment, i).size();
     }
-    fs::remove(cell.segment_file, error);
+    return waiting;
+}
+
+// A segment that holds what the ledger does not know stays, for the next PLM to record.
+void remove_segments(const Cell& cell, bool keep_current) {
+    std::error_code error;
+    const auto current = read_segment_name(cell);
+    for (const auto& entry : fs::directory_iterator("/dev/shm", error)) {
+        const auto name = "/" + entry.path().filename().string();
+        if (!name.starts_with("/reeve-" + cell.hash + "-")) continue;
+        if (!keep_current || !current || *current != name) shm::Segment::remove(name);
+    }
+    if (!keep_current) fs::remove(cell.segment_file, error);
 }
 
 struct Stranger {
@@ -179,7 +197,7 @@ bool stop_roles(const Cell& cell, std::vector<Role>& roles, const StopTimes& tim
     return clean;
 }
 
-Status clear_cell(const Cell& cell) {
+Result<std::uint64_t> clear_cell(const Cell& cell) {
     // Supervisors are not marked with REEVE_CELL; launchers that outlived their agents are.
     Status roles_gone = kill_marked(cell.hash, "REEVE_CELL");
     const auto support = probe_cgroups();
@@ -188,12 +206,14 @@ Status clear_cell(const Cell& cell) {
         cgroups_gone = end_cgroup(support, "reeve." + cell.hash, boot_ns() + kClearNs);
     }
     Status tasks_gone = kill_marked(cell.hash + ".", "REEVE_INSTANCE");
-    remove_segments(cell);
+    const auto waiting = reports_waiting(cell);
+    remove_segments(cell, waiting != 0);
     remove_all_spaces(cell);
     remove_files(cell);
     REEVE_TRY(std::move(roles_gone));
     REEVE_TRY(std::move(cgroups_gone));
-    return tasks_gone;
+    REEVE_TRY(std::move(tasks_gone));
+    return waiting;
 }
 
 }  // namespace reeve::cli

@@ -23,7 +23,9 @@ struct StopTimes {
 // `roles` in start order. True when every one ended by itself.
 bool stop_roles(const Cell& cell, std::vector<Role>& roles, const StopTimes& times);
 
-// Only while no role runs (the caller holds the supervisor's lock). Errors name what is left.
-Status clear_cell(const Cell& cell);
+// Only while no role runs (the caller holds the supervisor's lock). Returns how many reports of
+// tasks wait in the segment for a PLM that can write them down (it was killed, or its disk is
+// full): then the segment stays. Errors name what is left.
+Result<std::uint64_t> clear_cell(const Cell& cell);
 
 }  // namespace reeve::cli

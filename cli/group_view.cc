@@ -27,8 +27,8 @@ std::string proc_state(pid_t pid, std::uint64_t ticks, std::int64_t& uptime_ms) 
     if (!stat || (ticks != 0 && stat->start_ticks != ticks)) return "dead";
     if (stat->state == 'Z' || stat->state == 'X') return "dead";
     const auto per_second = static_cast<std::uint64_t>(sysconf(_SC_CLK_TCK));
-    uptime_ms = age_ms(std::max<std::uint64_t>(1, stat->start_ticks * (kSecond / per_second)),
-                       boot_ns());
+    uptime_ms =
+        age_ms(std::max<std::uint64_t>(1, stat->start_ticks * (kSecond / per_second)), boot_ns());
     return stat->state == 'T' || stat->state == 't' ? "stopped" : "running";
 }
 
@@ -125,10 +125,9 @@ void Viewer::add_workers() {
     for (const auto& name : pid_file_names(cell_)) {
         if (!name.starts_with("worker")) continue;
         const auto file = read_pid_file(cell_, name);
-        const bool known = file && std::any_of(result_.processes.begin(), result_.processes.end(),
-                                               [&](const ProcessView& view) {
-                                                   return view.pid == file->pid;
-                                               });
+        const bool known =
+            file && std::any_of(result_.processes.begin(), result_.processes.end(),
+                                [&](const ProcessView& view) { return view.pid == file->pid; });
         if (!file || known) continue;
         result_.processes.push_back(look("worker", name, file->pid, file->start_ticks, 0));
     }
@@ -159,6 +158,8 @@ GroupView Viewer::view() {
 
 }  // namespace
 
-GroupView view_group(const Cell& cell) { return Viewer(cell).view(); }
+GroupView view_group(const Cell& cell) {
+    return Viewer(cell).view();
+}
 
 }  // namespace reeve::cli

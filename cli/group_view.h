@@ -17,7 +17,7 @@ struct ProcessView {
     std::string state;  // running, stopped (SIGSTOP), stale (no heartbeat for 3 s), dead, missing
     std::int64_t heartbeat_age_ms = -1;  // -1: it has none
     std::int64_t uptime_ms = -1;
-    std::string worker_state;            // of workers: joining, alive, draining, dead, left
+    std::string worker_state;  // of workers: joining, alive, draining, dead, left
     std::uint64_t worker_number = 0;
     std::uint64_t worker_incarnation = 0;
 };

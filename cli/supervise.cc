@@ -311,6 +311,9 @@ int Supervisor::stop(int exit_code) {
     if (const auto cleared = clear_cell(cell_); !cleared) {
         log::error("something of the cell is left", {{"what", cleared.error().message}});
         return kExitInternal;
+    } else if (*cleared != 0) {
+        log::warn("the segment is kept: it holds reports of tasks that are not in the ledger",
+                  {{"reports", *cleared}});
     }
     log::info("the group is stopped", {{"clean", clean}});
     return exit_code;

@@ -60,6 +60,8 @@ int serve(const Cell& cell, const plm::PlmOptions& options) {
 
 int plm_main(const Cell& cell, const plm::PlmOptions& options) {
     if (const int code = start_role(cell, "plm"); code != 0) return code;
+    // A file size limit is met like a full disk: the write fails, and is tried again.
+    std::signal(SIGXFSZ, SIG_IGN);
     return serve(cell, options);
 }
 

@@ -26,6 +26,12 @@ inline Status from_grpc(const grpc::Status& status) {
         status.error_code() <= grpc::StatusCode::UNAUTHENTICATED) {
         code = static_cast<ErrorCode>(status.error_code());
     }
+    // gRPC's own words for a peer that died while it answered.
+    if (code == ErrorCode::kUnavailable && status.error_message() == "Socket closed") {
+        return fail(code,
+                    "the PLM went away while it answered, so part of it may be done; look with "
+                    "reeve show or reeve ls, and ask again");
+    }
     return fail(code, status.error_message());
 }
 

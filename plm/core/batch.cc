@@ -8,6 +8,8 @@
 namespace reeve::plm {
 namespace {
 
+constexpr std::size_t kEntriesFrameBytes = 8u << 20;  // before they are packed
+
 Chain& chain_of(Model& model, const audit::Entry& entry) {
     switch (audit::subject_of(entry.kind)) {
         case audit::Subject::kTask:
@@ -91,9 +93,18 @@ std::uint64_t CommitBatch::audit_task(audit::Kind kind, TaskId task, std::uint16
 
 FrameWriter& CommitBatch::frames() {
     frames_.clear();
-    if (entry_count_ != 0) {
-        encode_entries(frames_.open(), first_leaf(), entries_, entry_count_);
+    std::string_view entries = entries_;
+    for (auto leaf = first_leaf(); !entries.empty();) {
+        std::uint32_t count = 0;
+        std::size_t size = 0;
+        while (size < entries.size() && size < kEntriesFrameBytes) {
+            size += 2 + std::size_t{get_big_endian<std::uint16_t>(entries.data() + size)};
+            ++count;
+        }
+        encode_entries(frames_.open(), leaf, entries.substr(0, size), count);
         frames_.close();
+        entries.remove_prefix(size);
+        leaf += count;
     }
     const auto all = records_.bytes();
     std::size_t kept = 0;

@@ -46,6 +46,8 @@ namespace reeve::plm {
 inline constexpr std::uint64_t kRunWindow = 1'024;  // queued tasks of one run outside it
 inline constexpr std::uint64_t kAdmitPerBatch = 8'192;
 inline constexpr std::size_t kWorstKept = 1'024;  // of a class, looked up at once
+inline constexpr std::uint64_t kTurnNs = 1'000'000'000;
+inline constexpr std::size_t kTurnChunks = 64;
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
 inline constexpr std::uint64_t kDiskLookNs = 10'000'000;
@@ -154,7 +156,7 @@ private:
     void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
                        const shm::Event& event);
     void preempt_asked(const shm::Event& event);
-    void tell_preempted(std::uint32_t slot, TaskEnded& ended);
+    void tell_preempted(std::uint32_t slot, const Task& task, TaskEnded& ended);
     void worker_event(const shm::Event& event);
     void sweep();
 
@@ -173,7 +175,8 @@ private:
     void admit();
     void record_submitted(const Job& job, std::uint64_t ordinal, std::uint64_t cause);
     void publish_loose();
-    bool publish_job(Job& job);
+    void take_turns();
+    bool publish_job(Job& job, std::uint64_t most = kNotIndexed);
     bool make_room(std::uint64_t key);
     bool take_place(Job& job, std::uint64_t key);
     bool swap_out(std::uint32_t slot);
@@ -259,6 +262,8 @@ private:
     std::set<std::pair<std::uint64_t, JobId>> deadline_times_;  // near, and past
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};
+    std::uint64_t turns_taken_ns_ = 0;
+    std::uint64_t turn_key_ = 0;  // of the class that had its turn last
 
     std::vector<std::uint32_t> to_free_;     // ended and durable; wait for the claim to clear
     std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
@@ -275,6 +280,8 @@ private:
     bool disk_full_ = false;
     std::uint64_t ledger_inode_ = 0;
     std::uint64_t sweep_seen_ = 0;
+
+    std::string acting_reason_;  // of the action under way
 
     std::map<WatchSink*, Watcher> watchers_;
     std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;

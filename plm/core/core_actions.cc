@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "common/base/clock.h"
+#include "plm/core/act_result.h"
 #include "plm/core/core.h"
 
 namespace reeve::plm {
@@ -17,11 +18,7 @@ using shm::SlotWord;
 namespace {
 
 constexpr std::uint64_t kAllElements = ~std::uint64_t{0};
-
-void refuse(v1::ActResult& result, const std::string& why, std::uint64_t count = 1) {
-    result.set_refused(result.refused() + count);
-    if (result.message().empty()) result.set_message(why);
-}
+constexpr std::uint64_t kElementsAtOnce = 100'000;  // each has entries of its own in the audit log
 
 // Without a time limit a task is taken to need an hour.
 std::uint64_t urgent_from_ns(const Job& job) {
@@ -32,15 +29,18 @@ std::uint64_t urgent_from_ns(const Job& job) {
     return from < 0 ? 0 : static_cast<std::uint64_t>(from) * kSecond;
 }
 
-// The job as a whole has nothing the action applies to.
-void nothing_to_do(v1::ActResult& result, const std::string& why) {
-    refuse(result, why);
-    result.set_idle(result.changed() == 0);
-}
-
 // Neither placed nor running.
 bool is_pending(const Task& task) {
     return task.state == SlotState::kQueued || task.state == SlotState::kHeld;
+}
+
+// Why an ended element is not tried again, or nullptr.
+const char* no_retry(const Job& job, std::uint64_t ordinal) {
+    if (job.ok.contains(ordinal)) return "it succeeded";
+    if (job.cancelled.contains(ordinal)) return "it was cancelled; submit it again";
+    if (job.at_most_once) return "it may be started only once; submit it again";
+    if (job.closed.contains(ordinal)) return "it was given up as lost; submit it again";
+    return nullptr;
 }
 
 bool may_act(const Identity& who, const Job& job) {
@@ -78,10 +78,13 @@ Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& re
             refuse(result, "it belongs to another user");
             continue;
         }
-        if (!request.reason().empty()) {
+        acting_reason_ = request.reason();
+        const auto result = act_on_job(*job, request, selection);
+        acting_reason_.clear();
+        if (result.changed() != 0 && !request.reason().empty()) {
             batch_.emit(JobChanged{job->id, JobChange::kReason, 0, 0, request.reason()});
         }
-        *reply.add_results() = act_on_job(*job, request, selection);
+        *reply.add_results() = result;
     }
     return reply;
 }
@@ -104,6 +107,19 @@ v1::ActResult Core::act_on_job(Job& job, const v1::ActRequest& request,
     }
     if (selection.elements_size() == 0) {
         act_on_all(job, action, result);
+        return result;
+    }
+    std::uint64_t asked = 0;
+    for (const auto& range : selection.elements()) {
+        const auto last = std::min(range.last(), job.element_of(job.count - 1));
+        if (range.first() > last) continue;
+        asked += std::min(last - range.first(), kElementsAtOnce) + 1;
+    }
+    if (asked > kElementsAtOnce) {
+        refuse(result,
+               "more than " + std::to_string(kElementsAtOnce) +
+                   " elements at once; name fewer, or the whole job",
+               asked);
         return result;
     }
     for (const auto& range : selection.elements()) {
@@ -167,13 +183,14 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
 void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
                           v1::ActResult& result) {
     if (job.ended_element(ordinal)) {
-        if (action == v1::ACTION_RETRY && job.failed.contains(ordinal) &&
-            !job.closed.contains(ordinal)) {
+        if (action == v1::ACTION_RETRY) {
+            const char* why = no_retry(job, ordinal);
+            if (why != nullptr) {
+                refuse(result, why);
+                return;
+            }
             retry_element(job, ordinal);
             result.set_changed(result.changed() + 1);
-        } else if (action == v1::ACTION_RETRY) {
-            refuse(result,
-                   job.ok.contains(ordinal) ? "it succeeded" : "it was cancelled; submit it again");
         } else {
             refuse(result, "it has ended");
         }
@@ -211,6 +228,10 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
             }
             if ((task.intent & shm::kIntentCancel) != 0) {
                 refuse(result, "it is being cancelled");
+                return;
+            }
+            if (job.at_most_once) {
+                refuse(result, "it may be started only once; cancel it and submit it again");
                 return;
             }
             ask_holder(job, ordinal, task, shm::kIntentRequeue);
@@ -289,13 +310,27 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
         cancel_run(job, 0, 0, code);
         return;
     }
-    std::string detail;
-    for (const auto& [first, last] : ranges) {
-        const auto part =
-            std::to_string(job.element_of(first)) + "-" + std::to_string(job.element_of(last));
-        if (detail.size() + part.size() + 1 > audit::kDetailSizeMax) break;
-        detail += (detail.empty() ? "" : ",") + part;
+    // What the header's detail has no room for gets entries of its own, the smallest ranges first.
+    const auto text_of = [&job](const auto& range) {
+        return std::to_string(job.element_of(range.first)) + "-" +
+               std::to_string(job.element_of(range.second));
+    };
+    std::size_t room = 0;
+    for (const auto& range : ranges) room += text_of(range).size() + 1;
+    if (room > audit::kDetailSizeMax) {
+        std::stable_sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) {
+            return a.second - a.first > b.second - b.first;
+        });
+        while (room > audit::kDetailSizeMax) {
+            const auto [first, last] = ranges.back();
+            room -= text_of(ranges.back()).size() + 1;
+            ranges.pop_back();
+            cancel_run(job, first, last, code);
+        }
+        std::sort(ranges.begin(), ranges.end());
     }
+    std::string detail;
+    for (const auto& range : ranges) detail += (detail.empty() ? "" : ",") + text_of(range);
     const auto now = wall_ns();
     batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, kHeaderElement}, 0, {}, now, code,
                       detail);
@@ -346,7 +381,7 @@ void Core::finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code) 
     ended.attempt = task.attempt;
     ended.outcome = Outcome::kCancelled;
     ended.ended_ns = wall_ns();
-    ended.detail = job.reason;
+    ended.detail = acting_reason_.empty() ? *job.reason : acting_reason_;
     batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, job.element_of(ordinal)},
                       task.attempt, {}, ended.ended_ns, code);
     batch_.emit(ended);
@@ -363,116 +398,6 @@ void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t
                           task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
                           task.deaths, task.retries_used, task.intent | intent});
     if (task.slot != shm::kNone32) new_intents_.emplace_back(task.slot, intent);
-}
-
-bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
-    if (task.slot != shm::kNone32) {
-        const auto& binding = slots_->binding(task.slot);
-        const auto word = shm::load_word(segment_->task(task.slot));
-        if (word.state() != SlotState::kHeld && binding.known.state() != SlotState::kEnded) {
-            if (!slots_->move(task.slot, binding.known,
-                              binding.known.to(SlotState::kHeld, shm::kOwnerNone))) {
-                return false;
-            }
-            slots_->heap().touch(task.slot);
-        }
-    }
-    const auto now = wall_ns();
-    batch_.audit_task(audit::Kind::kHeld, TaskId{job.id, job.element_of(ordinal)}, task.attempt, {},
-                      now);
-    batch_.emit(TaskMoved{job.id,
-                          ordinal,
-                          SlotState::kHeld,
-                          task.attempt,
-                          {},
-                          now,
-                          task.deaths,
-                          task.retries_used,
-                          task.intent & ~shm::kIntentHold});
-    return true;
-}
-
-bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
-    if (task.slot != shm::kNone32) {
-        const auto& binding = slots_->binding(task.slot);
-        const auto word = shm::load_word(segment_->task(task.slot));
-        if (word.state() == SlotState::kHeld && gated_ && !tolls_of(job).empty() &&
-            slots_->swap_out(task.slot, job)) {
-            // It gave its token up, and gets a slot again when it has one.
-            model_.bind_slot(job, ordinal, task, shm::kNone32);
-        } else if (word.state() == SlotState::kHeld) {
-            if (!slots_->move(task.slot, binding.known,
-                              binding.known.to(SlotState::kQueued, shm::kOwnerNone))) {
-                return false;
-            }
-            touched_.push_back(task.slot);
-        }
-    }
-    const auto now = wall_ns();
-    batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
-                      {}, now);
-    batch_.emit(TaskMoved{job.id,
-                          ordinal,
-                          SlotState::kQueued,
-                          task.attempt,
-                          {},
-                          now,
-                          task.deaths,
-                          task.retries_used,
-                          task.intent});
-    return true;
-}
-
-void Core::hold_job(Job& job, v1::ActResult& result) {
-    std::uint64_t changed = job.count - job.ended_count() - job.tasks->size();
-    const auto ordinals =
-        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
-    for (const auto ordinal : ordinals) {
-        auto& task = job.tasks->at(ordinal);
-        if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
-        ++changed;
-    }
-    if (changed == 0) {
-        nothing_to_do(result, "all of it is running");
-        return;
-    }
-    // A single task without a task record, and an array's header, carry the HELD entry themselves.
-    if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kHeld);
-    batch_.emit(JobChanged{job.id, JobChange::kHold, 0, 0, {}});
-    result.set_changed(changed);
-}
-
-void Core::release_job(Job& job, v1::ActResult& result) {
-    std::uint64_t changed = 0;
-    const auto ordinals =
-        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kHeld; });
-    for (const auto ordinal : ordinals) {
-        (void)release_task(job, ordinal, job.tasks->at(ordinal));
-        ++changed;
-    }
-    if (job.held) {
-        if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kReleased);
-        changed += job.backlog();
-        batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
-    }
-    const auto held = job.held_elements.ranges();
-    for (const auto& [first, last] : held) {
-        for (auto ordinal = first; ordinal <= last; ++ordinal) {
-            act_on_waiting(job, ordinal, v1::ACTION_RELEASE, result);
-        }
-    }
-    if (changed + result.changed() == 0) {
-        nothing_to_do(result, "it is not held");
-        return;
-    }
-    result.set_changed(result.changed() + changed);
-}
-
-// HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.
-void Core::record_job_held(const Job& job, audit::Kind kind) {
-    if (job.array && job.rest_cancelled) return;
-    const TaskId subject{job.id, job.array ? kHeaderElement : 0};
-    batch_.audit_task(kind, subject, 0, {}, wall_ns());
 }
 
 void Core::retry_element(Job& job, std::uint64_t ordinal) {

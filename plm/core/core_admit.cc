@@ -33,11 +33,11 @@ void Core::reindex(Job& job) {
     if (startable(job)) {
         const auto next = job.next_in_run();
         const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
-        const auto max_running = job.extras->max_running;
-        const bool window =
-            waiting < kRunWindow / 2 && (max_running == 0 || job.tasks->size() < max_running);
+        const bool window = waiting < kRunWindow / 2 && job.may_run_more(waiting + job.running);
         if (next < job.count && window) run_key = key_of(job, next);
-        if (job.tasks->loose_count() != 0) loose_key = key_of(job, job.tasks->first_loose());
+        if (job.tasks->loose_count() != 0 && job.may_run_more(job.queued_in_slots + job.running)) {
+            loose_key = key_of(job, job.tasks->first_loose());
+        }
     } else if (job.extras->not_before_ns > wall_ns()) {
         begin_times_.emplace(job.extras->not_before_ns, job.id);
     }
@@ -71,7 +71,9 @@ void Core::admit() {
         auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
         room = std::min(room, backlog_.room(job));
         const auto max_running = job.extras->max_running;
-        if (max_running != 0) room = std::min(room, max_running - job.tasks->size());
+        if (max_running != 0) {
+            room = std::min(room, max_running - std::min(max_running, waiting + job.running));
+        }
         if (gates_.knows(job.id)) {
             const auto spoken_for = job.tasks->loose_count() + job.running + job.queued_in_slots;
             const auto tokens = gates_.tokens(job.id);
@@ -118,25 +120,58 @@ void Core::publish_loose() {
         for (auto at = queue->loose.begin(); at != queue->loose.end(); ++at) {
             Job& job = *model_.find(at->second);
             bool room = publish_job(job);
-            while (!room && make_room(at->first)) room = publish_job(job);
+            // With each round for its best task that is still loose: others of it may be in slots.
+            while (!room && make_room(key_of(job, job.tasks->first_loose()))) {
+                room = publish_job(job);
+            }
             model_.mark(job);
             if (!room && ++jobs_without_room == 64) break;
             // The class has what it may have.
-            if (job.tasks->loose_count() != 0 && room && has_token(job)) break;
+            const bool own_limit = !job.may_run_more(job.queued_in_slots + job.running);
+            if (job.tasks->loose_count() != 0 && room && has_token(job) && !own_limit) break;
         }
         if (jobs_without_room == 64) break;
     }
+    if (jobs_without_room != 0) take_turns();
     reindex_dirty();
 }
 
-// Gives the job's loose tasks slots as far as its class lets them in. False: no slot is free.
-bool Core::publish_job(Job& job) {
-    while (job.tasks->loose_count() != 0) {
+// More classes wait than there are chunks, and none of those that have one leaves it: once a second
+// the last of them give way to others, in turns, for what has been looked at for a second and not
+// started does not fit now. The best classes always stay.
+void Core::take_turns() {
+    const auto now = boot_ns();
+    if (now - turns_taken_ns_ < kTurnNs || slots_->chunk_free()) return;
+    turns_taken_ns_ = now;
+    for (const auto slot : slots_->worst_chunks(kTurnChunks)) (void)swap_out(slot);
+    if (!slots_->chunk_free()) return;
+    reindex_dirty();
+    auto queues = backlog_.loose_queues();
+    std::rotate(queues.begin(),
+                std::find_if(queues.begin(), queues.end(),
+                             [this](const auto* queue) { return queue->loose_listed > turn_key_; }),
+                queues.end());
+    slots_->keep_new_chunks(now + kTurnNs);
+    for (auto* queue : queues) {
+        if (!slots_->chunk_free()) break;
+        turn_key_ = queue->loose_listed;
+        Job& job = *model_.find(queue->loose.begin()->second);
+        (void)publish_job(job, shm::kChunkSlots);
+        model_.mark(job);
+    }
+    slots_->keep_new_chunks(0);
+}
+
+// Gives the job's loose tasks slots, `most` at most, as far as its class lets them in. False: no
+// slot is free.
+bool Core::publish_job(Job& job, std::uint64_t most) {
+    for (std::uint64_t given = 0; job.tasks->loose_count() != 0 && given < most; ++given) {
         const auto ordinal = job.tasks->first_loose();
         const auto key = key_of(job, ordinal);
         if (!has_token(job)) return true;
         const auto& queue = *job.queue;
         if (!queue.loose_may_enter(key)) return true;
+        if (!job.may_run_more(job.queued_in_slots + job.running)) return true;
         if (queue.in_slots >= kClassWindow && !take_place(job, key)) return true;
         auto& task = job.tasks->at(ordinal);
         const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
@@ -149,15 +184,17 @@ bool Core::publish_job(Job& job) {
     return true;
 }
 
-// Takes a queued task out of its slot. False: the scheduler was faster, or it is another by now.
+// Takes a queued or held task out of its slot. False: the scheduler was faster, or it is another by
+// now.
 bool Core::swap_out(std::uint32_t slot) {
     const auto binding = slots_->binding(slot);
     Job* job = binding.job == 0 ? nullptr : model_.find(binding.job);
     Task* task = job == nullptr ? nullptr : job->tasks->find(binding.ordinal);
-    if (task == nullptr || task->state != SlotState::kQueued) return false;
+    const bool held = task != nullptr && task->state == SlotState::kHeld;
+    if (task == nullptr || (task->state != SlotState::kQueued && !held)) return false;
     if (!slots_->swap_out(slot, *job)) return false;
     model_.bind_slot(*job, binding.ordinal, *task, shm::kNone32);
-    backlog_.left(*job);
+    if (!held) backlog_.left(*job);
     model_.mark(*job);
     return true;
 }
@@ -180,7 +217,7 @@ bool Core::take_place(Job& job, std::uint64_t key) {
     return false;
 }
 
-// Swaps the least important chunk of queued tasks out if it is worse than `key`.
+// Swaps the least important chunk of waiting tasks out if it is worse than `key`.
 bool Core::make_room(std::uint64_t key) {
     if (key >= room_blocked_key_) return false;
     bool any = false;

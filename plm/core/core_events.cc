@@ -52,6 +52,12 @@ bool may_retry(Outcome outcome) {
            outcome == Outcome::kOutOfMemory;
 }
 
+// A preemption asks for one of the two; both are a person's cancel on top of it.
+bool pushed_aside(std::uint32_t intent) {
+    constexpr auto kBoth = shm::kIntentCancel | shm::kIntentRequeue;
+    return (intent & shm::kIntentPreempt) != 0 && (intent & kBoth) != kBoth;
+}
+
 }  // namespace
 
 void Core::capture(RingCursor& cursor) {
@@ -384,7 +390,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
 
     const bool cancel_asked = (task.intent & shm::kIntentCancel) != 0;
     if (ended.outcome == Outcome::kRequeued && cancel_asked) ended.outcome = Outcome::kCancelled;
-    if ((task.intent & shm::kIntentPreempt) != 0) tell_preempted(slot, ended);
+    if ((task.intent & shm::kIntentPreempt) != 0) tell_preempted(slot, task, ended);
     const bool again =
         ended.outcome == Outcome::kRequeued ||
         (may_retry(ended.outcome) && task.retries_used < job.retries_max && !cancel_asked);
@@ -428,7 +434,7 @@ void Core::record_ending(TaskId id, const Task& task, const TaskEnded& ended, co
         // A retry: the task goes back to the queue by the PLM's hand.
         if (!ended.final) requeued(code);
     };
-    const auto why = (task.intent & shm::kIntentPreempt) != 0 ? kCodePreempted : 0;
+    const auto why = pushed_aside(task.intent) ? kCodePreempted : 0;
     switch (ended.outcome) {
         case Outcome::kSucceeded: {
             if (task.started_ns == 0) {
@@ -497,10 +503,12 @@ void Core::preempt_asked(const Event& event) {
 
 // For whom the attempt had to go, unless it ended by itself before it was stopped. A PLM that was
 // restarted meanwhile no longer knows whom.
-void Core::tell_preempted(std::uint32_t slot, TaskEnded& ended) {
+void Core::tell_preempted(std::uint32_t slot, const Task& task, TaskEnded& ended) {
     const auto found = preempted_for_.find(slot);
     const bool known = found != preempted_for_.end();
-    if (ended.outcome == Outcome::kRequeued || ended.outcome == Outcome::kCancelled) {
+    if (!pushed_aside(task.intent)) {
+        if (ended.outcome == Outcome::kCancelled) ended.detail = model_.find(ended.job)->reason;
+    } else if (ended.outcome == Outcome::kRequeued || ended.outcome == Outcome::kCancelled) {
         ended.detail = known ? "preempted for job " + std::to_string(found->second) : "preempted";
     }
     if (known) preempted_for_.erase(found);

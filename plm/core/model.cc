@@ -426,6 +426,14 @@ void Model::check_ended(Job& job, std::uint64_t wall_ns) {
     ended_order_.push_back(job.id);
 }
 
+// A key stands for its job longer than the job is remembered: who asks again is told its id.
+void Model::keep_key(Key key) {
+    old_keys_.push_back(std::move(key));
+    if (old_keys_.size() <= kKeysKept) return;
+    keys_.erase(old_keys_.front());
+    old_keys_.pop_front();
+}
+
 std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
     std::vector<std::map<JobId, Job>::node_type> dropped;
     while (ended_order_.size() > kEndedJobsKept) {
@@ -439,7 +447,7 @@ std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
             break;
         }
         REEVE_ASSERT(!job.dirty);
-        if (!job.extras->key.empty()) keys_.erase({job.uid, job.extras->key});
+        if (!job.extras->key.empty()) keep_key({job.uid, job.extras->key});
         last_found_ = nullptr;
         spend.forget_job(id);
         dropped.push_back(jobs_.extract(at));

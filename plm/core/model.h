@@ -210,6 +210,10 @@ struct Job {
     }
     std::string_view name() const { return spec.view().substr(name_in_spec.at, name_in_spec.size); }
     merkle::Hash spec_digest() const;
+    // Whether its own limit (%N of an array) leaves room beside so many.
+    bool may_run_more(std::uint64_t under_way) const {
+        return extras->max_running == 0 || under_way < extras->max_running;
+    }
     // What people are told: everything not yet started is either held or in the backlog.
     std::uint64_t all_held() const {
         return held_tasks + (held ? backlog() : held_elements.count());
@@ -234,6 +238,7 @@ struct WorkerRecord {
 };
 
 inline constexpr std::size_t kEndedJobsKept = 10'000;
+inline constexpr std::size_t kKeysKept = 100'000;  // of jobs beyond those
 
 class Model {
 public:
@@ -310,7 +315,10 @@ private:
     Job* last_found_ = nullptr;                      // of jobs_
     std::map<std::uint64_t, WorkerRecord> workers_;  // by incarnation
     std::unordered_map<JobId, std::vector<JobId>> dependents_;
-    std::map<std::pair<std::uint32_t, std::string>, JobId> keys_;
+    using Key = std::pair<std::uint32_t, std::string>;  // (uid, text)
+    std::map<Key, JobId> keys_;
+    std::deque<Key> old_keys_;  // of jobs that are forgotten otherwise, oldest first
+    void keep_key(Key key);
     IntervalSet jobs_ok_;
     IntervalSet jobs_not_ok_;
     std::deque<JobId> ended_order_;

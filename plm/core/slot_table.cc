@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/base/assert.h"
+#include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
@@ -116,6 +117,7 @@ std::optional<std::uint32_t> SlotTable::allocate(std::uint32_t class_id) {
         if (free_chunks_.empty()) return std::nullopt;
         const auto chunk = free_chunks_.back();
         free_chunks_.pop_back();
+        chunks_[chunk].kept_until_ns = keep_until_ns_;
         segment_.chunk_owner(chunk).store(class_id, std::memory_order_seq_cst);
         heap_.mark_chunk(chunk);
         open.push_back(chunk);
@@ -344,29 +346,52 @@ void SlotTable::touch(std::vector<std::uint32_t>& slots) {
     slots.clear();
 }
 
+std::optional<std::uint64_t> SlotTable::best_if_waiting(std::uint32_t chunk, std::uint64_t now_ns) {
+    if (chunks_[chunk].used == 0 || chunks_[chunk].kept_until_ns > now_ns) return std::nullopt;
+    auto best = kNotIndexed;
+    for (auto bits = chunks_[chunk].used; bits != 0; bits &= bits - 1) {
+        const auto& shared =
+            segment_.task(chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits)));
+        const auto state = shm::load_word(shared).state();
+        // What is held needs no slot: it is worse than any.
+        if (state == shm::SlotState::kHeld) continue;
+        if (state != shm::SlotState::kQueued) return std::nullopt;
+        best = std::min(best, shared.key.load());
+    }
+    return best;
+}
+
+void SlotTable::add_slots(std::uint32_t chunk, std::vector<std::uint32_t>& slots) const {
+    for (auto bits = chunks_[chunk].used; bits != 0; bits &= bits - 1) {
+        slots.push_back(chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits)));
+    }
+}
+
 std::vector<std::uint32_t> SlotTable::swap_candidates(std::uint64_t key) {
+    const auto now = boot_ns();
     std::uint64_t worst_best = key;
     std::uint32_t worst_chunk = kNone32;
     for (std::uint32_t chunk = 0; chunk < chunks_.size(); ++chunk) {
-        std::uint64_t best = ~std::uint64_t{0};
-        bool movable = chunks_[chunk].used != 0;
-        for (auto bits = chunks_[chunk].used; movable && bits != 0; bits &= bits - 1) {
-            const auto slot =
-                chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits));
-            auto& shared = segment_.task(slot);
-            movable = shm::load_word(shared).state() == shm::SlotState::kQueued;
-            best = std::min(best, shared.key.load());
-        }
-        if (!movable || best <= worst_best) continue;
-        worst_best = best;
+        const auto best = best_if_waiting(chunk, now);
+        if (!best || *best <= worst_best) continue;
+        worst_best = *best;
         worst_chunk = chunk;
     }
     std::vector<std::uint32_t> slots;
-    if (worst_chunk == kNone32) return slots;
-    for (auto bits = chunks_[worst_chunk].used; bits != 0; bits &= bits - 1) {
-        slots.push_back(worst_chunk * kChunkSlots +
-                        static_cast<std::uint32_t>(std::countr_zero(bits)));
+    if (worst_chunk != kNone32) add_slots(worst_chunk, slots);
+    return slots;
+}
+
+std::vector<std::uint32_t> SlotTable::worst_chunks(std::size_t count) {
+    const auto now = boot_ns();
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> found;
+    for (std::uint32_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+        if (const auto best = best_if_waiting(chunk, now)) found.emplace_back(*best, chunk);
     }
+    std::sort(found.rbegin(), found.rend());
+    if (found.size() > count) found.resize(count);
+    std::vector<std::uint32_t> slots;
+    for (const auto& [best, chunk] : found) add_slots(chunk, slots);
     return slots;
 }
 

@@ -107,6 +107,13 @@ public:
     // what swap-out may take to make room for `key`. Empty when nothing is worse.
     std::vector<std::uint32_t> swap_candidates(std::uint64_t key);
 
+    // The waiting tasks of the `count` chunks that hold nothing else and whose best key is largest:
+    // they give way to classes that have no chunk, in turns.
+    std::vector<std::uint32_t> worst_chunks(std::size_t count);
+    bool chunk_free() const { return !free_chunks_.empty(); }
+    // Chunks taken from now on are left alone by both until then (boot clock), 0: no longer so.
+    void keep_new_chunks(std::uint64_t until_ns) { keep_until_ns_ = until_ns; }
+
     // Up to `count` of the queued slots of the job's class with the largest keys, in ascending
     // order: (key, slot).
     std::vector<std::pair<std::uint64_t, std::uint32_t>> worst_queued(Job& job, std::size_t count);
@@ -122,7 +129,12 @@ private:
     };
     struct Chunk {
         std::uint64_t used = 0;  // bit per slot
+        std::uint64_t kept_until_ns = 0;
     };
+    // The key of the best queued task of a chunk that holds waiting tasks only, kNotIndexed when
+    // all are held; nullopt: it is empty, holds others, or is kept.
+    std::optional<std::uint64_t> best_if_waiting(std::uint32_t chunk, std::uint64_t now_ns);
+    void add_slots(std::uint32_t chunk, std::vector<std::uint32_t>& slots) const;
 
     std::optional<std::uint32_t> class_of(Job& job);
     void write_budget(std::uint32_t class_id, std::uint32_t uid);
@@ -156,6 +168,7 @@ private:
     std::unique_ptr<v1::JobSpec> parsed_;  // of parsed_job_
     JobId parsed_job_ = 0;
     std::uint32_t free_slots_ = 0;
+    std::uint64_t keep_until_ns_ = 0;
 };
 
 }  // namespace reeve::plm

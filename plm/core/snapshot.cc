@@ -184,6 +184,27 @@ public:
         }
     }
 
+    // Keys of jobs that are forgotten otherwise.
+    static void save_keys(const Model& model, ByteWriter& out) {
+        out.put(static_cast<std::uint64_t>(model.old_keys_.size()));
+        for (const auto& key : model.old_keys_) {
+            out.put(key.first);
+            out.put_bytes(key.second);
+            out.put(model.keys_.at(key));
+        }
+    }
+
+    static void load_keys(Model& model, ByteReader& in) {
+        if (in.at_end()) return;
+        const auto count = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
+            const auto uid = in.get<std::uint32_t>();
+            Model::Key key{uid, std::string(in.get_bytes())};
+            model.keys_[key] = in.get<std::uint64_t>();
+            model.old_keys_.push_back(std::move(key));
+        }
+    }
+
     // What later versions added: older snapshots end before it.
     static void save_late(const Model& model, ByteWriter& out) {
         std::vector<std::tuple<JobId, std::uint64_t, std::uint32_t>> pushed;
@@ -284,6 +305,7 @@ std::string Model::save() const {
     put_chain(out, scheduler_chain);
     ModelSnapshot::save_late(*this, out);
     spend.save(out);
+    ModelSnapshot::save_keys(*this, out);
     return bytes;
 }
 
@@ -320,6 +342,7 @@ Status Model::load(std::string_view bytes) {
     scheduler_chain = get_chain(in);
     ModelSnapshot::load_late(*this, in);
     if (!in.at_end()) spend.load(in);  // older ones end here
+    ModelSnapshot::load_keys(*this, in);
     if (!in.ok() || !in.at_end()) return fail(ErrorCode::kDataLoss, "ledger snapshot is damaged");
     return {};
 }

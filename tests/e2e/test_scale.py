@@ -65,6 +65,22 @@ class Scale(OwnCellCase):
         env.wait(first)
         env.cli("cancel", *busy[1:], "all")
 
+    def test_many_kinds_of_tasks_take_turns(self):
+        """More kinds than the table has chunks fit nowhere, then are held: what fits starts."""
+        env = self.env
+        busy = [env.submit("--node", name, "--output", "none", "--", "sleep", "300")
+                for name in ("worker-1", "worker-2")]
+        until(lambda: all(env.job(job)["state"] == "running" for job in busy), "two cpus busy")
+        kinds = env.submit_file([{"command": "true", "output": "none",
+                                  "resources": {"cpu": 2, "memory": "%dM" % (n + 1)}}
+                                 for n in range(1_200)])
+        env.wait(env.submit("--mem", "1201M", "--output", "none", "--", "true"))
+        env.cli("hold", *kinds)
+        env.wait(env.submit("--mem", "1202M", "--output", "none", "--", "true"))
+        env.cli("release", *kinds)
+        env.cli("cancel", *busy)
+        env.wait(*kinds)
+
     def test_a_queued_task_is_small(self):
         """Elements of one array, then lines of a file with a value each, all waiting."""
         env = self.env

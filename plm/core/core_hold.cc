@@ -1,0 +1,122 @@
+// Holding and releasing, whole jobs and single tasks.
+
+#include "common/base/clock.h"
+#include "plm/core/act_result.h"
+#include "plm/core/core.h"
+
+namespace reeve::plm {
+
+using shm::SlotState;
+
+bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
+    if (task.slot != shm::kNone32) {
+        const auto& binding = slots_->binding(task.slot);
+        const auto word = shm::load_word(segment_->task(task.slot));
+        if (word.state() != SlotState::kHeld && binding.known.state() != SlotState::kEnded) {
+            if (!slots_->move(task.slot, binding.known,
+                              binding.known.to(SlotState::kHeld, shm::kOwnerNone))) {
+                return false;
+            }
+            slots_->heap().touch(task.slot);
+        }
+    }
+    room_blocked_key_ = kNotIndexed;  // what is held gives way
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kHeld, TaskId{job.id, job.element_of(ordinal)}, task.attempt, {},
+                      now);
+    batch_.emit(TaskMoved{job.id,
+                          ordinal,
+                          SlotState::kHeld,
+                          task.attempt,
+                          {},
+                          now,
+                          task.deaths,
+                          task.retries_used,
+                          task.intent & ~shm::kIntentHold});
+    return true;
+}
+
+bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
+    if (task.slot != shm::kNone32) {
+        const auto& binding = slots_->binding(task.slot);
+        const auto word = shm::load_word(segment_->task(task.slot));
+        if (word.state() == SlotState::kHeld && gated_ && !tolls_of(job).empty() &&
+            slots_->swap_out(task.slot, job)) {
+            // It gave its token up, and gets a slot again when it has one.
+            model_.bind_slot(job, ordinal, task, shm::kNone32);
+        } else if (word.state() == SlotState::kHeld) {
+            if (!slots_->move(task.slot, binding.known,
+                              binding.known.to(SlotState::kQueued, shm::kOwnerNone))) {
+                return false;
+            }
+            touched_.push_back(task.slot);
+        }
+    }
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
+                      {}, now);
+    batch_.emit(TaskMoved{job.id,
+                          ordinal,
+                          SlotState::kQueued,
+                          task.attempt,
+                          {},
+                          now,
+                          task.deaths,
+                          task.retries_used,
+                          task.intent});
+    return true;
+}
+
+void Core::hold_job(Job& job, v1::ActResult& result) {
+    std::uint64_t changed = job.count - job.ended_count() - job.tasks->size();
+    const auto ordinals =
+        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
+    for (const auto ordinal : ordinals) {
+        auto& task = job.tasks->at(ordinal);
+        if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
+        ++changed;
+    }
+    if (changed == 0) {
+        nothing_to_do(result, "all of it is running");
+        return;
+    }
+    // A single task without a task record, and an array's header, carry the HELD entry themselves.
+    if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kHeld);
+    batch_.emit(JobChanged{job.id, JobChange::kHold, 0, 0, {}});
+    result.set_changed(changed);
+}
+
+void Core::release_job(Job& job, v1::ActResult& result) {
+    std::uint64_t changed = 0;
+    const auto ordinals =
+        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kHeld; });
+    for (const auto ordinal : ordinals) {
+        (void)release_task(job, ordinal, job.tasks->at(ordinal));
+        ++changed;
+    }
+    if (job.held) {
+        if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kReleased);
+        changed += job.backlog();
+        batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
+    }
+    const auto held = job.held_elements.ranges();
+    for (const auto& [first, last] : held) {
+        for (auto ordinal = first; ordinal <= last; ++ordinal) {
+            act_on_waiting(job, ordinal, v1::ACTION_RELEASE, result);
+        }
+    }
+    if (changed + result.changed() == 0) {
+        nothing_to_do(result, "it is not held");
+        return;
+    }
+    result.set_changed(result.changed() + changed);
+}
+
+// HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.
+void Core::record_job_held(const Job& job, audit::Kind kind) {
+    if (job.array && job.rest_cancelled) return;
+    const TaskId subject{job.id, job.array ? kHeaderElement : 0};
+    batch_.audit_task(kind, subject, 0, {}, wall_ns());
+}
+
+}  // namespace reeve::plm
