@@ -258,6 +258,7 @@ TEST_CASE("History: a file from before costs were kept gets the columns and goes
                      "PRAGMA user_version=2;"));
     }
     auto history = open_good(path, ledger);
+    REQUIRE(history->wait_idle(10'000));  // it begins behind
     auto rows = rows_of(4);
     rows.jobs[0].sla = SlaClass::kSpot;
     rows.jobs[0].cost_nano = 12'345;
