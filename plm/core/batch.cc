@@ -34,33 +34,8 @@ void CommitBatch::emit_one(const T& record) {
     records_.close();
 }
 template void CommitBatch::emit_one(const Record&);
-
-// Task::moved may be of an earlier batch: it counts only if the frame there is the task's.
-CommitBatch::MovedFrame* CommitBatch::last_move(JobId job, std::uint64_t ordinal) {
-    const Task* task = model_.find_task(job, ordinal);
-    if (task == nullptr || task->moved == 0 || task->moved > moves_.size()) return nullptr;
-    auto& move = moves_[task->moved - 1];
-    return move.job == job && move.ordinal == ordinal ? &move : nullptr;
-}
-
-void CommitBatch::emit(const TaskMoved& record) {
-    const auto* before = last_move(record.job, record.ordinal);
-    const auto number = before == nullptr ? 0 : before - moves_.data() + 1;
-    const auto begin = records_.bytes().size();
-    emit_one(record);
-    moves_.push_back({record.job, record.ordinal, begin, records_.bytes().size(),
-                      static_cast<std::uint32_t>(number), false});
-    model_.find_task(record.job, record.ordinal)->moved = static_cast<std::uint32_t>(moves_.size());
-}
-
-void CommitBatch::emit(const TaskEnded& record) {
-    auto* move = record.final ? last_move(record.job, record.ordinal) : nullptr;
-    while (move != nullptr) {
-        move->dropped = true;
-        move = move->before == 0 ? nullptr : &moves_[move->before - 1];
-    }
-    emit_one(record);
-}
+template void CommitBatch::emit_one(const TaskMoved&);
+template void CommitBatch::emit_one(const TaskEnded&);
 
 std::uint64_t CommitBatch::audit(audit::Entry entry) {
     Chain& chain = chain_of(model_, entry);
@@ -106,22 +81,12 @@ FrameWriter& CommitBatch::frames() {
         entries.remove_prefix(size);
         leaf += count;
     }
-    const auto all = records_.bytes();
-    std::size_t kept = 0;
-    std::size_t dropped = 0;
-    for (const auto& move : moves_) {
-        if (!move.dropped) continue;
-        ++dropped;
-        frames_.append_frames(all.substr(kept, move.begin - kept), 0);
-        kept = move.end;
-    }
-    frames_.append_frames(all.substr(kept), records_.count() - dropped);
+    frames_.append_frames(records_);
     return frames_;
 }
 
 void CommitBatch::clear() {
     records_.clear();
-    moves_.clear();
     entries_.clear();
     if (entries_.capacity() > kKeptBytesMax) entries_.shrink_to_fit();
     entry_count_ = 0;

@@ -35,10 +35,8 @@ public:
     explicit CommitBatch(Model& model) : model_(model) {}
 
     void emit(const Record& record) { emit_one(record); }
-    // The frequent ones, uncopied. A task's end says all that its moves in the same batch said:
-    // they are left out.
-    void emit(const TaskMoved& record);
-    void emit(const TaskEnded& record);
+    void emit(const TaskMoved& record) { emit_one(record); }  // the frequent ones, uncopied
+    void emit(const TaskEnded& record) { emit_one(record); }
 
     // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf
     // index.
@@ -59,23 +57,11 @@ public:
     Projection& projection() { return projection_; }
 
 private:
-    // Where a TaskMoved lies in `records_`.
-    struct MovedFrame {
-        JobId job = 0;
-        std::uint64_t ordinal = 0;
-        std::size_t begin = 0;
-        std::size_t end = 0;
-        std::uint32_t before = 0;  // of the same task: index + 1
-        bool dropped = false;
-    };
-
     template <typename T>
     void emit_one(const T& record);
-    MovedFrame* last_move(JobId job, std::uint64_t ordinal);
 
     Model& model_;
     FrameWriter records_;
-    std::vector<MovedFrame> moves_;
     std::string entries_;
     std::uint32_t entry_count_ = 0;
     FrameWriter frames_;

@@ -243,7 +243,10 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target, c
             if (must_start) {
                 const auto at = segment_->task(slot).started_wall_ns.load();
                 attempt_started(slot, job, task, at != 0 ? at : event.wall_ns);
-                return known.to(SlotState::kRunning, known.owner());
+                // An orphan of a rebuild stands as running whether or not the record knew it.
+                if (known.state() != SlotState::kRunning) {
+                    return known.to(SlotState::kRunning, known.owner());
+                }
             }
             if (same_attempt && target.state() == SlotState::kEnded) {
                 attempt_ended(slot, job, task, event);

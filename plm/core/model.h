@@ -54,7 +54,6 @@ struct Task {
     std::uint32_t slot = 0xFFFFFFFFU;  // not durable
     std::uint32_t intent = 0;          // what was asked of its holder and is not yet obeyed
     std::uint32_t pushed = 0;          // how often it was pushed aside for a better one
-    std::uint32_t moved = 0;           // CommitBatch's: its last TaskMoved in the open batch
     WorkerId worker;
     std::uint64_t assigned_ns = 0;
     std::uint64_t started_ns = 0;

@@ -56,9 +56,9 @@ public:
     }
 
     // Frames that were written elsewhere.
-    void append_frames(std::string_view frames, std::size_t count) {
-        bytes_.append(frames);
-        count_ += count;
+    void append_frames(const FrameWriter& other) {
+        bytes_.append(other.bytes());
+        count_ += other.count();
     }
 
     std::string_view bytes() const {
