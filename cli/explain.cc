@@ -7,6 +7,7 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/process/users.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/heap_key.h"
 #include "common/shm/task_policy.h"
@@ -377,7 +378,7 @@ Picture take_picture(const shm::Segment& segment) {
         task.started_ns = view.result.started_ns();
         task.time_limit_ns = view.time_limit_ns;
         task.sla = shm::TaskPolicy::unpack(view.policy).sla;
-        task.stopping = (view.intent & (shm::kIntentCancel | shm::kIntentRequeue)) != 0;
+        task.stopping = (view.intent & shm::kIntentStop) != 0;
         if (header.pushing_for.load() == view.slot + 1ULL) {
             out.pushing_job = task.job;
             out.pushing_element = task.element;

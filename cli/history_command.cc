@@ -11,6 +11,7 @@
 #include "cli/text.h"
 #include "cli/units.h"
 #include "common/base/clock.h"
+#include "common/process/users.h"
 
 namespace reeve::cli {
 

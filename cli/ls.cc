@@ -9,19 +9,22 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/process/users.h"
 
 namespace reeve::cli {
 
 namespace {
 
-constexpr std::string_view kStates[] = {"waiting", "held",   "queued",   "running",
+constexpr std::string_view kStates[] = {"waiting",   "held",   "queued",    "running",
                                         "succeeded", "failed", "cancelled", "ended"};
 
 bool ended_word(std::string_view word) {
     return word == "succeeded" || word == "failed" || word == "cancelled" || word == "ended";
 }
 
-bool has_ended(const v1::JobStatus& status) { return status.state() == "ended"; }
+bool has_ended(const v1::JobStatus& status) {
+    return status.state() == "ended";
+}
 
 struct Listing {
     std::map<std::uint64_t, v1::JobStatus> jobs;
@@ -75,8 +78,15 @@ std::string elapsed(const v1::JobStatus& status) {
 }
 
 void print_table(const std::vector<const v1::JobStatus*>& jobs) {
-    Table table({{"JOB", true}, {"NAME", false}, {"STATE", false}, {"USER", false}, {"PRIO", true},
-                 {"DONE", true}, {"RUN", true}, {"FAILED", true}, {"SUBMITTED", false},
+    Table table({{"JOB", true},
+                 {"NAME", false},
+                 {"STATE", false},
+                 {"USER", false},
+                 {"PRIO", true},
+                 {"DONE", true},
+                 {"RUN", true},
+                 {"FAILED", true},
+                 {"SUBMITTED", false},
                  {"TIME", true}},
                 1);
     table.colour_states_in(2);
@@ -102,8 +112,8 @@ Result<std::vector<std::string>> parse_states(const std::string& text) {
     while (!rest.empty()) {
         const auto comma = rest.find(',');
         const auto word = rest.substr(0, comma);
-        const bool known = std::find(std::begin(kStates), std::end(kStates), word) !=
-                           std::end(kStates);
+        const bool known =
+            std::find(std::begin(kStates), std::end(kStates), word) != std::end(kStates);
         if (!known) {
             const auto guess = closest(word, {std::begin(kStates), std::end(kStates)});
             return fail(ErrorCode::kInvalidArgument,

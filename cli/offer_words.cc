@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <optional>
 
-#include <pwd.h>
-
 #include "cli/units.h"
 #include "common/model/wants.h"
+#include "common/process/users.h"
 
 namespace reeve::cli {
 
@@ -151,16 +150,12 @@ Result<std::map<std::uint32_t, std::uint64_t>> parse_budgets(
         const auto user = word.substr(0, equals);
         auto amount = parse_amount(word.substr(equals + 1));
         if (!amount) return fail(std::move(amount).error().with("--budget " + user));
-        std::uint32_t uid = 0;
-        if (const auto* entry = getpwnam(user.c_str())) {
-            uid = entry->pw_uid;
-        } else if (const auto number = parse_count(user, 0xFFFF'FFFEU)) {
-            uid = static_cast<std::uint32_t>(*number);
-        } else {
+        const auto uid = user_id(user);
+        if (!uid) {
             return bad("--budget: there is no user " + user.substr(0, 80) +
                        " here; write a name or a user id");
         }
-        if (!out.emplace(uid, *amount).second) {
+        if (!out.emplace(*uid, *amount).second) {
             return bad("--budget: " + user + " is named twice; write one amount");
         }
     }

@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "common/process/users.h"
 #include "cli/text.h"
 
 namespace reeve::cli {
@@ -38,9 +39,8 @@ std::string expand_path(const std::string& pattern, const PathFacts& facts) {
         std::string_view name = std::string_view(pattern).substr(at + 1, 1);
         if (name == "{") {
             const auto end = pattern.find('}', at);
-            name = end == std::string::npos
-                       ? std::string_view()
-                       : std::string_view(pattern).substr(at + 1, end - at);
+            name = end == std::string::npos ? std::string_view()
+                                            : std::string_view(pattern).substr(at + 1, end - at);
         }
         bool known = false;
         const auto value = name.empty() ? "" : value_of(name, facts, known);
@@ -56,12 +56,12 @@ std::string expand_path(const std::string& pattern, const PathFacts& facts) {
 
 std::string output_path(const Cell& cell, const v1::TaskSpec& task, const v1::TaskResult& result,
                         Stream stream) {
-    std::string pattern = stream == Stream::kError && !task.error().empty() ? task.error()
-                                                                            : task.output();
+    std::string pattern =
+        stream == Stream::kError && !task.error().empty() ? task.error() : task.output();
     if (pattern == "none") return "";
     if (pattern.empty()) pattern = cell.output + kDefaultOutput;
-    PathFacts facts{result.job(), result.element(), result.attempt(), task.uid(),
-                    result.worker_name(), ""};
+    PathFacts facts{result.job(), result.element(),     result.attempt(),
+                    task.uid(),   result.worker_name(), ""};
     facts.cwd = expand_path(task.cwd(), facts);
     auto path = expand_path(pattern, facts);
     return path[0] == '/' ? path : facts.cwd + "/" + path;

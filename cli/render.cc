@@ -6,6 +6,7 @@
 #include "cli/job_draft.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/process/users.h"
 #include "common/rpc/wants.h"
 
 namespace reeve::cli {

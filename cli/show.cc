@@ -10,6 +10,7 @@
 #include "cli/text.h"
 #include "cli/units.h"
 #include "common/base/clock.h"
+#include "common/process/users.h"
 #include "common/rpc/wants.h"
 
 namespace reeve::cli {

@@ -7,7 +7,6 @@
 #include <cstdlib>
 #include <ctime>
 
-#include <pwd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -216,16 +215,6 @@ std::string format_iso_ns(std::uint64_t wall_ns) {
     std::snprintf(fraction, sizeof fraction, ".%03uZ",
                   static_cast<unsigned>(wall_ns / kMillisecond % 1000));
     return format_with("%Y-%m-%dT%H:%M:%S", wall_ns, false) + fraction;
-}
-
-std::string user_name(std::uint32_t uid) {
-    passwd entry{};
-    passwd* found = nullptr;
-    std::array<char, 4096> buffer{};
-    if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
-        return found->pw_name;
-    }
-    return std::to_string(uid);
 }
 
 std::string closest(std::string_view word, const std::vector<std::string_view>& known) {

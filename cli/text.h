@@ -30,7 +30,6 @@ std::string format_duration_ns(std::uint64_t nanoseconds);  // 312ms, 4.2s, 3m07
 std::string format_time_ns(std::uint64_t wall_ns);          // 2026-11-22 10:03:17 local; "-" for 0
 std::string format_clock_ns(std::uint64_t wall_ns);         // 10:03:17 today, else Nov22 10:03
 std::string format_iso_ns(std::uint64_t wall_ns);           // 2026-11-22T09:03:17.123Z
-std::string user_name(std::uint32_t uid);
 
 // The edit distance decides what was meant: the closest of `known` within 2, or "".
 std::string closest(std::string_view word, const std::vector<std::string_view>& known);

@@ -16,7 +16,7 @@ constexpr std::uint32_t kHealChunksPerLook = 512;
 }  // namespace
 
 bool Registry::astray(const shm::TaskSlot& task, shm::SlotWord word) const {
-    if (!held_state(word.state())) return false;
+    if (!shm::has_holder(word.state())) return false;
     if (word.owner() == shm::kOwnerOrphan) {
         // Its holder is back and alive, and did not adopt it: it does not know it.
         for (std::uint32_t index = 0; index < segment_.config().workers; ++index) {
@@ -45,7 +45,7 @@ void Registry::reconcile(std::uint64_t now) {
     std::map<std::uint32_t, std::uint64_t> suspects;
     std::vector<std::uint32_t> strays;
     reaper_.for_each([&](std::uint32_t slot, const shm::TaskSlot& task, shm::SlotWord word) {
-        if (word.owner() == shm::kOwnerOrphan && held_state(word.state())) {
+        if (word.owner() == shm::kOwnerOrphan && shm::has_holder(word.state())) {
             const auto holder = holder_of(task);
             if (!member(holder)) detector_.orphan_seen(holder, now);
         }

@@ -23,8 +23,8 @@ void write_result(TaskSlot& task, const Fate& fate) {
     task.outcome.store(static_cast<std::uint8_t>(fate.outcome));
     task.exit_code.store(0);
     task.ended_wall_ns.store(wall_ns());
-    const char* why = fate.outcome == Outcome::kPoison ? "killed too many workers"
-                                                       : "its worker died";
+    const char* why =
+        fate.outcome == Outcome::kPoison ? "killed too many workers" : "its worker died";
     std::snprintf(task.detail, sizeof task.detail, "%s", why);
 }
 
@@ -42,11 +42,6 @@ HeldTask read_task(const TaskSlot& task, SlotWord word) {
 
 }  // namespace
 
-bool held_state(SlotState state) {
-    return state == SlotState::kAssigned || state == SlotState::kRunning ||
-           state == SlotState::kSuspended || state == SlotState::kEnding;
-}
-
 WorkerId holder_of(const TaskSlot& task) {
     return WorkerId{task.holder_number.load(), task.holder_incarnation.load()};
 }
@@ -58,7 +53,7 @@ std::vector<std::uint32_t> SlotReaper::held_under(std::uint16_t owner,
                                                   std::optional<WorkerId> id) const {
     std::vector<std::uint32_t> slots;
     for_each([&](std::uint32_t slot, const TaskSlot& task, SlotWord word) {
-        if (word.owner() != owner || !held_state(word.state())) return;
+        if (word.owner() != owner || !shm::has_holder(word.state())) return;
         if (!id || holder_of(task) == *id) slots.push_back(slot);
     });
     return slots;
@@ -67,8 +62,7 @@ std::vector<std::uint32_t> SlotReaper::held_under(std::uint16_t owner,
 bool SlotReaper::still_mentioned(std::uint32_t worker_slot) const {
     bool found = false;
     for_each([&](std::uint32_t, const TaskSlot& task, SlotWord word) {
-        const bool held = word.owned_by_worker() && word.worker_slot() == worker_slot &&
-                          held_state(word.state());
+        const bool held = word.held_by_worker() && word.worker_slot() == worker_slot;
         found = found || held || task.claim.load() == worker_slot + 1;
     });
     return found;
@@ -121,7 +115,7 @@ void SlotReaper::push_moved(std::uint32_t slot, SlotWord from, SlotWord to, Work
 bool SlotReaper::give_back_one(std::uint32_t slot, std::uint16_t owner, WorkerId holder) {
     auto& task = segment_.task(slot);
     const auto word = shm::load_word(task);
-    if (word.owner() != owner || !held_state(word.state())) return false;
+    if (word.owner() != owner || !shm::has_holder(word.state())) return false;
     const auto fate = decide_fate(read_task(task, word), deaths_max_);
     const auto to = fate.queued() ? word.to(SlotState::kQueued, shm::kOwnerNone)
                                   : word.to(SlotState::kEnded, shm::kOwnerPlm);

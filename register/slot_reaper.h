@@ -23,9 +23,6 @@
 
 namespace reeve::registry {
 
-// States in which a worker holds a task.
-bool held_state(shm::SlotState state);
-
 WorkerId holder_of(const shm::TaskSlot& task);
 
 class SlotReaper {

@@ -20,7 +20,6 @@ constexpr std::uint64_t kTakeRoomNs = 2 * kSecond;  // then the room is not what
 constexpr std::uint64_t kLookEveryNs = kSecond;     // at all that runs
 constexpr std::uint64_t kQuietNs = kSecond / 4;     // after a look that found no victims
 constexpr std::uint64_t kRingKept = 1'024;          // entries that starts and ends may need
-constexpr std::uint32_t kStopping = shm::kIntentCancel | shm::kIntentRequeue;
 
 // The numbers of v1::SlaClass, as the segment has them.
 SlaClass sla_of(std::uint8_t sla) {
@@ -33,12 +32,6 @@ PreemptMode mode_of(std::uint8_t mode) {
     constexpr PreemptMode kModes[] = {PreemptMode::kRequeue, PreemptMode::kCancel,
                                       PreemptMode::kNever, PreemptMode::kNever};
     return kModes[mode & 3U];
-}
-
-bool is_held(SlotWord word) {
-    return word.owned_by_worker() &&
-           (word.state() == SlotState::kAssigned || word.state() == SlotState::kRunning ||
-            word.state() == SlotState::kSuspended || word.state() == SlotState::kEnding);
 }
 
 bool same_attempt(SlotWord a, SlotWord b) {
@@ -94,7 +87,7 @@ Preemption::Scene Preemption::look() const {
         auto& node = scene.workers[claim - 1];
         Victim victim;
         victim.holds = segment_.task_class(slot.class_id).request;
-        if (!is_held(word) || (slot.intent.load() & kStopping) != 0) {
+        if (!word.held_by_worker() || (slot.intent.load() & shm::kIntentStop) != 0) {
             node.free += victim.holds;
             return;
         }
@@ -169,7 +162,7 @@ void Preemption::begin(const ClassHead& head, const PreemptChoice& choice, std::
     const auto& task = segment_.task(head.task);
     for (const auto slot : choice.jobs) {
         const Asked victim{slot, shm::load_word(segment_.task(slot))};
-        if (!is_held(victim.word)) continue;  // over by now: so much the better
+        if (!victim.word.held_by_worker()) continue;  // over by now: so much the better
         push_->victims.push_back(victim);
         (void)ask(victim);
         log::info("asked to stop a task for a better one",
@@ -208,7 +201,7 @@ bool Preemption::goes_on(std::uint64_t now_ns) {
     push_->head.key = task.key.load();
     std::erase_if(push_->victims, [this](const Asked& victim) {
         const auto now = shm::load_word(segment_.task(victim.slot));
-        return !same_attempt(now, victim.word) || !is_held(now);
+        return !same_attempt(now, victim.word) || !now.held_by_worker();
     });
     if (push_->victims.empty()) {
         if (push_->cleared_ns == 0) push_->cleared_ns = now_ns;
@@ -220,7 +213,7 @@ bool Preemption::goes_on(std::uint64_t now_ns) {
     const bool heard = events_.size() < events_.capacity() / 2;
     for (const auto& victim : push_->victims) {
         const auto intent = segment_.task(victim.slot).intent.load();
-        if ((intent & kStopping) == 0 && heard) (void)ask(victim);
+        if ((intent & shm::kIntentStop) == 0 && heard) (void)ask(victim);
     }
     return true;
 }

@@ -29,12 +29,6 @@ constexpr std::uint64_t kPlanNs = kSecond;            // between looks at a rese
 constexpr std::size_t kHeadsPlanned = 8;              // of which the first possible one gets it
 constexpr std::uint64_t kPatienceNs = 600 * kSecond;  // then tasks without a limit keep away too
 
-bool is_placed(SlotWord word) {
-    return word.owned_by_worker() &&
-           (word.state() == SlotState::kAssigned || word.state() == SlotState::kRunning ||
-            word.state() == SlotState::kSuspended || word.state() == SlotState::kEnding);
-}
-
 class Scheduler {
 public:
     explicit Scheduler(shm::Segment& segment)
@@ -91,7 +85,7 @@ private:
                 slot.word.compare_exchange_strong(expected,
                                                   word.to(SlotState::kQueued, shm::kOwnerNone).raw);
                 queue_.index().heap().touch(i);
-            } else if (is_placed(word) && word.worker_slot() < used.size()) {
+            } else if (word.held_by_worker() && word.worker_slot() < used.size()) {
                 count_use(i, word, used, gpus);
                 if (word.state() == SlotState::kAssigned) announce(i, word);
             } else if (slot.claim.load() != 0) {
@@ -149,7 +143,7 @@ private:
         if (claim == 0 || claim > segment_.config().workers) return false;
         const auto worker = claim - 1;
         const auto word = shm::load_word(slot);
-        if (is_placed(word) && word.worker_slot() == worker) return false;
+        if (word.held_by_worker() && word.worker_slot() == worker) return false;
         if (slot.class_id < segment_.config().classes) {
             workers_.release(worker, segment_.task_class(slot.class_id).request,
                              sched::Grant{slot.gpu_mask.load()});
@@ -199,7 +193,7 @@ private:
         for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
             auto& slot = segment_.task(i);
             const auto word = shm::load_word(slot);
-            if (is_placed(word) && word.worker_slot() == worker) {
+            if (word.held_by_worker() && word.worker_slot() == worker) {
                 count_use(i, word, used, gpus);
             } else if (slot.claim.load() == worker + 1) {
                 slot.claim.store(0);
@@ -266,7 +260,7 @@ private:
         const auto soon = wall_ns() + kSecond;
         shm::for_each_used_slot(segment_, [&](std::uint32_t, const shm::TaskSlot& slot) {
             const auto word = shm::load_word(slot);
-            if (!is_placed(word) || word.worker_slot() >= out.size()) return;
+            if (!word.held_by_worker() || word.worker_slot() >= out.size()) return;
             if (slot.time_limit_ns == 0 || slot.class_id >= segment_.config().classes) return;
             const auto started = slot.started_wall_ns.load();
             const auto since = started != 0 ? started : slot.assigned_wall_ns.load();

@@ -358,7 +358,7 @@ bool Agent::look_at_one(Running& running, bool& over) {
     const auto intent = segment_->task(running.slot).intent.load();
     if (intent == 0 && running.word.state() == SlotState::kRunning) return false;
     if (running.stop_sent) return false;
-    if ((intent & (shm::kIntentCancel | shm::kIntentRequeue)) != 0) {
+    if ((intent & shm::kIntentStop) != 0) {
         return obey_stop(running, (intent & shm::kIntentCancel) != 0, over);
     }
     return obey_freeze(running, (intent & shm::kIntentSuspend) != 0);

@@ -99,7 +99,8 @@ struct alignas(64) Header {
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.
 inline constexpr std::uint32_t kIntentCancel = 1;
 inline constexpr std::uint32_t kIntentSuspend = 2;
-inline constexpr std::uint32_t kIntentRequeue = 4;   // stop the attempt, queue the task again
+inline constexpr std::uint32_t kIntentRequeue = 4;  // stop the attempt, queue the task again
+inline constexpr std::uint32_t kIntentStop = kIntentCancel | kIntentRequeue;  // either: it goes
 inline constexpr std::uint32_t kIntentHold = 8;      // with kIntentRequeue: and hold it
 inline constexpr std::uint32_t kIntentPreempt = 16;  // why it is to stop: for a better task
 

@@ -30,6 +30,20 @@ enum class SlotState : std::uint8_t {
 inline constexpr int kSlotStates = 10;
 const char* to_string(SlotState state);
 
+// Neither placed nor ended: waits in the heaps or for a person.
+constexpr bool is_pending(SlotState state) {
+    return state == SlotState::kQueued || state == SlotState::kHeld;
+}
+// A worker has it and could still be told to stop it.
+constexpr bool is_placed(SlotState state) {
+    return state == SlotState::kAssigned || state == SlotState::kRunning ||
+           state == SlotState::kSuspended;
+}
+// A worker has it, and its resources with it.
+constexpr bool has_holder(SlotState state) {
+    return is_placed(state) || state == SlotState::kEnding;
+}
+
 // Owners. Worker slot i owns with kOwnerFirstWorker + i.
 inline constexpr std::uint16_t kOwnerNone = 0;
 inline constexpr std::uint16_t kOwnerPlm = 1;
@@ -58,6 +72,7 @@ struct SlotWord {
     constexpr std::uint32_t worker_slot() const {
         return static_cast<std::uint32_t>(owner() - kOwnerFirstWorker);
     }
+    constexpr bool held_by_worker() const { return owned_by_worker() && has_holder(state()); }
     constexpr bool operator==(const SlotWord&) const = default;
 
     // The same word moved on; generation stays.

@@ -5,6 +5,18 @@
 #include "common/base/assert.h"
 
 namespace reeve::plm {
+namespace {
+
+// Keeps `whom` in an index under `key` (kNotIndexed: not at all); `listed` is where it was.
+template <typename Index, typename Whom>
+void move_to(Index& index, Whom whom, std::uint64_t& listed, std::uint64_t key) {
+    if (listed == key) return;
+    if (listed != kNotIndexed) index.erase({listed, whom});
+    if (key != kNotIndexed) index.emplace(key, whom);
+    listed = key;
+}
+
+}  // namespace
 
 BacklogQueue& Backlog::queue_of(Job& job) {
     if (job.queue == nullptr) {
@@ -18,35 +30,21 @@ BacklogQueue& Backlog::queue_of(Job& job) {
 
 // Brings the queue's own places up to date.
 void Backlog::list(BacklogQueue& queue) {
-    auto run = queue.runs.empty() ? kNotIndexed : queue.runs.begin()->first;
-    if (run != kNotIndexed && !queue.run_may_enter(run)) run = kNotIndexed;
-    if (run != queue.run_listed) {
-        run_queues_.erase({queue.run_listed, &queue});
-        if (run != kNotIndexed) run_queues_.emplace(run, &queue);
-        queue.run_listed = run;
-    }
-    auto loose = queue.loose.empty() ? kNotIndexed : queue.loose.begin()->first;
-    if (loose != kNotIndexed && !queue.loose_may_enter(loose)) loose = kNotIndexed;
-    if (loose != queue.loose_listed) {
-        loose_queues_.erase({queue.loose_listed, &queue});
-        if (loose != kNotIndexed) loose_queues_.emplace(loose, &queue);
-        queue.loose_listed = loose;
-    }
+    const auto first_of = [](const BacklogQueue::Jobs& jobs) {
+        return jobs.empty() ? kNotIndexed : jobs.begin()->first;
+    };
+    const auto run = first_of(queue.runs);
+    move_to(run_queues_, &queue, queue.run_listed, queue.run_may_enter(run) ? run : kNotIndexed);
+    const auto loose = first_of(queue.loose);
+    move_to(loose_queues_, &queue, queue.loose_listed,
+            queue.loose_may_enter(loose) ? loose : kNotIndexed);
 }
 
 void Backlog::place(Job& job, std::uint64_t run_key, std::uint64_t loose_key) {
     if (job.queue == nullptr && job.ended) return;
     auto& queue = queue_of(job);
-    if (job.run_key != run_key) {
-        if (job.run_key != kNotIndexed) queue.runs.erase({job.run_key, job.id});
-        if (run_key != kNotIndexed) queue.runs.emplace(run_key, job.id);
-        job.run_key = run_key;
-    }
-    if (job.loose_key != loose_key) {
-        if (job.loose_key != kNotIndexed) queue.loose.erase({job.loose_key, job.id});
-        if (loose_key != kNotIndexed) queue.loose.emplace(loose_key, job.id);
-        job.loose_key = loose_key;
-    }
+    move_to(queue.runs, job.id, job.run_key, run_key);
+    move_to(queue.loose, job.id, job.loose_key, loose_key);
     const auto loose = loose_key == kNotIndexed ? 0 : job.tasks->loose_count();
     queue.loose_tasks += loose - job.loose_counted;
     job.loose_counted = static_cast<std::uint32_t>(loose);
@@ -84,10 +82,9 @@ std::vector<BacklogQueue*> Backlog::loose_queues() const {
 }
 
 void Backlog::entered(Job& job, std::uint64_t key) {
-    auto& queue = queue_of(job);
-    ++queue.in_slots;
+    ++queue_of(job).in_slots;
     ++job.slots_counted;
-    queue.worst_key = std::max(queue.worst_key, key);
+    moved(job, key);
 }
 
 void Backlog::left(Job& job) {

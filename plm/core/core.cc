@@ -184,14 +184,10 @@ void Core::sleep_until_work() {
         return;
     }
     auto timeout = shm::kSleepMaxNs;
-    if (!begin_times_.empty()) {
+    for (const auto* times : {&begin_times_, &deadline_times_}) {
+        if (times->empty()) continue;
         const auto wall = wall_ns();
-        const auto due = begin_times_.begin()->first;
-        timeout = std::min(timeout, due > wall ? due - wall : 0);
-    }
-    if (!deadline_times_.empty()) {
-        const auto wall = wall_ns();
-        const auto due = deadline_times_.begin()->first;
+        const auto due = times->begin()->first;
         timeout = std::min(timeout, due > wall ? due - wall : 0);
     }
     bool blocked = !sweep_suspects_.empty();

@@ -255,10 +255,10 @@ private:
 
     Backlog backlog_;
     Gates gates_;
-    bool gated_ = false;              // some job or user has a limit
-    std::vector<JobId> woken_;        // at their gates
+    bool gated_ = false;                         // some job or user has a limit
+    std::vector<JobId> woken_;                   // at their gates
     std::optional<std::uint64_t> policy_stamp_;  // of the file as last read
-    std::multimap<std::uint64_t, JobId> begin_times_;
+    std::set<std::pair<std::uint64_t, JobId>> begin_times_;
     std::set<std::pair<std::uint64_t, JobId>> deadline_times_;  // near, and past
     std::uint64_t backlog_tasks_ = 0;
     std::uint64_t room_blocked_key_ = ~std::uint64_t{0};

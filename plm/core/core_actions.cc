@@ -29,11 +29,6 @@ std::uint64_t urgent_from_ns(const Job& job) {
     return from < 0 ? 0 : static_cast<std::uint64_t>(from) * kSecond;
 }
 
-// Neither placed nor running.
-bool is_pending(const Task& task) {
-    return task.state == SlotState::kQueued || task.state == SlotState::kHeld;
-}
-
 // Why an ended element is not tried again, or nullptr.
 const char* no_retry(const Job& job, std::uint64_t ordinal) {
     if (job.ok.contains(ordinal)) return "it succeeded";
@@ -173,7 +168,7 @@ void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
     // Requeue: what waits is queued already.
     bool running = false;
     for (const auto ordinal : job.tasks->ordinals()) {
-        if (is_pending(*job.tasks->find(ordinal))) continue;
+        if (shm::is_pending(job.tasks->find(ordinal)->state)) continue;
         running = true;
         act_on_element(job, ordinal, action, result);
     }
@@ -202,7 +197,7 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
         return;
     }
     Task& task = *found;
-    const bool pending = is_pending(task);
+    const bool pending = shm::is_pending(task.state);
     switch (action) {
         case v1::ACTION_CANCEL:
             cancel_task(job, ordinal, 0);
@@ -297,8 +292,7 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
             continue;
         }
         // A free stretch: up to the next task or ended element.
-        auto end = job.count;
-        end = std::min(end, job.tasks->next(at));
+        auto end = std::min(job.count, job.tasks->next(at));
         for (const auto* set : {&job.ok, &job.failed, &job.cancelled}) {
             end = std::min(end, set->next_first(at));
         }
@@ -354,7 +348,7 @@ void Core::cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::in
 
 void Core::cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code) {
     Task& task = job.tasks->at(ordinal);
-    if (!is_pending(task)) {
+    if (!shm::is_pending(task.state)) {
         ask_holder(job, ordinal, task, shm::kIntentCancel);
         return;
     }
@@ -412,7 +406,7 @@ void Core::retry_element(Job& job, std::uint64_t ordinal) {
 void Core::write_keys(Job& job) {
     job.tasks->for_each([&](std::uint64_t ordinal, const Task& task) {
         if (task.slot == shm::kNone32) return;
-        if (task.state != SlotState::kQueued && task.state != SlotState::kHeld) {
+        if (!shm::is_pending(task.state)) {
             slots_->write_policy(task.slot, job, task);
             return;
         }

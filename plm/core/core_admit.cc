@@ -33,9 +33,9 @@ void Core::reindex(Job& job) {
     if (startable(job)) {
         const auto next = job.next_in_run();
         const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
-        const bool window = waiting < kRunWindow / 2 && job.may_run_more(waiting + job.running);
+        const bool window = waiting < kRunWindow / 2 && job.room_beside(job.admitted()) != 0;
         if (next < job.count && window) run_key = key_of(job, next);
-        if (job.tasks->loose_count() != 0 && job.may_run_more(job.queued_in_slots + job.running)) {
+        if (job.tasks->loose_count() != 0 && job.room_beside(job.in_use()) != 0) {
             loose_key = key_of(job, job.tasks->first_loose());
         }
     } else if (job.extras->not_before_ns > wall_ns()) {
@@ -70,15 +70,11 @@ void Core::admit() {
         const auto waiting = job.tasks->loose_count() + job.queued_in_slots;
         auto room = std::min(budget, kRunWindow - std::min<std::uint64_t>(waiting, kRunWindow));
         room = std::min(room, backlog_.room(job));
-        const auto max_running = job.extras->max_running;
-        if (max_running != 0) {
-            room = std::min(room, max_running - std::min(max_running, waiting + job.running));
-        }
+        room = std::min(room, job.room_beside(job.admitted()));
         if (gates_.knows(job.id)) {
-            const auto spoken_for = job.tasks->loose_count() + job.running + job.queued_in_slots;
             const auto tokens = gates_.tokens(job.id);
-            REEVE_ASSERT(tokens > spoken_for);  // else reindex() had not let it in
-            room = std::min(room, tokens - spoken_for);
+            REEVE_ASSERT(tokens > job.admitted());  // else reindex() had not let it in
+            room = std::min(room, tokens - job.admitted());
         }
         const auto first = job.next_in_run();
         std::uint64_t count = 1;
@@ -127,7 +123,7 @@ void Core::publish_loose() {
             model_.mark(job);
             if (!room && ++jobs_without_room == 64) break;
             // The class has what it may have.
-            const bool own_limit = !job.may_run_more(job.queued_in_slots + job.running);
+            const bool own_limit = job.room_beside(job.in_use()) == 0;
             if (job.tasks->loose_count() != 0 && room && has_token(job) && !own_limit) break;
         }
         if (jobs_without_room == 64) break;
@@ -171,7 +167,7 @@ bool Core::publish_job(Job& job, std::uint64_t most) {
         if (!has_token(job)) return true;
         const auto& queue = *job.queue;
         if (!queue.loose_may_enter(key)) return true;
-        if (!job.may_run_more(job.queued_in_slots + job.running)) return true;
+        if (job.room_beside(job.in_use()) == 0) return true;
         if (queue.in_slots >= kClassWindow && !take_place(job, key)) return true;
         auto& task = job.tasks->at(ordinal);
         const auto slot = slots_->publish(job, ordinal, task, SlotState::kQueued);
@@ -190,11 +186,10 @@ bool Core::swap_out(std::uint32_t slot) {
     const auto binding = slots_->binding(slot);
     Job* job = binding.job == 0 ? nullptr : model_.find(binding.job);
     Task* task = job == nullptr ? nullptr : job->tasks->find(binding.ordinal);
-    const bool held = task != nullptr && task->state == SlotState::kHeld;
-    if (task == nullptr || (task->state != SlotState::kQueued && !held)) return false;
+    if (task == nullptr || !shm::is_pending(task->state)) return false;
     if (!slots_->swap_out(slot, *job)) return false;
     model_.bind_slot(*job, binding.ordinal, *task, shm::kNone32);
-    if (!held) backlog_.left(*job);
+    if (task->state == SlotState::kQueued) backlog_.left(*job);
     model_.mark(*job);
     return true;
 }
@@ -287,7 +282,7 @@ void Core::retry_intents() {
             intents_.erase(slot);
             continue;
         }
-        if (task->state != SlotState::kQueued && task->state != SlotState::kHeld) continue;
+        if (!shm::is_pending(task->state)) continue;
         if (shm::load_word(segment_->task(slot)) != binding.known) continue;
         if ((task->intent & shm::kIntentCancel) != 0) {
             cancel_task(*job, binding.ordinal, 0);

@@ -54,8 +54,7 @@ bool may_retry(Outcome outcome) {
 
 // A preemption asks for one of the two; both are a person's cancel on top of it.
 bool pushed_aside(std::uint32_t intent) {
-    constexpr auto kBoth = shm::kIntentCancel | shm::kIntentRequeue;
-    return (intent & shm::kIntentPreempt) != 0 && (intent & kBoth) != kBoth;
+    return (intent & shm::kIntentPreempt) != 0 && (intent & shm::kIntentStop) != shm::kIntentStop;
 }
 
 }  // namespace
@@ -491,12 +490,9 @@ void Core::preempt_asked(const Event& event) {
     Job* job = model_.find(binding.job);
     Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
     if (task == nullptr || wanted.generation() != binding.known.generation()) return;
-    const bool holds = task->state == SlotState::kAssigned || task->state == SlotState::kRunning ||
-                       task->state == SlotState::kSuspended;
     const auto mode = preempt_mode(*job);
-    constexpr auto kStopping = shm::kIntentCancel | shm::kIntentRequeue;
-    if (!holds || task->attempt != wanted.attempt() || mode == v1::PREEMPT_NEVER ||
-        (task->intent & kStopping) != 0) {
+    if (!shm::is_placed(task->state) || task->attempt != wanted.attempt() ||
+        mode == v1::PREEMPT_NEVER || (task->intent & shm::kIntentStop) != 0) {
         return;
     }
     const auto stop = mode == v1::PREEMPT_CANCEL ? shm::kIntentCancel : shm::kIntentRequeue;

@@ -1,53 +1,15 @@
 // Limits and quotas at work: who may enter the heaps at all, and what the cell's policy says of it.
 
-#include <charconv>
-
-#include <grp.h>
-#include <pwd.h>
 #include <sys/stat.h>
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/process/users.h"
 #include "plm/core/core.h"
 
 namespace reeve::plm {
 
 namespace {
-
-std::string user_name(std::uint32_t uid) {
-    passwd entry{};
-    passwd* found = nullptr;
-    std::vector<char> room(16'384);
-    if (getpwuid_r(uid, &entry, room.data(), room.size(), &found) != 0 || found == nullptr) {
-        return std::to_string(uid);
-    }
-    return found->pw_name;
-}
-
-// A number, or the name of a user or group of this machine.
-std::optional<std::uint32_t> as_number(const std::string& name) {
-    std::uint32_t value = 0;
-    const char* end = name.data() + name.size();
-    const auto [at, error] = std::from_chars(name.data(), end, value);
-    if (error != std::errc{} || at != end) return std::nullopt;
-    return value;
-}
-
-std::optional<std::uint32_t> user_id(const std::string& name) {
-    passwd entry{};
-    passwd* found = nullptr;
-    std::vector<char> room(16'384);
-    getpwnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
-    return found != nullptr ? found->pw_uid : as_number(name);
-}
-
-std::optional<std::uint32_t> group_id(const std::string& name) {
-    group entry{};
-    group* found = nullptr;
-    std::vector<char> room(65'536);
-    getgrnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
-    return found != nullptr ? found->gr_gid : as_number(name);
-}
 
 // Changes when the file is another one; 0 when there is none.
 std::uint64_t stamp_of(const std::string& path) {
@@ -82,7 +44,7 @@ void Core::apply_policy(CellPolicy policy) {
         if (job.ended) continue;
         gated_ = gated_ || !job.extras->policy.limits.empty();
         const auto tolls = tolls_of(job);
-        const auto in_use = job.running + job.queued_in_slots;
+        const auto in_use = job.in_use();
         if (!tolls.empty() && in_use > 0) (void)gates_.settle(id, tolls, in_use, 0, 0, woken);
     }
     for (auto& [id, job] : model_.jobs()) {
@@ -118,13 +80,12 @@ void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key
     job.waits_for = shm::WaitsFor::kNothing;
     const auto tolls = tolls_of(job);
     if (tolls.empty() && !gates_.knows(job.id)) return;
-    const std::uint64_t in_use = std::uint64_t{job.running} + job.queued_in_slots;
+    const auto in_use = job.in_use();
     const auto loose = loose_key == kNotIndexed ? 0 : job.tasks->loose_count();
     std::uint64_t in_run = 0;
     if (run_key != kNotIndexed) {
-        const auto max_running = job.extras->max_running;
         in_run = std::min(job.waiting_tasks() - job.tasks->loose_count(), kRunWindow);
-        if (max_running != 0) in_run = std::min(in_run, max_running - job.tasks->size());
+        in_run = std::min(in_run, job.room_beside(job.admitted()));
     }
     const auto key = std::min(run_key, loose_key);
     const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_);
@@ -136,8 +97,7 @@ void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key
 }
 
 bool Core::has_token(const Job& job) const {
-    return !gates_.knows(job.id) ||
-           gates_.tokens(job.id) > std::uint64_t{job.running} + job.queued_in_slots;
+    return !gates_.knows(job.id) || gates_.tokens(job.id) > job.in_use();
 }
 
 // What no state of the cell would ever let start is refused.

@@ -68,17 +68,13 @@ void Core::clear_noticed(std::uint32_t index, v1::DrainReply& reply) {
     shm::for_each_used_slot(*segment_, [&](std::uint32_t slot, const shm::TaskSlot& shared) {
         const auto word = shm::load_word(shared);
         if (!word.owned_by_worker() || word.worker_slot() != index) return;
-        const auto state = word.state();
-        if (state != SlotState::kAssigned && state != SlotState::kRunning &&
-            state != SlotState::kSuspended) {
-            return;
-        }
+        if (!shm::is_placed(word.state())) return;
         const auto& binding = slots_->binding(slot);
         Job* job = binding.job == 0 ? nullptr : model_.find(binding.job);
         Task* task = job == nullptr ? nullptr : model_.find_task(binding.job, binding.ordinal);
         // What the record does not know there yet is looked at by the next sweep.
         if (task == nullptr || binding.ended_durable || task->state == SlotState::kQueued) return;
-        if ((task->intent & (shm::kIntentCancel | shm::kIntentRequeue)) != 0) return;
+        if ((task->intent & shm::kIntentStop) != 0) return;
         const auto started = task->started_ns != 0 ? task->started_ns : now;
         const bool in_time = job->time_limit_ns != 0 && started + job->time_limit_ns <= vanishes_ns;
         if (in_time || job->at_most_once || job->function) {

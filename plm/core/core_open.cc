@@ -224,7 +224,7 @@ void Core::adopt_slot(std::uint32_t slot) {
         slots_->binding(slot).ended_durable = true;
         if (word.state() == SlotState::kEnded) {
             to_free_.push_back(slot);
-        } else if (word.state() == SlotState::kQueued || word.state() == SlotState::kHeld) {
+        } else if (shm::is_pending(word.state())) {
             const auto ended = word.to(SlotState::kEnded, shm::kOwnerCancelled);
             if (slots_->move(slot, word, ended)) to_free_.push_back(slot);
         } else {
@@ -234,10 +234,9 @@ void Core::adopt_slot(std::uint32_t slot) {
         return;
     }
     // What the record knows of it; the rings and the sweep bring it up to the word in the slot.
-    const bool held = task->state == SlotState::kAssigned || task->state == SlotState::kRunning ||
-                      task->state == SlotState::kSuspended;
     auto owner = shm::kOwnerNone;
-    if (held) owner = word.attempt() == task->attempt ? word.owner() : shm::kOwnerOrphan;
+    if (shm::is_placed(task->state))
+        owner = word.attempt() == task->attempt ? word.owner() : shm::kOwnerOrphan;
     const auto known = SlotWord::make(word.generation(), task->attempt, owner, task->state);
     slots_->adopt(slot, job, ordinal, known);
     model_.bind_slot(*job, ordinal, *task, slot);
@@ -245,9 +244,8 @@ void Core::adopt_slot(std::uint32_t slot) {
         shared.intent.fetch_or(task->intent);
         intents_.insert(slot);
     }
-    const bool pending = task->state == SlotState::kQueued || task->state == SlotState::kHeld;
-    if (pending && word.state() == SlotState::kEnded && word.attempt() == task->attempt &&
-        word.owner() != shm::kOwnerCancelled) {
+    if (shm::is_pending(task->state) && word.state() == SlotState::kEnded &&
+        word.attempt() == task->attempt && word.owner() != shm::kOwnerCancelled) {
         slots_->binding(slot).known = word;  // its requeue is recorded, the move was not made
         to_requeue_.push_back(slot);
     }
@@ -306,9 +304,7 @@ void Core::publish_orphans() {
     for (auto& [id, job] : model_.jobs()) {
         for (const auto ordinal : job.tasks->ordinals()) {
             auto& task = job.tasks->at(ordinal);
-            const bool running = task.state == SlotState::kAssigned ||
-                                 task.state == SlotState::kRunning ||
-                                 task.state == SlotState::kSuspended;
+            const bool running = shm::is_placed(task.state);
             if (!running && task.state != SlotState::kHeld) continue;
             const auto slot = slots_->publish(job, ordinal, task,
                                               running ? SlotState::kRunning : SlotState::kHeld);

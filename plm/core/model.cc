@@ -12,11 +12,6 @@ namespace {
 
 constexpr std::uint32_t kNoSlot = 0xFFFFFFFFU;
 
-bool is_running(SlotState state) {
-    return state == SlotState::kAssigned || state == SlotState::kRunning ||
-           state == SlotState::kSuspended;
-}
-
 auto damaged(const char* what, JobId job, std::uint64_t ordinal = 0) {
     return fail(ErrorCode::kDataLoss, std::string("ledger record does not fit: ") + what +
                                           " (job " + std::to_string(job) + ", ordinal " +
@@ -178,7 +173,7 @@ void Model::mark(Job& job) {
 
 void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (task.state == SlotState::kHeld) --job.held_tasks;
-    if (is_running(task.state)) --job.running;
+    if (shm::is_placed(task.state)) --job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
         job.tasks->set_loose(ordinal, false);
@@ -189,7 +184,7 @@ void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
 
 void Model::enter_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (task.state == SlotState::kHeld) ++job.held_tasks;
-    if (is_running(task.state)) ++job.running;
+    if (shm::is_placed(task.state)) ++job.running;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
         job.tasks->set_loose(ordinal, true);

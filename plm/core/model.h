@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -76,7 +77,7 @@ struct FailedAttempt {
 struct JobPolicy {
     sched::SlaClass sla = sched::SlaClass::kStandard;
     sched::PreemptMode preempt = sched::PreemptMode::kRequeue;
-    bool urgent = false;           // its deadline is near: counts as critical; derived, not durable
+    bool urgent = false;  // its deadline is near: counts as critical; derived, not durable
     std::uint32_t minimum_run_s = kMinimumRunUnset;
     std::uint64_t deadline_ns = 0;
     std::vector<LimitTaken> limits;
@@ -209,9 +210,15 @@ struct Job {
     }
     std::string_view name() const { return spec.view().substr(name_in_spec.at, name_in_spec.size); }
     merkle::Hash spec_digest() const;
-    // Whether its own limit (%N of an array) leaves room beside so many.
-    bool may_run_more(std::uint64_t under_way) const {
-        return extras->max_running == 0 || under_way < extras->max_running;
+    // In the hands of the scheduler or a worker.
+    std::uint64_t in_use() const { return std::uint64_t{queued_in_slots} + running; }
+    // These and what waits for a slot: all that left the run and is not held.
+    std::uint64_t admitted() const { return in_use() + tasks->loose_count(); }
+    // How many more its own limit (%N of an array) lets in beside so many.
+    std::uint64_t room_beside(std::uint64_t others) const {
+        const auto most = extras->max_running;
+        return most == 0 ? std::numeric_limits<std::uint64_t>::max()
+                         : most - std::min(most, others);
     }
     // What people are told: everything not yet started is either held or in the backlog.
     std::uint64_t all_held() const {

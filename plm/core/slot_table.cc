@@ -328,9 +328,7 @@ bool SlotTable::release(std::uint32_t slot, SlotWord from, Job* job) {
 bool SlotTable::swap_out(std::uint32_t slot, Job& job) {
     const auto word = bindings_[slot].known;
     const auto init = word.to(shm::SlotState::kInit, shm::kOwnerPlm);
-    const bool waits =
-        word.state() == shm::SlotState::kQueued || word.state() == shm::SlotState::kHeld;
-    if (!waits || !move(slot, word, init)) return false;
+    if (!shm::is_pending(word.state()) || !move(slot, word, init)) return false;
     heap_.touch(slot);
     return release(slot, init, &job);
 }
@@ -397,17 +395,17 @@ std::vector<std::uint32_t> SlotTable::worst_chunks(std::size_t count) {
 
 std::vector<std::pair<std::uint64_t, std::uint32_t>> SlotTable::worst_queued(Job& job,
                                                                              std::size_t count) {
-    std::vector<std::pair<std::uint64_t, std::uint32_t>> found;
+    std::vector<std::uint32_t> slots;
     const auto class_id = class_of(job);
     for (std::uint32_t chunk = 0; class_id && chunk < chunks_.size(); ++chunk) {
         if (segment_.chunk_owner(chunk).load(std::memory_order_relaxed) != *class_id) continue;
-        for (auto bits = chunks_[chunk].used; bits != 0; bits &= bits - 1) {
-            const auto slot =
-                chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(bits));
-            auto& shared = segment_.task(slot);
-            if (shm::load_word(shared).state() != shm::SlotState::kQueued) continue;
-            found.emplace_back(shared.key.load(), slot);
-        }
+        add_slots(chunk, slots);
+    }
+    std::vector<std::pair<std::uint64_t, std::uint32_t>> found;
+    for (const auto slot : slots) {
+        const auto& shared = segment_.task(slot);
+        if (shm::load_word(shared).state() != shm::SlotState::kQueued) continue;
+        found.emplace_back(shared.key.load(), slot);
     }
     const auto kept = std::min(count, found.size());
     const auto from = found.end() - static_cast<std::ptrdiff_t>(kept);

@@ -70,12 +70,18 @@ JobRequest request_for(const Wants& wants, const Resources& request) {
     return job;
 }
 
+namespace {
+
+bool has_label(const NodeOffer& node, const std::string& label) {
+    return std::find(node.labels.begin(), node.labels.end(), label) != node.labels.end();
+}
+
+}  // namespace
+
 Refusal barrier_of(const JobRequest& job, const NodeOffer& node) {
     if (!node.open) return Refusal::kClosed;
     for (const std::string& label : job.labels) {
-        if (std::find(node.labels.begin(), node.labels.end(), label) == node.labels.end()) {
-            return Refusal::kLabel;
-        }
+        if (!has_label(node, label)) return Refusal::kLabel;
     }
     if (node.spot && !allows_spot(job.sla)) return Refusal::kSpotNotAllowed;
     if (job.max_price_per_hour > 0 && node.price() > job.max_price_per_hour) return Refusal::kPrice;
@@ -100,8 +106,7 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
 std::vector<std::string> labels_missing(const JobRequest& job, const NodeOffer& node) {
     std::vector<std::string> missing;
     for (const std::string& label : job.labels) {
-        const auto& has = node.labels;
-        if (std::find(has.begin(), has.end(), label) == has.end()) missing.push_back(label);
+        if (!has_label(node, label)) missing.push_back(label);
     }
     return missing;
 }
