@@ -125,7 +125,11 @@ void add_events(CLI::App& root, Line& line) {
                                       "begin with the event of this index, 0: the very first "
                                       "(default: with what comes now)");
     command->add_flag("--no-follow{false}", options->follow, "end with the newest there is now");
-    command->add_option("-n,--count", options->count, "end after so many");
+    command->add_option("-n,--count", options->count, "end after so many")
+        ->check([](const std::string& text) {
+            const bool zero = !text.empty() && text.find_first_not_of('0') == std::string::npos;
+            return zero ? "0 is too few; write 1 or more" : "";
+        });
     command->callback([&line, options, from, start] {
         if (start->count() > 0) options->from = *from;
         run_with_cell(line,

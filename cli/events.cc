@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "cli/catalogue.h"
+#include "cli/gather.h"
 #include "cli/json_writer.h"
 #include "cli/selectors.h"
 #include "cli/text.h"
@@ -140,8 +141,10 @@ int events_command(const Context& context, const EventsOptions& options) {
         }
     }
     // Waits for a PLM that is being restarted, and refuses one of another version at once.
-    if (auto info = (*client)->call(&v1::Reeve::Stub::ServerInfo, v1::ServerInfoRequest()); !info) {
-        return report(info.error());
+    const auto info = (*client)->call(&v1::Reeve::Stub::ServerInfo, v1::ServerInfoRequest());
+    if (!info) return report(info.error());
+    for (const auto job : printer.request().jobs()) {
+        if (job > info->last_job_id()) return report(unknown_job(job));
     }
     return printer.run();
 }

@@ -79,6 +79,11 @@ void add_unstarted(JobDetail& out, const Selected& selected, const v1::JobSpec& 
 
 }  // namespace
 
+Error unknown_job(std::uint64_t job) {
+    return {ErrorCode::kNotFound, "job " + std::to_string(job) +
+                                      " is not known here; see which exist with: reeve ls --all"};
+}
+
 void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec) {
     const bool resolved =
         std::all_of(spec.after().begin(), spec.after().end(),
@@ -170,9 +175,7 @@ Result<v1::JobStatus> Gatherer::status(std::uint64_t job) {
     if (old && old->state() == "ended") return std::move(*old);
     if (auto live = ask_plm(job, false)) return std::move(*live);
     if (old) return std::move(*old);
-    return fail(
-        ErrorCode::kNotFound,
-        "job " + std::to_string(job) + " is not known here; see which exist with: reeve ls --all");
+    return fail(unknown_job(job));
 }
 
 std::optional<v1::JobSpec> Gatherer::spec(std::uint64_t job) {

@@ -28,6 +28,9 @@ struct JobDetail {
 std::vector<std::pair<std::string, std::vector<std::uint64_t>>> elements_by_state(
     const std::vector<v1::TaskResult>& tasks);
 
+// kNotFound naming the job.
+Error unknown_job(std::uint64_t job);
+
 // The dependencies with their kinds, from a spec whose labels the PLM has resolved; shared memory
 // tells the first few ids only.
 void take_dependencies(v1::JobStatus& status, const v1::JobSpec& spec);

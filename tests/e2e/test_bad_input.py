@@ -145,6 +145,8 @@ OTHER_LINES = [
     (["top", "--interval", "0"], ["--interval", "0", "range"]),
     (["events", "--from", "x"], ["--from", "x", "number"]),
     (["events", "--from", "-1"], ["--from", "-1", "negative"]),
+    (["events", "-n", "0"], ["--count", "1 or more"]),
+    (["events", "-n", "-1"], ["--count", "-1", "negative"]),
     (["audit", "prove", "-1"], ["index", "-1", "negative"]),
     (["ls", "--limit", "-1"], ["--limit", "-1", "negative"]),
     (["history", "--limit", "0"], ["--limit", "1 or more"]),

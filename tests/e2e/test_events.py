@@ -5,7 +5,7 @@ import subprocess
 import threading
 import unittest
 
-from reeve_env import OK, REFUSED, UNREACHABLE, USAGE, OwnCellCase, until
+from reeve_env import NOT_FOUND, OK, REFUSED, UNREACHABLE, USAGE, OwnCellCase, until
 from test_json import SHAPES, problems
 
 
@@ -106,6 +106,8 @@ class Events(OwnCellCase):
         self.one_line(env.cli("events", "--from", "99999999", code=REFUSED), "from", "only")
         self.one_line(env.cli("events", "1.5", "--from", "0", code=USAGE), "job")
         self.one_line(env.cli("events", "--from", "x", code=USAGE), "--from")
+        for words in (("--no-follow",), ("--from", "0"), ()):
+            self.one_line(env.cli("events", "99", *words, code=NOT_FOUND), "job 99", "reeve ls")
         env.down()
         self.one_line(env.cli("events", code=UNREACHABLE), "reeve up")
 
