@@ -38,10 +38,11 @@ void append(std::vector<std::string>& words, const char* name, const std::string
 
 // What the background supervisor is started with: the same words `reeve supervise` takes.
 std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOptions& options,
-                                         int ready_fd) {
+                                         int ready_fd, int lock_fd) {
     std::vector<std::string> words{"reeve",     "--state-dir", cell.dir,
                                    "supervise", "--workers",   std::to_string(options.workers)};
     append(words, "--ready-fd", std::to_string(ready_fd));
+    append(words, "--lock-fd", std::to_string(lock_fd));
     append(words, "--ready-ms", std::to_string(options.ready_timeout_ns / kMillisecond));
     const auto pass = [&](const char* name, const std::vector<std::string>& values) {
         for (const auto& value : values) words.push_back(std::string(name) + "=" + value);
@@ -54,8 +55,8 @@ std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOption
 }
 
 // Twice forked, so that it is nobody's child; own session, no terminal, output to its log.
-[[noreturn]] void become_supervisor(const Cell& cell, std::vector<std::string> words,
-                                    int ready_fd) {
+[[noreturn]] void become_supervisor(const Cell& cell, std::vector<std::string> words, int ready_fd,
+                                    int lock_fd) {
     setsid();
     if (fork() != 0) _exit(0);
     const auto log_path = cell.logs + "/supervisor.log";
@@ -68,6 +69,7 @@ std::vector<std::string> supervise_words(const Cell& cell, const SuperviseOption
     }
     syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
     fcntl(ready_fd, F_SETFD, 0);
+    fcntl(lock_fd, F_SETFD, 0);
     if (chdir("/") != 0) _exit(kExitInternal);
     std::vector<char*> argv;
     for (auto& word : words) argv.push_back(word.data());
@@ -111,28 +113,21 @@ int tell_up(const Cell& cell) {
     return finish(kExitOk);
 }
 
-bool supervisor_lives(const Cell& cell) {
-    const auto lock = lock_supervisor(cell);
-    if (lock) close(*lock);
-    return !lock;
-}
-
-// Somebody else's supervisor is at work: wait until it has what it wants.
-int wait_until_up(const Cell& cell, std::uint64_t timeout_ns) {
-    for (const auto deadline = boot_ns() + timeout_ns; boot_ns() < deadline; nap_ms(50)) {
-        if (view_group(cell).state == "up") {
-            std::puts("reeve was up already; its options are unchanged");
-            return tell_up(cell);
-        }
-        if (!supervisor_lives(cell)) {
-            return report(Error{
-                ErrorCode::kFailedPrecondition,
-                "the running group went away; see " + cell.logs + "/supervisor.log, then repeat"});
+// The supervisor's place; nullopt once somebody else's group is up there. Waits for whoever has it:
+// an `up` that starts the group, or a `down` that stops it.
+Result<std::optional<int>> take_place(const Cell& cell, std::uint64_t timeout_ns) {
+    for (const auto deadline = boot_ns() + timeout_ns;; nap_ms(20)) {
+        auto lock = lock_supervisor(cell);
+        if (lock) return *lock;
+        if (lock.error().code != ErrorCode::kFailedPrecondition) return fail(lock.error());
+        if (supervisor_ready(cell) && view_group(cell).state == "up") return std::nullopt;
+        if (boot_ns() > deadline) {
+            return fail(ErrorCode::kDeadlineExceeded,
+                        "the group is being started or stopped by somebody else and is not done; "
+                        "see reeve status --state-dir " +
+                            cell.dir);
         }
     }
-    return report(
-        Error{ErrorCode::kDeadlineExceeded,
-              "the running group is not ready; see reeve status --state-dir " + cell.dir});
 }
 
 // Takes one value of a log line, quoted or plain, off the front.
@@ -236,16 +231,22 @@ std::vector<Role> living_roles(const Cell& cell) {
 int up_main(const Cell& cell, const SuperviseOptions& options, bool foreground) {
     if (foreground) return supervise_main(cell, options);
     if (const auto made = create_cell_directories(cell); !made) return report(made.error());
-    if (supervisor_lives(cell)) return wait_until_up(cell, options.ready_timeout_ns);
+    const auto lock = take_place(cell, options.ready_timeout_ns);
+    if (!lock) return report(lock.error());
+    if (!*lock) {
+        std::puts("reeve was up already; its options are unchanged");
+        return tell_up(cell);
+    }
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("pipe", errno).value());
     const pid_t child = fork();
     if (child < 0) return report(fail_errno("fork", errno).value());
     if (child == 0) {
         close(ends[0]);
-        become_supervisor(cell, supervise_words(cell, options, ends[1]), ends[1]);
+        become_supervisor(cell, supervise_words(cell, options, ends[1], **lock), ends[1], **lock);
     }
     close(ends[1]);
+    close(**lock);  // it is the supervisor's now
     waitpid(child, nullptr, 0);
     // The supervisor has its own limit; ours only covers a supervisor that hangs.
     const auto answer = read_answer(ends[0], options.ready_timeout_ns + 60 * kSecond);
@@ -263,11 +264,12 @@ int down_main(const Cell& cell, const DownOptions& options) {
         std::printf("nothing runs in %s\n", cell.dir.c_str());
         return finish(kExitOk);
     }
-    const bool was_up = view_group(cell).state != "down";
+    bool was_up = view_group(cell).state != "down";
     auto lock = take_over(cell, times.worker_ns + times.slots_ns + 3 * times.head_ns);
     if (!lock) return report(lock.error());
     log::init("down");
     auto roles = living_roles(cell);
+    was_up = was_up || !roles.empty();
     stop_roles(cell, roles, times);
     const auto cleared = clear_cell(cell);
     unlink(pid_file_path(cell, "supervisor").c_str());

@@ -257,6 +257,7 @@ void add_supervise(CLI::App& root, const std::string& state_dir, int& exit_code)
     supervise->group("");  // not shown: a role, not an act
     supervise->add_option("--workers", options->workers)->check(CLI::Range(0, 4096));
     supervise->add_option("--ready-fd", options->ready_fd);
+    supervise->add_option("--lock-fd", options->lock_fd);
     auto ready_ms = std::make_shared<std::uint64_t>(30'000);
     supervise->add_option("--ready-ms", *ready_ms);
     const auto pass = [&](const char* name, std::vector<std::string>& words) {

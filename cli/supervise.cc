@@ -32,7 +32,19 @@ constexpr int kAsksRestart = 70;  // a worker that was judged dead: start again 
 constexpr std::size_t kFirstStartsMax = 4;  // of a role while somebody waits for `up`
 constexpr int kBadOptions = 2;              // no restart makes them better
 constexpr std::uint64_t kTickStartingNs = 5 * kMillisecond;
+constexpr const char* kReadyName = "ready";  // a pid file: the supervisor whose group was ready
+constexpr std::uint64_t kDownNsMax = 30 * kSecond;
 constexpr std::uint64_t kTickNs = 500 * kMillisecond;
+
+// What asks us to stop; blocked, so that it is read from a descriptor.
+sigset_t block_stop_signals() {
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGTERM);
+    sigaddset(&wanted, SIGINT);
+    sigprocmask(SIG_BLOCK, &wanted, nullptr);
+    return wanted;
+}
 
 bool accepts_connections(const std::string& path) {
     sockaddr_un address{};
@@ -242,6 +254,8 @@ void Supervisor::look_ready_all() {
     }
     if (!all || ready_) return;
     ready_ = true;
+    const auto ticks = start_ticks(getpid()).value_or(0);
+    write_pid_file(pid_file_path(cell_, kReadyName), getpid(), ticks);
     log::info("the group is ready", {{"ms", (boot_ns() - begun_ns_) / kMillisecond}});
     tell_ready("ready\n");
 }
@@ -329,11 +343,7 @@ int Supervisor::give_up(int exit_code, const std::string& why) {
 }
 
 int Supervisor::run() {
-    sigset_t wanted;
-    sigemptyset(&wanted);
-    sigaddset(&wanted, SIGTERM);
-    sigaddset(&wanted, SIGINT);
-    sigprocmask(SIG_BLOCK, &wanted, nullptr);
+    const auto wanted = block_stop_signals();
     ::signal(SIGPIPE, SIG_IGN);
     ::signal(SIGHUP, SIG_IGN);
     signals_ = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -365,9 +375,26 @@ int Supervisor::run() {
         }
         if (wait(sleep_ns(boot_ns()))) {
             const int code = stop(kExitOk);
-            if (!ready_) tell_ready("failed 5 asked to stop before it was ready\n");
+            if (!ready_)
+                tell_ready("failed 5 it was asked to stop before it was ready; repeat reeve up\n");
             return code;
         }
+    }
+}
+
+}  // namespace
+
+namespace {
+
+// A `down` has the lock for a moment, a supervisor for long.
+Result<int> lock_or_wait(const Cell& cell) {
+    const auto deadline = boot_ns() + kDownNsMax;
+    for (;; poll(nullptr, 0, 20)) {
+        auto lock = lock_supervisor(cell);
+        if (lock || lock.error().code != ErrorCode::kFailedPrecondition) return lock;
+        const auto other = read_pid_file(cell, "supervisor");
+        const bool supervised = other && process_alive(other->pid, other->start_ticks);
+        if (supervised || boot_ns() > deadline) return lock;
     }
 }
 
@@ -384,11 +411,20 @@ Result<int> lock_supervisor(const Cell& cell) {
         "this cell has a supervisor already; stop it with: reeve down --state-dir " + cell.dir);
 }
 
+bool supervisor_ready(const Cell& cell) {
+    const auto supervisor = read_pid_file(cell, "supervisor");
+    const auto ready = read_pid_file(cell, kReadyName);
+    return supervisor && ready && supervisor->pid == ready->pid &&
+           supervisor->start_ticks == ready->start_ticks;
+}
+
 int supervise_main(const Cell& cell, const SuperviseOptions& options) {
     log::init("supervisor");
     int exit_code = kExitOk;
     auto made = create_cell_directories(cell);
-    auto lock = made ? lock_supervisor(cell) : Result<int>(fail(made.error()));
+    auto lock = !made                  ? Result<int>(fail(made.error()))
+                : options.lock_fd >= 0 ? Result<int>(options.lock_fd)
+                                       : lock_or_wait(cell);
     if (!lock) {
         exit_code = exit_code_of(lock.error().code);
         const auto line = "failed " + std::to_string(exit_code) + " " + lock.error().message + "\n";
@@ -399,6 +435,7 @@ int supervise_main(const Cell& cell, const SuperviseOptions& options) {
         return exit_code;
     }
     const auto pid_path = pid_file_path(cell, "supervisor");
+    (void)block_stop_signals();  // who reads our pid may send one at once
     write_pid_file(pid_path, getpid(), start_ticks(getpid()).value_or(0));
     exit_code = Supervisor(cell, options).run();
     unlink(pid_path.c_str());

@@ -22,6 +22,7 @@ struct SuperviseOptions {
     std::vector<std::string> scheduler_arguments;
     std::vector<std::string> register_arguments;
     int ready_fd = -1;                             // gets one line when ready, or when given up
+    int lock_fd = -1;  // lock_supervisor()'s, from `up`; else taken here
     std::uint64_t ready_timeout_ns = 30 * kSecond;
     std::uint64_t heartbeat_stale_ns = 10 * kSecond;  // then a head role is killed
     std::uint32_t crashes_max = 10;                // of one role within crash_window_ns: give up
@@ -33,8 +34,11 @@ struct SuperviseOptions {
 // when it gave up.
 int supervise_main(const Cell& cell, const SuperviseOptions& options);
 
-// The supervisor's lock on the cell, held until the fd is closed. kFailedPrecondition: somebody has
-// it.
+// The supervisor's lock on the cell, held until every copy of the fd is closed.
+// kFailedPrecondition: somebody has it, a supervisor or a `down`.
 Result<int> lock_supervisor(const Cell& cell);
+
+// Whether the present supervisor's group has been ready: all its roles were there at once.
+bool supervisor_ready(const Cell& cell);
 
 }  // namespace reeve::cli

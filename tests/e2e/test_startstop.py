@@ -8,7 +8,8 @@ import signal
 import subprocess
 import unittest
 
-from reeve_env import INTERNAL, OK, REFUSED, TIMEOUT, UNREACHABLE, OwnCellCase, read, until, write
+from reeve_env import (INTERNAL, OK, REFUSED, TIMEOUT, UNREACHABLE, Done, OwnCellCase, read,
+                       until, write)
 
 
 class TornLedger(OwnCellCase):
@@ -217,6 +218,38 @@ class UpAndDown(OwnCellCase):
         self.assertEqual(env.cli("status", code=UNREACHABLE).code, UNREACHABLE)
         self.one_line(env.cli("submit", "--", "true", code=UNREACHABLE), "reeve up")
         env.cli("down", code=(OK, UNREACHABLE))
+
+    def test_at_the_same_time(self):
+        """Two `up`, two `down`, and one of each: who comes second waits for the first."""
+        env = self.start_cell(start=False)
+
+        def together(*commands):
+            children = [env.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True) for words in commands]
+            said = [child.communicate(timeout=60) for child in children]
+            return [Done(words, child.returncode, out, err) for words, child, (out, err) in
+                    zip(commands, children, said)]
+        up = ["up"] + env.up_words
+        for _ in range(3):
+            done = together(up, up, up)
+            self.assertEqual([one.code for one in done], [OK] * 3, done)
+            self.assertEqual(sum("was up already" in one.out for one in done), 2, done)
+            self.assertEqual(len({one.out.splitlines()[-1] for one in done}), 1, done)
+            env.learn()
+            done = together(["down"], ["down"])
+            self.assertEqual([one.code for one in done], [OK] * 2, done)
+            self.assertEqual(env.leftovers(), [])
+        env.up()
+        # Whoever is first, `up` ends with a cell that is up or says that it was stopped.
+        for first, second in ((["down"], up), (up, ["down"])):
+            done = together(first, second)
+            for one in done:
+                if one.words == ["down"] or one.code == OK:
+                    self.assertEqual(one.code, OK, done)
+                else:
+                    self.one_line(one, "asked to stop", "repeat reeve up")
+        env.up()
+        env.wait(env.submit("--", "true"))
 
     def test_foreground_and_ctrl_c(self):
         """Row 113: Ctrl-C on `up --foreground` stops all and clears the runtime directory."""
