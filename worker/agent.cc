@@ -132,9 +132,18 @@ int Agent::find_launcher(const std::string& socket_path) {
     return 0;
 }
 
+// The launcher reads in the order written here: what is gathered goes first, or it would be told
+// to stop an attempt that it has not been told to start.
 void Agent::send(std::string message, std::vector<int> fds) {
+    queue_batch();
     outgoing_.push_back({std::move(message), std::move(fds)});
     (void)flush_outgoing();
+}
+
+void Agent::queue_batch() {
+    if (batch_.empty()) return;
+    outgoing_.push_back({batch_.text(), {}});
+    batch_.clear();
 }
 
 bool Agent::flush_outgoing() {
@@ -187,12 +196,8 @@ bool Agent::step() {
         acknowledged_sequence_ = handled_sequence_;
         next_acknowledge_ns_ = now + kAcknowledgeEveryNs;
     }
-    if (!batch_.empty()) {
-        send(batch_.text());
-        batch_.clear();
-    } else {
-        (void)flush_outgoing();
-    }
+    queue_batch();
+    (void)flush_outgoing();
     wake_others();
     return any;
 }

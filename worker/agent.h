@@ -159,6 +159,7 @@ private:
 
     // agent.cc
     void send(std::string message, std::vector<int> fds = {});
+    void queue_batch();
     void stop_attempt(Running& running, StopReason reason, bool no_grace);
     bool flush_outgoing();
     void wake_others();

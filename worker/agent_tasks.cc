@@ -275,10 +275,6 @@ void Agent::send_start(std::uint64_t id, StartText& start, const std::string& in
         batch_.add_bytes(RecordKind::kStart, record);
         return;
     }
-    if (!batch_.empty()) {
-        send(batch_.text());
-        batch_.clear();
-    }
     MessageWriter message;
     if (message.room_for(record.size())) {
         message.add_bytes(RecordKind::kStart, record);

@@ -158,6 +158,26 @@ TEST_CASE("Worker: a damaged payload fails that task", "[worker]") {
     CHECK(std::string(head.task(slot).detail).find("payload") != std::string::npos);
 }
 
+TEST_CASE("Worker: what is asked for while the start is being sent is obeyed", "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join("worker.before_launcher:sleep=300");
+    SECTION("cancel") {
+        const auto slot = head.dispatch(head.shell("sleep 100"));
+        REQUIRE(head.wait_state(slot, SlotState::kRunning));
+        head.intend(slot, shm::kIntentCancel);
+        REQUIRE(head.wait_state(slot, SlotState::kEnded));
+        CHECK(head.outcome(slot) == Outcome::kCancelled);
+    }
+    SECTION("suspend") {
+        const auto slot = head.dispatch(head.shell("echo begun; sleep 0.5; echo over"));
+        REQUIRE(head.wait_state(slot, SlotState::kRunning));
+        head.intend(slot, shm::kIntentSuspend);
+        REQUIRE(head.wait_state(slot, SlotState::kSuspended));
+        std::this_thread::sleep_for(std::chrono::milliseconds(1'200));
+        CHECK(head.output(slot).find("over") == std::string::npos);
+    }
+}
+
 TEST_CASE("Worker: intents are obeyed", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
