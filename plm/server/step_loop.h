@@ -13,11 +13,11 @@ namespace reeve::plm {
 class StepLoop {
 public:
     // decide() is called with `hold` held and says what to do, with copies of all it needs;
-    // act(that) is called without. False: another thread is at it and will look again.
+    // act(that) is called without. Where another thread is at it, that one looks again.
     template <typename Decide, typename Act>
-    bool run(std::unique_lock<std::mutex>& hold, Decide decide, Act act) {
+    void run(std::unique_lock<std::mutex>& hold, Decide decide, Act act) {
         again_ = true;
-        if (running_) return false;
+        if (running_) return;
         running_ = true;
         while (again_) {
             again_ = false;
@@ -27,7 +27,6 @@ public:
             hold.lock();
         }
         running_ = false;
-        return true;
     }
 
 private:

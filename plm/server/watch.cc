@@ -128,14 +128,13 @@ private:
     void step() {
         const auto keep = weak_from_this().lock();
         std::unique_lock hold(mutex_);
-        const bool ours = steps_.run(
+        steps_.run(
             hold, [this] { return decide(); },
             [this](const Next& next) {
                 if (next.write) StartWrite(&reply_);
                 if (next.alarm) set_alarm(next.due);
                 if (next.finish) Finish(next.status);
             });
-        if (ours && finished_ && alarm_) alarm_->Cancel();
     }
 
     Next decide() {
@@ -181,7 +180,10 @@ private:
         const auto when = std::chrono::system_clock::now() +
                           std::chrono::duration_cast<std::chrono::system_clock::duration>(left);
         alarm_ = std::make_unique<grpc::Alarm>();  // the old one may be running its callback: us
-        alarm_->Set(when, [self = shared_from_this()](bool) {
+        // An alarm keeps its callback as long as it lives, and it lives in us: no share in us.
+        alarm_->Set(when, [weak = weak_from_this()](bool) {
+            const auto self = weak.lock();
+            if (self == nullptr) return;
             {
                 const std::lock_guard hold(self->mutex_);
                 self->alarm_set_ = false;
