@@ -28,6 +28,10 @@ Status replace_file(const std::string& path, std::string_view bytes, Durable dur
 Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode);
 
 Status make_directories(const std::string& path);
+// The same for a directory below `root` that will hold many files. Where the file system can, it is
+// placed away from its neighbours: ext4 without a journal looks at every file that was removed
+// nearby in the last minutes before it takes an inode (140 to 650 us a file beside 35, measured).
+Status make_spread(const std::string& root, const std::string& path);
 Status sync_directory(const std::string& path);
 // Everything written below `path`'s file system is on disk when this returns (syncfs).
 Status sync_file_system(const std::string& path);

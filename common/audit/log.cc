@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <mutex>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -18,6 +20,11 @@
 #include "common/base/failpoint.h"
 
 namespace reeve::audit {
+
+// Chunks are small enough for a cache and used again: a buffer that grows and is given back would
+// have its pages cleared by the kernel once for every entry.
+constexpr std::size_t kChunkBytes = 256 << 10;
+constexpr std::size_t kSpareChunksMax = 16;
 
 struct AuditLog::State {
     State(SigningKey signing_key, const LogOptions& options, Recovered recovered)
@@ -40,20 +47,25 @@ struct AuditLog::State {
     const std::string directory;
     int lock_fd = -1;
 
-    std::mutex publishing;  // one publisher at a time; held during file I/O
-    TreeWriter writer;      // guarded by publishing
-    std::uint64_t synced;   // guarded by publishing
-    std::string taken;      // guarded by publishing: left over when a publish failed
+    std::mutex publishing;          // one publisher at a time; held during file I/O
+    TreeWriter writer;              // guarded by publishing
+    std::uint64_t synced;           // guarded by publishing
+    std::deque<std::string> taken;  // guarded by publishing: pending of before, not all hashed
 
-    mutable std::mutex mutex;  // held briefly
-    std::string pending;       // bundle form: u16 length and bytes per entry
+    mutable std::mutex mutex;         // held briefly
+    std::deque<std::string> pending;  // bundle form: u16 length and bytes per entry
+    std::vector<std::string> spare;   // emptied chunks; their memory is mapped already
+    std::size_t pending_bytes = 0;
     std::uint64_t appended;
     std::uint64_t published;
     std::string note;
     std::string attempted;  // guarded by publishing: may lie on disk although we saw an error
 
     std::string checkpoint_path() const { return directory + "/checkpoint"; }
+    std::string& chunk_for(std::size_t bytes);
+    Status check_wanted() const;
     Status feed_writer();
+    Status feed_writer(std::string& chunk);
     Status replace_checkpoint(const std::string& text);
 };
 
@@ -127,6 +139,19 @@ Result<AuditLog> AuditLog::open(const LogOptions& options, const EntryProvider& 
     return AuditLog(std::move(state));
 }
 
+// Under `mutex`. An entry never lies in two chunks.
+std::string& AuditLog::State::chunk_for(std::size_t bytes) {
+    pending_bytes += bytes;
+    if (!pending.empty() && pending.back().size() + bytes <= kChunkBytes) return pending.back();
+    if (spare.empty()) {
+        pending.emplace_back().reserve(std::max(bytes, kChunkBytes));
+    } else {
+        pending.push_back(std::move(spare.back()));
+        spare.pop_back();
+    }
+    return pending.back();
+}
+
 std::uint64_t AuditLog::append(std::span<const std::string> entries) {
     const std::lock_guard hold(state_->mutex);
     const std::uint64_t first = state_->appended;
@@ -134,7 +159,7 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
         REEVE_ASSERT(entry.size() <= 65535);
         char length[2];
         put_big_endian(length, static_cast<std::uint16_t>(entry.size()));
-        state_->pending.append(length, sizeof length).append(entry);
+        state_->chunk_for(sizeof length + entry.size()).append(length, sizeof length).append(entry);
     }
     state_->appended += entries.size();
     return first;
@@ -143,29 +168,42 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
 std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t count) {
     const std::lock_guard hold(state_->mutex);
     const std::uint64_t first = state_->appended;
-    state_->pending.append(bundle);
+    state_->chunk_for(bundle.size()).append(bundle);
     state_->appended += count;
     return first;
 }
 
-// Moves what was appended into the tree, writing full tiles on the way so that memory stays
-// bounded.
+// Moves what was appended into the tree, writing tiles on the way so that memory stays bounded.
 Status AuditLog::State::feed_writer() {
     {
         const std::lock_guard hold(mutex);
-        // Swapped: whoever appends is not made to wait for a copy.
-        if (taken.empty()) taken.swap(pending);
-        taken.append(std::exchange(pending, {}));
+        for (auto& chunk : pending) taken.push_back(std::move(chunk));
+        pending.clear();
+        pending_bytes = 0;
     }
+    while (!taken.empty()) {
+        REEVE_TRY(feed_writer(taken.front()));
+        auto chunk = std::move(taken.front());
+        taken.pop_front();
+        chunk.clear();
+        const std::lock_guard hold(mutex);
+        if (chunk.capacity() <= 2 * kChunkBytes && spare.size() < kSpareChunksMax) {
+            spare.push_back(std::move(chunk));
+        }
+    }
+    return {};
+}
+
+Status AuditLog::State::feed_writer(std::string& chunk) {
     std::size_t at = 0;
     Status status;
-    while (at < taken.size() && status) {
-        const std::size_t length = get_big_endian<std::uint16_t>(taken.data() + at);
-        writer.append(std::string_view(taken).substr(at + 2, length));
+    while (at < chunk.size() && status) {
+        const std::size_t length = get_big_endian<std::uint16_t>(chunk.data() + at);
+        writer.append(std::string_view(chunk).substr(at + 2, length));
         at += 2 + length;
-        if (writer.size() % TreeWriter::kBatchEntries == 0) status = writer.write();
+        if (writer.size() % TreeWriter::kBatchEntries == 0) status = writer.write_full();
     }
-    taken.erase(0, at);
+    if (!status) chunk.erase(0, at);
     return status;
 }
 
@@ -188,12 +226,24 @@ Status AuditLog::State::replace_checkpoint(const std::string& text) {
     return {};
 }
 
+// Whoever removed the cell's directory does not want the log made anew below it.
+Status AuditLog::State::check_wanted() const {
+    if (access(key_path.c_str(), F_OK) != 0) return fail_errno("look at " + key_path, errno);
+    return {};
+}
+
+Status AuditLog::advance() {
+    State& state = *state_;
+    const std::lock_guard one(state.publishing);
+    REEVE_TRY(state.check_wanted());
+    REEVE_TRY(state.feed_writer());
+    return state.writer.write_full();
+}
+
 Status AuditLog::publish() {
     State& state = *state_;
     const std::lock_guard one(state.publishing);
-    // Whoever removed the cell's directory does not want the log made anew below it.
-    if (access(state.key_path.c_str(), F_OK) != 0)
-        return fail_errno("look at " + state.key_path, errno);
+    REEVE_TRY(state.check_wanted());
     REEVE_TRY(state.feed_writer());
     REEVE_TRY(state.writer.write());
     const std::uint64_t size = state.writer.size();
@@ -246,7 +296,7 @@ std::uint64_t AuditLog::published_size() const {
 
 std::uint64_t AuditLog::unpublished_bytes() const {
     const std::lock_guard hold(state_->mutex);
-    return state_->pending.size();
+    return state_->pending_bytes;
 }
 
 std::string AuditLog::checkpoint() const {

@@ -1,12 +1,14 @@
 // AuditLog is the single writer of a cell's audit log: entries in, tiles and checkpoints out.
 //
 // append only copies bytes into memory; publish does the hashing, writes bundles and tiles and then
-// the signed checkpoint, which is durable before anyone can see it. Tiles need no flush of their
-// own while the ledger still holds their entries; sync_tiles() gives them one before it drops them.
+// the signed checkpoint, which is durable before anyone can see it. Under load advance does most of
+// the hashing and writing between two checkpoints, so that little memory is filled twice. Tiles
+// need no flush of their own while the ledger still holds their entries; sync_tiles() gives them
+// one before it drops them.
 //
 // Contract     append only entries whose ledger batch is durable: a published size is a promise.
-// Threads      append and the getters from one thread, publish from another; a short mutex between
-//              them, never held during hashing or file I/O.
+// Threads      append and the getters from one thread, publish and advance from another; a short
+//              mutex between them, never held during hashing or file I/O.
 // Death        any kill leaves the old checkpoint with its tiles, or the new one with its own;
 //              tiles beyond it are rewritten. After a power cut the unsynced tiles are
 //              written again from the ledger. What cannot be repaired is refused, never signed
@@ -67,6 +69,9 @@ public:
     // Brings everything appended so far to disk under a signed checkpoint. Nothing new: no file is
     // touched. On an error (disk full) the old checkpoint stands and the next call tries again.
     Status publish();
+    // Hashes what was appended so far and writes the tiles that are full: nobody sees them before
+    // the next checkpoint. What could not be written is kept for publish.
+    Status advance();
 
     // Flushes the tiles of everything published; returns the size that is safe on disk now. The
     // ledger may drop its batches below it.

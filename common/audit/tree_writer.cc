@@ -40,11 +40,13 @@ Result<TreeWriter> TreeWriter::at_end_of(TileReader& reader) {
         const std::uint64_t hashes = hashes_at(writer.size_, level);
         if (hashes % kTileWidth == 0) continue;
         REEVE_TRY_ASSIGN(writer.edge_[level], reader.hash_tile(level, hashes / kTileWidth));
+        writer.partials_.push_back({level, hashes / kTileWidth, kTileWidth});
     }
     const auto width = static_cast<unsigned>(writer.size_ % kTileWidth);
     if (width == 0) return writer;
     const std::uint64_t last = writer.size_ / kTileWidth;
     REEVE_TRY_ASSIGN(writer.bundle_, reader.bundle(last));
+    writer.partials_.push_back({kEntryLevel, last, kTileWidth});
     const std::string name = TileName{kEntryLevel, last, width}.path();
     auto entries = split_bundle(writer.bundle_, width);
     if (!entries) return fail(std::move(entries).error().with(name));
@@ -67,8 +69,10 @@ void TreeWriter::append(std::string_view entry) {
     bundle_.append(length, sizeof length).append(entry);
     ++size_;
     if (size_ % kTileWidth == 0) {
+        const std::size_t likely = bundle_.size();
         full_.push_back({{kEntryLevel, size_ / kTileWidth - 1, kTileWidth}, std::move(bundle_)});
-        bundle_.clear();
+        bundle_ = {};
+        bundle_.reserve(likely);
     }
     carry(0, merkle::leaf_hash(entry));
 }
@@ -82,12 +86,47 @@ void TreeWriter::carry(unsigned level, const merkle::Hash& hash) {
     const merkle::Hash parent = merkle::fold(hashes, kTileWidth);
     const std::uint64_t index = hashes_at(size_, level) / kTileWidth - 1;
     full_.push_back({{level, index, kTileWidth}, std::move(tile)});
-    tile.clear();
+    tile = {};
+    tile.reserve(kFullTile);
     carry(level + 1, parent);
 }
 
-Status TreeWriter::write_file(const File& file) const {
-    return replace_file(directory_ + "/" + file.name.path(), file.bytes, Durable::kNo);
+Status TreeWriter::write_file(const File& file) {
+    const std::string path = directory_ + "/" + file.name.path();
+    const bool partial = file.name.width != kTileWidth;
+    if (partial) {
+        const TileName full{file.name.level, file.name.index, kTileWidth};
+        if (std::find(partials_.begin(), partials_.end(), full) == partials_.end()) {
+            partials_.push_back(full);
+        }
+    }
+    // The directory of a partial tile lies beside the full one.
+    const std::string group = parent_of(partial ? parent_of(path) : path);
+    if (access(group.c_str(), F_OK) != 0) REEVE_TRY(make_spread(directory_ + "/tile", group));
+    return replace_file(path, file.bytes, Durable::kNo);
+}
+
+void TreeWriter::sort_full() {
+    std::stable_sort(full_.begin(), full_.end(), [](const File& a, const File& b) {
+        return write_rank(a.name) < write_rank(b.name);
+    });
+}
+
+void TreeWriter::note_full_written() {
+    for (const File& file : full_) {
+        const auto partial = std::find(partials_.begin(), partials_.end(), file.name);
+        if (partial == partials_.end()) continue;
+        superseded_.push_back(file.name);
+        partials_.erase(partial);
+    }
+    full_.clear();
+}
+
+Status TreeWriter::write_full() {
+    sort_full();
+    for (const File& file : full_) REEVE_TRY(write_file(file));
+    note_full_written();
+    return {};
 }
 
 Status TreeWriter::write() {
@@ -102,9 +141,7 @@ Status TreeWriter::write() {
         if (here == 0 || hashes == hashes_at(written_size_, level)) continue;
         partial.push_back({{level, hashes / kTileWidth, here}, edge_[level]});
     }
-    std::stable_sort(full_.begin(), full_.end(), [](const File& a, const File& b) {
-        return write_rank(a.name) < write_rank(b.name);
-    });
+    sort_full();
     std::size_t next_partial = 0;
     const auto write_partials_below = [&](unsigned rank) -> Status {
         while (next_partial < partial.size() && write_rank(partial[next_partial].name) < rank) {
@@ -117,8 +154,7 @@ Status TreeWriter::write() {
         REEVE_TRY(write_file(file));
     }
     REEVE_TRY(write_partials_below(~0U));
-    for (const File& file : full_) superseded_.push_back(file.name);
-    full_.clear();
+    note_full_written();
     written_size_ = size_;
     return {};
 }

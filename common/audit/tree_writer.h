@@ -1,9 +1,10 @@
 // TreeWriter grows the tree and writes its tiles: the right edge in memory, full tiles to files.
 //
 // append hashes and keeps; write brings everything appended so far to the directory, bundles first,
-// then hash tiles level by level. What could not be written (disk full) is tried again by the next
-// write, so a failure loses nothing. Memory: one partial tile per level and what awaits writing;
-// callers with millions of entries call write every kBatchEntries. Not thread-safe.
+// then hash tiles level by level; write_full only the full tiles, which no later entry changes.
+// What could not be written (disk full) is tried again by the next write, so a failure loses
+// nothing. Memory: one partial tile per level and what awaits writing; callers with millions of
+// entries call write or write_full every kBatchEntries. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -30,6 +31,7 @@ public:
     // Precondition: entry.size() <= 65535.
     void append(std::string_view entry);
     Status write();
+    Status write_full();
 
     // Removes the partial tiles whose full tile is written. Call it when a checkpoint needs them no
     // more; failures are harmless and ignored.
@@ -44,7 +46,9 @@ private:
         std::string bytes;
     };
     void carry(unsigned level, const merkle::Hash& hash);
-    Status write_file(const File& file) const;
+    void sort_full();
+    Status write_file(const File& file);
+    void note_full_written();
 
     std::string directory_;
     std::uint64_t size_ = 0;
@@ -52,7 +56,8 @@ private:
     std::string bundle_;                        // of the partial tile
     std::array<std::string, kLevelsMax> edge_;  // hashes of the partial tile of each level
     std::vector<File> full_;                    // full tiles not yet written
-    std::vector<TileName> superseded_;
+    std::vector<TileName> partials_;            // whose directories may hold partial tiles
+    std::vector<TileName> superseded_;          // of these, the ones that are full by now
 };
 
 }  // namespace reeve::audit

@@ -19,6 +19,8 @@ namespace reeve::plm {
 constexpr int kLastRoundsMax = 100;
 constexpr std::size_t kFewJobs = 16;  // of submit streams: their clients wait for each
 constexpr std::size_t kLargeBatchBytes = 1U << 20;
+constexpr unsigned kAdvancesPerCheckpoint = 8;
+constexpr std::size_t kAdvanceBytes = 1U << 20;  // of audit entries: below, one publish is enough
 
 Core::Core(const Cell& cell, const PlmOptions& options) : cell_(cell), options_(options) {}
 
@@ -310,8 +312,15 @@ void Core::publish_loop() {
     std::unique_lock lock(publisher_mutex_);
     while (!stopping_.load()) {
         publisher_wanted_.wait(lock, [this] { return unpublished_ || stopping_.load(); });
-        const std::chrono::milliseconds interval(options_.checkpoint_interval_ms);
-        publisher_wanted_.wait_for(lock, interval, [this] { return stopping_.load(); });
+        const auto slice = std::chrono::microseconds(options_.checkpoint_interval_ms * 1000) /
+                           kAdvancesPerCheckpoint;
+        for (unsigned i = 0; i < kAdvancesPerCheckpoint && !stopping_.load(); ++i) {
+            publisher_wanted_.wait_for(lock, slice, [this] { return stopping_.load(); });
+            if (audit_log_->unpublished_bytes() < kAdvanceBytes) continue;
+            lock.unlock();
+            (void)audit_log_->advance();  // an error is publish's to tell
+            lock.lock();
+        }
         unpublished_ = false;
         lock.unlock();
         const bool published = publish_or_complain();

@@ -98,6 +98,49 @@ TEST_CASE("AuditLog: grows over many publishes and reopenings", "[audit]") {
     CHECK(std::filesystem::exists(directory.file("audit/tile/0/005.p/220")));
 }
 
+TEST_CASE("AuditLog: what advance wrote is seen by nobody before the next checkpoint", "[audit]") {
+    TempDirectory directory;
+    const auto entries = plain_entries(20'000);
+    const auto bundle_of = [&](std::size_t begin, std::size_t end) {
+        std::string bundle;
+        for (; begin < end; ++begin) {
+            bundle += static_cast<char>(entries[begin].size() >> 8);
+            bundle += static_cast<char>(entries[begin].size());
+            bundle += entries[begin];
+        }
+        return bundle;
+    };
+    auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
+    REQUIRE(log);
+    log->append_bundle(bundle_of(0, 300), 300);
+    REQUIRE(log->publish());
+    const auto note = log->checkpoint();
+    // Some of these are longer than a chunk of memory, some share one.
+    std::size_t at = 300;
+    for (const std::size_t end : {310UL, 400UL, 9'000UL, 9'001UL, 12'000UL}) {
+        log->append_bundle(bundle_of(at, end), end - at);
+        at = end;
+        CHECK(log->unpublished_bytes() > 0);
+        REQUIRE(log->advance());
+        CHECK(log->unpublished_bytes() == 0);
+    }
+    CHECK(log->published_size() == 300);
+    CHECK(slurp(directory.file("audit/checkpoint")) == note);
+    CHECK(is_good(directory.path(), 300));
+    CHECK(std::filesystem::exists(directory.file("audit/tile/entries/045")));
+    SECTION("a kill here leaves the old head, and the ledger gives the rest") {
+        { const AuditLog gone = std::move(*log); }
+        log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
+        REQUIRE(log);
+        REQUIRE(log->size() == 300);
+        log->append_bundle(bundle_of(300, at), at - 300);
+    }
+    log->append_bundle(bundle_of(at, entries.size()), entries.size() - at);
+    REQUIRE(log->publish());
+    CHECK(is_good(directory.path(), entries.size()));
+    CHECK_FALSE(std::filesystem::exists(directory.file("audit/tile/entries/001.p")));
+}
+
 TEST_CASE("AuditLog: publishing nothing new touches no file", "[audit]") {
     TempDirectory directory;
     const auto entries = plain_entries(10);
@@ -276,6 +319,7 @@ TEST_CASE("AuditLog: a full disk keeps the old checkpoint and loses nothing", "[
     std::filesystem::rename(directory.file("audit/tile"), directory.file("tile.away"));
     spew(directory.file("audit/tile"), "");
     log->append(std::span(entries).subspan(100));
+    REQUIRE_FALSE(log->advance());
     REQUIRE_FALSE(log->publish());
     REQUIRE_FALSE(log->publish());
     CHECK(log->published_size() == 100);
