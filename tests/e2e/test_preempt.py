@@ -105,7 +105,8 @@ class Preempt(OwnCellCase):
 
         def pending():
             reasons = env.cli("explain", "--json", high).json()["jobs"][0]["reasons"]
-            return [r for r in reasons if r["code"] == "preemption-pending"]
+            # The scheduler has decided before the victim is told, through the ledger.
+            return [r for r in reasons if r["code"] == "preemption-pending" and r["jobs"]]
         reason = until(pending, "the reason")[0]
         self.assertEqual(reason["jobs"], [low])
         order = env.cli("explain", "--json", high).json()["jobs"][0]["order"]
