@@ -217,11 +217,7 @@ Totals sweep(const Operation& operation, Fate fate) {
     };
     totals.skipped = each_instruction(
         cell.report(), prepare, [&] { operation.run(cell); },
-        [&](Victim& victim) {
-            alarm(20);  // whoever is blocked now ends the test
-            visit_point(cell, victim, operation, fate, totals);
-            alarm(0);
-        });
+        [&](Victim& victim) { visit_point(cell, victim, operation, fate, totals); });
     std::printf(
         "%-22s %-7s %5llu points (%llu skipped): lost %llu, doubled %llu, hidden %llu "
         "(own %llu)\n",

@@ -136,7 +136,9 @@ std::uint64_t each_instruction(Report& report, Prepare prepare,
         prepare();
         Victim victim(report, operation);
         if (victim.run_to(address, occurrence)) {
+            alarm(20);  // whoever is blocked now ends the test
             visit(victim);
+            alarm(0);
         } else {
             ++skipped;
         }
