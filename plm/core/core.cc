@@ -114,6 +114,11 @@ void Core::refuse_rest() {
         rest.swap(requests_);
     }
     for (auto& request : rest) request.refuse();
+    for (auto& action : actions_) {
+        action->done(fail(ErrorCode::kUnavailable,
+                          "the PLM is stopping and may have done a part of it; ask again"));
+    }
+    actions_.clear();
 }
 
 // True when anything was done.
@@ -124,6 +129,7 @@ bool Core::gather() {
         requests.swap(requests_);
     }
     for (auto& request : requests) request.run();
+    work_actions();
     const bool events = drain_events();
     const auto now = boot_ns();
     const auto wanted = segment_->header().sweep_requested.load();
@@ -143,7 +149,8 @@ bool Core::gather() {
     }
     notice_deadlines(wall);
     reindex_dirty();
-    return events || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
+    const bool acting = !actions_.empty() && !stopping_.load();
+    return events || acting || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
 }
 
 bool Core::asked() {
@@ -157,7 +164,7 @@ bool Core::asked() {
 // results somebody reads are not made to wait.
 void Core::pace() {
     const auto now = boot_ns();
-    if (now >= pace_until_ns_) return;
+    if (now >= pace_until_ns_ || !actions_.empty()) return;
     if (!result_sinks_.empty() && result_sinks_.size() < kFewJobs) return;
     for (const auto& [sink, watcher] : watchers_) {
         if (watcher.results) return;

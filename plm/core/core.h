@@ -16,6 +16,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -31,6 +32,7 @@
 #include "common/process/cell.h"
 #include "common/shm/ring.h"
 #include "common/shm/segment.h"
+#include "plm/core/action.h"
 #include "plm/core/backlog.h"
 #include "plm/core/batch.h"
 #include "plm/core/gates.h"
@@ -190,10 +192,6 @@ private:
     Status resolve_labels(Submission& submission, const std::vector<JobId>& ids);
     Status check_capacity(const v1::JobSpec& spec) const;
     Status check_key(const v1::JobSpec& spec, JobId known);
-    Result<v1::ActReply> perform(const Identity& who, const v1::ActRequest& request);
-    v1::ActResult act_on_job(Job& job, const v1::ActRequest& request,
-                             const v1::Selection& selection);
-    void act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result);
     void act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
                         v1::ActResult& result);
     void act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action,
@@ -201,6 +199,8 @@ private:
     void cancel_task(Job& job, std::uint64_t ordinal, std::int32_t code);
     void cancel_run(Job& job, std::uint64_t first, std::uint64_t last, std::int32_t code);
     void cancel_rest(Job& job, std::int32_t code);
+    void cancel_stretches(Job& job, const Stretches& ranges, std::int32_t code);
+    RestOfRun rest_of(const Job& job) const;
     void cancel_job(Job& job, std::int32_t code, const std::string& reason);
     void finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code);
     bool hold_task(Job& job, std::uint64_t ordinal, Task& task);
@@ -218,6 +218,17 @@ private:
     void resolve_dependencies();
     void check_dependencies(JobId id);
     bool dependencies_met(Job& job, JobId& broken) const;
+
+    // core_act.cc: people's actions, piece by piece
+    void work_actions();
+    Status check_known(const v1::ActRequest& request) const;
+    bool go_on(Action& action, std::uint64_t until);
+    bool begin_selection(Action& action, Job* job);
+    bool act_on_job(Job& job, Action& action, std::uint64_t until);
+    bool act_on_all(Job& job, Action& action, std::uint64_t until);
+    bool cancel_all(Job& job, Action& action, std::uint64_t until);
+    template <typename Act>
+    bool for_tasks(Job& job, Action& action, std::uint64_t until, Act act);
 
     // core_nodes.cc: workers that take nothing new
     void note_notice(std::uint32_t index, std::uint64_t in_ms, v1::DrainReply& reply);
@@ -281,7 +292,9 @@ private:
     std::uint64_t ledger_inode_ = 0;
     std::uint64_t sweep_seen_ = 0;
 
-    std::string acting_reason_;  // of the action under way
+    std::deque<std::shared_ptr<Action>> actions_;  // the first may be under way
+    JobId acting_on_ = 0;                          // nothing of it enters a slot meanwhile
+    std::string acting_reason_;                    // of the action under way
 
     std::map<WatchSink*, Watcher> watchers_;
     std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;

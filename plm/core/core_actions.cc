@@ -1,4 +1,4 @@
-// What people do to jobs and tasks: cancel, hold, release, requeue, retry, update.
+// What people do to tasks: cancel, hold, release, requeue, retry, update; see core_act.cc.
 //
 // A task nobody holds is moved by the PLM itself with one CAS. One that the scheduler or a worker
 // holds gets an intent, durable before it is set; the holder obeys, and what it could not obey in
@@ -16,9 +16,6 @@ using shm::SlotState;
 using shm::SlotWord;
 
 namespace {
-
-constexpr std::uint64_t kAllElements = ~std::uint64_t{0};
-constexpr std::uint64_t kElementsAtOnce = 100'000;  // each has entries of its own in the audit log
 
 // Without a time limit a task is taken to need an hour.
 std::uint64_t urgent_from_ns(const Job& job) {
@@ -38,142 +35,12 @@ const char* no_retry(const Job& job, std::uint64_t ordinal) {
     return nullptr;
 }
 
-bool may_act(const Identity& who, const Job& job) {
-    return who.uid == 0 || who.uid == job.uid;
+std::string text_of(const Job& job, const std::pair<std::uint64_t, std::uint64_t>& range) {
+    return std::to_string(job.element_of(range.first)) + "-" +
+           std::to_string(job.element_of(range.second));
 }
 
 }  // namespace
-
-Result<v1::ActReply> Core::perform(const Identity& who, const v1::ActRequest& request) {
-    v1::ActReply reply;
-    const bool unknown = std::all_of(
-        request.selections().begin(), request.selections().end(),
-        [this](const auto& one) { return one.job() == 0 || one.job() >= model_.next_job; });
-    if (unknown && request.selections_size() > 0) {
-        return fail(ErrorCode::kNotFound, "there is no job " +
-                                              std::to_string(request.selections(0).job()) +
-                                              "; see which exist with: reeve ls --all");
-    }
-    for (const auto& selection : request.selections()) {
-        Job* job = model_.find(selection.job());
-        if (job == nullptr) {
-            auto& result = *reply.add_results();
-            result.set_job(selection.job());
-            const bool existed = selection.job() != 0 && selection.job() < model_.next_job;
-            if (existed) {
-                nothing_to_do(result, "ended long ago");
-            } else {
-                refuse(result, "there is no such job");
-            }
-            continue;
-        }
-        if (!may_act(who, *job)) {
-            auto& result = *reply.add_results();
-            result.set_job(job->id);
-            refuse(result, "it belongs to another user");
-            continue;
-        }
-        acting_reason_ = request.reason();
-        const auto result = act_on_job(*job, request, selection);
-        acting_reason_.clear();
-        if (result.changed() != 0 && !request.reason().empty()) {
-            batch_.emit(JobChanged{job->id, JobChange::kReason, 0, 0, request.reason()});
-        }
-        *reply.add_results() = result;
-    }
-    return reply;
-}
-
-v1::ActResult Core::act_on_job(Job& job, const v1::ActRequest& request,
-                               const v1::Selection& selection) {
-    v1::ActResult result;
-    result.set_job(job.id);
-    const auto action = request.action();
-    if (action == v1::ACTION_UPDATE) {
-        if (job.ended) {
-            refuse(result, "it has ended");
-        } else if (job.backlog() + job.held_tasks + job.queued_in_slots == 0) {
-            refuse(result, "nothing of it is waiting; update changes what has not started");
-        } else {
-            update_job(job, request);
-            result.set_changed(1);
-        }
-        return result;
-    }
-    if (selection.elements_size() == 0) {
-        act_on_all(job, action, result);
-        return result;
-    }
-    std::uint64_t asked = 0;
-    for (const auto& range : selection.elements()) {
-        const auto last = std::min(range.last(), job.element_of(job.count - 1));
-        if (range.first() > last) continue;
-        asked += std::min(last - range.first(), kElementsAtOnce) + 1;
-    }
-    if (asked > kElementsAtOnce) {
-        refuse(result,
-               "more than " + std::to_string(kElementsAtOnce) +
-                   " elements at once; name fewer, or the whole job",
-               asked);
-        return result;
-    }
-    for (const auto& range : selection.elements()) {
-        for (auto element = range.first(); element <= range.last(); ++element) {
-            const auto ordinal = job.ordinal_of(element);
-            if (ordinal >= job.count) {
-                // Skip to the next span instead of counting through a hole.
-                refuse(result, "it has no element " + std::to_string(element));
-                break;
-            }
-            act_on_element(job, ordinal, action, result);
-            if (element == kAllElements) break;
-        }
-    }
-    return result;
-}
-
-void Core::act_on_all(Job& job, v1::ActionKind action, v1::ActResult& result) {
-    if (job.ended && action != v1::ACTION_RETRY) {
-        nothing_to_do(result, "it has ended");
-        return;
-    }
-    switch (action) {
-        case v1::ACTION_CANCEL:
-            result.set_changed(job.count - job.ended_count());
-            cancel_job(job, 0, {});
-            return;
-        case v1::ACTION_HOLD: {
-            if (job.held) {
-                nothing_to_do(result, "it is held already");
-                return;
-            }
-            hold_job(job, result);
-            return;
-        }
-        case v1::ACTION_RELEASE:
-            release_job(job, result);
-            return;
-        case v1::ACTION_RETRY: {
-            std::vector<std::uint64_t> ordinals;
-            for (const auto& [first, last] : job.failed.ranges()) {
-                for (auto i = first; i <= last; ++i) ordinals.push_back(i);
-            }
-            if (ordinals.empty()) nothing_to_do(result, "nothing of it failed");
-            for (const auto ordinal : ordinals) act_on_element(job, ordinal, action, result);
-            return;
-        }
-        default:
-            break;
-    }
-    // Requeue: what waits is queued already.
-    bool running = false;
-    for (const auto ordinal : job.tasks->ordinals()) {
-        if (shm::is_pending(job.tasks->find(ordinal)->state)) continue;
-        running = true;
-        act_on_element(job, ordinal, action, result);
-    }
-    if (!running) nothing_to_do(result, "nothing of it is running");
-}
 
 void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
                           v1::ActResult& result) {
@@ -259,10 +126,6 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
                 return;
             }
             batch_.emit(JobChanged{job.id, JobChange::kReleaseElements, value, value, {}});
-            if (ordinal < job.cursor) {
-                batch_.emit(Admitted{job.id, ordinal, 1, false});
-                record_submitted(job, ordinal, job.chain.last_leaf);
-            }
             break;
         default:
             refuse(result, "it has not started");
@@ -271,16 +134,39 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
     result.set_changed(result.changed() + 1);
 }
 
+// Everything of a job at once, for a reason of the cell's own.
 void Core::cancel_job(Job& job, std::int32_t code, const std::string& reason) {
     if (!reason.empty()) batch_.emit(JobChanged{job.id, JobChange::kReason, 0, 0, reason});
     for (const auto ordinal : job.tasks->ordinals()) cancel_task(job, ordinal, code);
     cancel_rest(job, code);
 }
 
-// Everything still in the run: for an array one entry on the header, with the ranges as its detail.
 void Core::cancel_rest(Job& job, std::int32_t code) {
-    if (job.ended || job.rest_cancelled) return;
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+    const auto rest = rest_of(job);
+    for (const auto& [first, last] : rest.singly) cancel_run(job, first, last, code);
+    cancel_stretches(job, rest.together, code);
+}
+
+void Core::cancel_stretches(Job& job, const Stretches& ranges, std::int32_t code) {
+    if (ranges.empty()) return;
+    std::string detail;
+    for (const auto& range : ranges) detail += (detail.empty() ? "" : ",") + text_of(job, range);
+    const auto now = wall_ns();
+    batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, kHeaderElement}, 0, {}, now, code,
+                      detail);
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+        batch_.emit(
+            RunCancelled{job.id, ranges[i].first, ranges[i].second, i + 1 == ranges.size(), now});
+    }
+}
+
+// Everything still in the run: for an array one entry on the header, with the ranges as its detail;
+// what that has no room for gets entries of its own, the smallest ranges first.
+RestOfRun Core::rest_of(const Job& job) const {
+    RestOfRun rest;
+    if (job.ended || job.rest_cancelled) return rest;
+    auto& ranges = rest.together;
+    std::size_t room = 0;
     for (std::uint64_t at = 0; at < job.count;) {
         if (job.tasks->contains(at)) {
             ++at;
@@ -297,41 +183,23 @@ void Core::cancel_rest(Job& job, std::int32_t code) {
             end = std::min(end, set->next_first(at));
         }
         ranges.emplace_back(at, end - 1);
+        room += text_of(job, ranges.back()).size() + 1;
         at = end;
     }
-    if (ranges.empty()) return;
     if (!job.array) {
-        cancel_run(job, 0, 0, code);
-        return;
-    }
-    // What the header's detail has no room for gets entries of its own, the smallest ranges first.
-    const auto text_of = [&job](const auto& range) {
-        return std::to_string(job.element_of(range.first)) + "-" +
-               std::to_string(job.element_of(range.second));
-    };
-    std::size_t room = 0;
-    for (const auto& range : ranges) room += text_of(range).size() + 1;
-    if (room > audit::kDetailSizeMax) {
+        rest.singly.swap(ranges);
+    } else if (room > audit::kDetailSizeMax) {
         std::stable_sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) {
             return a.second - a.first > b.second - b.first;
         });
         while (room > audit::kDetailSizeMax) {
-            const auto [first, last] = ranges.back();
-            room -= text_of(ranges.back()).size() + 1;
+            room -= text_of(job, ranges.back()).size() + 1;
+            rest.singly.push_back(ranges.back());
             ranges.pop_back();
-            cancel_run(job, first, last, code);
         }
         std::sort(ranges.begin(), ranges.end());
     }
-    std::string detail;
-    for (const auto& range : ranges) detail += (detail.empty() ? "" : ",") + text_of(range);
-    const auto now = wall_ns();
-    batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, kHeaderElement}, 0, {}, now, code,
-                      detail);
-    for (std::size_t i = 0; i < ranges.size(); ++i) {
-        batch_.emit(
-            RunCancelled{job.id, ranges[i].first, ranges[i].second, i + 1 == ranges.size(), now});
-    }
+    return rest;
 }
 
 // A few elements of a run: each gets its own entries, the rest of the run goes on.

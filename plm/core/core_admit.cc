@@ -23,7 +23,7 @@ bool Core::startable(Job& job) const {
     if (job.ended) return false;
     JobId broken = 0;
     job.waiting = !dependencies_met(job, broken) || job.extras->not_before_ns > wall_ns();
-    return !job.held && !job.waiting;
+    return !job.held && !job.waiting && job.id != acting_on_;
 }
 
 // Brings a job's places in the backlog up to date.
@@ -77,12 +77,7 @@ void Core::admit() {
             room = std::min(room, tokens - job.admitted());
         }
         const auto first = job.next_in_run();
-        std::uint64_t count = 1;
-        while (count < room && first + count < job.count &&
-               !job.held_elements.contains(first + count) &&
-               !job.cancelled.contains(first + count)) {
-            ++count;
-        }
+        const auto count = std::max<std::uint64_t>(job.stretch_in_run(first, room), 1);
         batch_.emit(Admitted{job.id, first, count, false});
         if (job.array) {
             const auto cause = job.chain.last_leaf;

@@ -68,7 +68,7 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
 }
 
 void Core::hold_job(Job& job, v1::ActResult& result) {
-    std::uint64_t changed = job.count - job.ended_count() - job.tasks->size();
+    auto changed = result.changed() + job.in_run();
     const auto ordinals =
         job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
     for (const auto ordinal : ordinals) {
@@ -87,29 +87,26 @@ void Core::hold_job(Job& job, v1::ActResult& result) {
 }
 
 void Core::release_job(Job& job, v1::ActResult& result) {
-    std::uint64_t changed = 0;
+    auto changed = result.changed();
     const auto ordinals =
         job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kHeld; });
     for (const auto ordinal : ordinals) {
-        (void)release_task(job, ordinal, job.tasks->at(ordinal));
-        ++changed;
+        if (release_task(job, ordinal, job.tasks->at(ordinal))) ++changed;
     }
+    changed += job.held ? job.in_run() : job.held_elements.count();
     if (job.held) {
         if (job.tasks->empty() || job.array) record_job_held(job, audit::Kind::kReleased);
-        changed += job.backlog();
         batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
     }
-    const auto held = job.held_elements.ranges();
-    for (const auto& [first, last] : held) {
-        for (auto ordinal = first; ordinal <= last; ++ordinal) {
-            act_on_waiting(job, ordinal, v1::ACTION_RELEASE, result);
-        }
+    if (!job.held_elements.empty()) {
+        const auto last = static_cast<std::int64_t>(job.count - 1);
+        batch_.emit(JobChanged{job.id, JobChange::kReleaseElements, 0, last, {}});
     }
-    if (changed + result.changed() == 0) {
+    if (changed == 0) {
         nothing_to_do(result, "it is not held");
         return;
     }
-    result.set_changed(result.changed() + changed);
+    result.set_changed(changed);
 }
 
 // HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.

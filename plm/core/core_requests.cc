@@ -340,19 +340,6 @@ void Core::check_dependencies(JobId id) {
                "job " + std::to_string(broken) + ", which it depends on, " + end);
 }
 
-void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
-    if (segment_->header().acknowledging.load() == 0) {
-        done(fail(ErrorCode::kResourceExhausted, "the ledger cannot be written (disk full?)"));
-        return;
-    }
-    post(
-        [this, who, request = std::move(request), done] {
-            auto reply = perform(who, request);
-            acks_.push_back([done, reply = std::move(reply)] { done(reply); });
-        },
-        refusal(done));
-}
-
 void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
     post(
         [this, request = std::move(request), done] {

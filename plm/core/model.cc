@@ -41,6 +41,7 @@ std::uint64_t Job::ordinal_of(Element element) const {
 }
 
 std::uint64_t Job::next_in_run() const {
+    if (!passed.empty()) return passed.next_first(0);
     auto at = cursor;
     while (at < count) {
         auto next = held_elements.next_gap(at);
@@ -49,6 +50,34 @@ std::uint64_t Job::next_in_run() const {
         at = next;
     }
     return std::min(at, count);
+}
+
+std::uint64_t Job::stretch_in_run(std::uint64_t next, std::uint64_t most) const {
+    const auto end =
+        next < cursor
+            ? passed.next_gap(next)
+            : std::min({count, held_elements.next_first(next), cancelled.next_first(next)});
+    return std::min(most, end - next);
+}
+
+void Job::release_elements(std::uint64_t first, std::uint64_t last) {
+    for (auto at = first; cursor != 0 && at <= last;) {
+        if (!held_elements.contains(at)) at = held_elements.next_first(at);
+        if (at > last || at >= cursor) break;
+        const auto end = std::min({held_elements.next_gap(at) - 1, last, cursor - 1});
+        passed.add(at, end);
+        at = end + 1;
+    }
+    held_elements.remove(first, last);
+}
+
+void Job::settle_passed() {
+    if (!array || ended || cursor == 0) return;
+    passed.add(0, cursor - 1);
+    for (const auto* set : {&ok, &failed, &cancelled, &held_elements}) {
+        for (const auto& [first, last] : set->ranges()) passed.remove(first, last);
+    }
+    tasks->for_each([this](std::uint64_t ordinal, const Task&) { passed.remove(ordinal); });
 }
 
 merkle::Hash Job::spec_digest() const {
@@ -262,6 +291,7 @@ Status Model::apply_admitted(const Admitted& record) {
     }
     job->cursor = std::max(job->cursor, record.first + record.count);
     job->held_elements.remove(record.first, record.first + record.count - 1);
+    job->passed.remove(record.first, record.first + record.count - 1);
     mark(*job);
     return {};
 }
@@ -372,9 +402,10 @@ Status Model::apply_job_changed(const JobChanged& record) {
             break;
         case JobChange::kHoldElements:
             job->held_elements.add(value, other);
+            job->passed.remove(value, other);
             break;
         case JobChange::kReleaseElements:
-            job->held_elements.remove(value, other);
+            job->release_elements(value, other);
             break;
         case JobChange::kReason:
             job->reason = record.text;
@@ -391,6 +422,7 @@ Status Model::apply_run_cancelled(const RunCancelled& record) {
     }
     job->cancelled.add(record.first, record.last);
     job->held_elements.remove(record.first, record.last);
+    job->passed.remove(record.first, record.last);
     if (record.rest) {
         job->rest_cancelled = true;
         job->cursor = job->count;

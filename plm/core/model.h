@@ -140,7 +140,8 @@ struct SpecText {
 struct BacklogQueue;
 
 // A job is a run of `count` elements addressed by ordinal (0, 1, 2 ...): those below `cursor` have
-// left the run (they are in `tasks`, or ended); the others cost nothing each.
+// left the run (they are in `tasks`, or ended), but for those that were held when it passed; the
+// others cost nothing each.
 struct Job {
     JobId id = 0;
     std::uint32_t uid = 0;
@@ -176,6 +177,7 @@ struct Job {
     IntervalSet closed;  // failed for good (lost, poison): the record takes no retry
     Lazy<std::map<std::uint64_t, FailedAttempt>> failed_attempts;  // of `failed`, for a retry
     IntervalSet held_elements;                                     // in the run, held one by one
+    IntervalSet passed;  // in the run below the cursor, no longer held; derived, not durable
     Lazy<TaskTable<Task>> tasks;  // loose there: queued, without a slot
     std::uint32_t queued_in_slots = 0;
     std::uint32_t running = 0;  // assigned, running, suspended
@@ -205,9 +207,7 @@ struct Job {
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
     // Each of its slots has a payload of its own.
     bool own_payloads() const { return values_per_element || function; }
-    std::uint64_t backlog() const {
-        return count - ended_count() - tasks->size() + tasks->loose_count();
-    }
+    std::uint64_t backlog() const { return in_run() + tasks->loose_count(); }
     std::string_view name() const { return spec.view().substr(name_in_spec.at, name_in_spec.size); }
     merkle::Hash spec_digest() const;
     // In the hands of the scheduler or a worker.
@@ -231,8 +231,15 @@ struct Job {
     bool ended_element(std::uint64_t ordinal) const {
         return ok.contains(ordinal) || failed.contains(ordinal) || cancelled.contains(ordinal);
     }
+    std::uint64_t in_run() const { return count - ended_count() - tasks->size(); }
     // The next ordinal that is still in the run and may start, or count.
     std::uint64_t next_in_run() const;
+    // How many from this one on are like it, `most` at most.
+    std::uint64_t stretch_in_run(std::uint64_t next, std::uint64_t most) const;
+    // Lets held elements start.
+    void release_elements(std::uint64_t first, std::uint64_t last);
+    // Finds `passed` anew.
+    void settle_passed();
 };
 
 struct WorkerRecord {

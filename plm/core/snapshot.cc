@@ -164,6 +164,7 @@ public:
             if (task != nullptr) model.enter_state(job, ordinal, *task);
         }
         if (!in.ok()) return fail(ErrorCode::kDataLoss, "ledger snapshot is cut short");
+        job.settle_passed();
         model.index_job(job);
         model.mark(job);
         return {};

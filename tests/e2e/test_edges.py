@@ -3,9 +3,10 @@ import base64
 import os
 import random
 import re
+import subprocess
 import unittest
 
-from reeve_env import OK, REFUSED, OwnCellCase, until
+from reeve_env import FAILED, OK, REFUSED, OwnCellCase, until
 
 
 class SmallTable(OwnCellCase):
@@ -76,6 +77,69 @@ class Edges(OwnCellCase):
         until(lambda: env.job(limited)["tasks"]["succeeded"] >= 4, "those that are not held")
         env.cli("release", limited, code=None)
         env.wait(limited)
+
+    def test_what_was_held_as_the_run_went_by_starts_when_released(self):
+        """Elements held one by one are let go at once, in their order, also after a restart."""
+        env = self.env
+        env.cli("node", "drain", "worker-1")
+        env.cli("node", "drain", "worker-2")
+        job = env.submit("--array", "1-100003", "--output", "none", "--", "true")
+        env.cli("hold", "%d.1-50000" % job)
+        env.cli("hold", "%d.50001-100001" % job)
+        until(lambda: env.job(job)["tasks"]["queued"] == 2, "the run at its end")
+        env.cli("cancel", "%d.2000-100000" % job)
+        self.assertEqual(env.job(job)["tasks"]["held"], 2000)
+        # Let go while the job is held as a whole, they wait in the run behind its cursor.
+        env.cli("hold", job)
+        env.cli("release", "%d.7" % job, "%d.9-1500" % job)
+        env.cli("hold", "%d.9" % job)
+        env.cli("ledger", "prune")
+        env.kill("plm")
+        env.until_up()
+        held = env.job(job)["tasks"]["held"]
+        self.assertGreater(held, 500)
+        done = env.cli("release", job)
+        self.assertIn("(%d tasks)" % held, done.out)
+        tasks = env.job(job)["tasks"]
+        self.assertEqual((tasks["held"], tasks["backlog"] + tasks["queued"]), (0, 2002))
+        env.cli("release", job, code=REFUSED)
+        env.kill("plm")
+        env.until_up()
+        env.cli("cancel", "%d.1000-2500" % job, code=None)
+        env.cli("node", "undrain", "worker-1")
+        env.cli("node", "undrain", "worker-2")
+        env.wait(job, code=FAILED)
+        tasks = env.job(job)["tasks"]
+        self.assertEqual((tasks["succeeded"], tasks["cancelled"]), (1002, 99001))
+
+    def test_a_large_action_is_done_in_pieces(self):
+        """Others are served in between, and a kill in between keeps what was done."""
+        env = self.start_cell(start=False)
+        env.cli("up", *env.up_words, env={"REEVE_FP": "plm.after_commit:sleep=40"})
+        env.learn()
+        count = 60000
+        job = env.submit("--array", "1-%d" % count, "--function", "no-such-handler")
+        env.wait(job, code=FAILED)
+        env.cli("node", "drain", "worker-1")
+        env.cli("node", "drain", "worker-2")
+        for action, held in (("retry", 0), ("hold", count), ("release", 0)):
+            self.assertIn("(%d tasks)" % count, env.cli(action, job).out)
+            self.assertEqual(env.job(job)["tasks"]["held"], held)
+        child = env.popen("cancel", job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        def cancelled():
+            return env.cli("ls", "--json", job).json()["jobs"][0]["tasks"]["cancelled"]
+        first = until(cancelled, "some cancelled", pause=0)
+        env.kill("plm")
+        child.communicate(timeout=60)
+        env.until_up()
+        self.assertLess(first, count)
+        tasks = env.job(job)["tasks"]
+        left = tasks["backlog"] + tasks["queued"]
+        self.assertGreaterEqual(tasks["cancelled"], first)
+        self.assertEqual(left + tasks["cancelled"], count)
+        if left:
+            self.assertIn("cancelled job", env.cli("cancel", job).out)
+        self.assertEqual(env.job(job)["tasks"]["cancelled"], count)
 
     def test_a_key_outlives_its_job(self):
         env = self.env
