@@ -239,6 +239,32 @@ std::string barred_words(const WorkerAnswer& worker, const Wants& wants) {
            " an hour, and every worker with what it needs costs more";
 }
 
+// Nothing of the job is in shared memory, where the scheduler would see it.
+void add_outside_reasons(const Picture& picture, const ExplainJob& job,
+                         std::vector<Reason>& reasons) {
+    const bool alike =
+        std::any_of(picture.tasks.begin(), picture.tasks.end(), [&job](const PictureTask& task) {
+            return task.state == shm::SlotState::kQueued && task.request == job.request;
+        });
+    const auto rest = std::to_string(picture.backlog);
+    if (picture.full && !alike) {
+        reasons.push_back({"turn",
+                           "waits for a place in shared memory, which other kinds of tasks fill; "
+                           "they take turns, some each second (" +
+                               rest + " tasks wait for one)",
+                           {}});
+    } else {
+        reasons.push_back(
+            {"backlog",
+             "is behind the tasks that fill shared memory (" + rest + " more wait in the backlog)",
+             {}});
+    }
+}
+
+bool outside(const Reason& reason) {
+    return reason.code == "turn" || reason.code == "backlog";
+}
+
 void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                            std::vector<Reason>& reasons) {
     std::size_t fits = 0;
@@ -282,7 +308,7 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                            std::to_string(answer.ahead) +
                                (answer.ahead == 1 ? " task is" : " tasks are") + " ahead of it",
                            {}});
-    } else {
+    } else if (std::none_of(reasons.begin(), reasons.end(), outside)) {
         reasons.push_back({"starting", "fits now and starts in a moment", {}});
     }
 }
@@ -353,6 +379,10 @@ Picture take_picture(const shm::Segment& segment) {
     const auto now = boot_ns();
     out.scheduler_present = scheduler.pid.load() != 0;
     out.scheduler_silent_ns = beat == 0 || beat > now ? 0 : now - beat;
+    out.full = true;
+    for (std::uint32_t i = 0; i < segment.layout().chunks && out.full; ++i) {
+        out.full = segment.chunk_owner(i).load() != shm::kNone32;
+    }
     for (std::uint32_t i = 0; i < segment.config().classes; ++i) {
         const auto& entry = segment.task_class(i);
         if (entry.live.load() == 0 || entry.closed.load() != shm::kClosedBudget) continue;
@@ -434,10 +464,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     add_cell_reasons(picture, out.reasons);
     if (own) return out;
     if (mine == nullptr && picture.backlog > 0) {
-        out.reasons.push_back({"backlog",
-                               "is behind the tasks that fill shared memory (" +
-                                   std::to_string(picture.backlog) + " more wait in the backlog)",
-                               {}});
+        add_outside_reasons(picture, job, out.reasons);
     }
     if (mine != nullptr) add_preemption(picture, *mine, out.reasons);
     add_placement_reasons(out, job, out.reasons);

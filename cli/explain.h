@@ -45,6 +45,7 @@ struct Picture {
     };
     std::map<std::uint32_t, Budget> spent_up;  // by uid, whose budget is spent
     std::uint64_t backlog = 0;                 // queued tasks that are in no slot
+    bool full = false;                         // each chunk of slots belongs to a kind of tasks
     std::uint64_t scheduler_silent_ns = 0;     // since its last heartbeat; 0: alive
     bool scheduler_present = true;
     bool acknowledging = true;

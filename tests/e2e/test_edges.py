@@ -28,6 +28,26 @@ class SmallTable(OwnCellCase):
         env.cli("cancel", *arrays)
 
 
+    def test_explain_of_a_kind_that_waits_for_its_turn(self):
+        env = self.env
+        busy = env.submit("-c", "2", "--output", "none", "--", "sleep", "300")
+        until(lambda: env.job(busy)["state"] == "running", "the cpus busy")
+        kinds = [env.submit("--mem", "%dM" % (n + 1), "--output", "none", "--", "true")
+                 for n in range(40)]
+
+        def told():
+            out = env.cli("explain", "--json", *kinds).json()
+            return [[reason["code"] for reason in job["reasons"]] for job in out["jobs"]]
+        codes = until(lambda: [one for one in told() if "turn" in one], "kinds beyond the table")
+        self.assertGreaterEqual(len(codes), 20)
+        for one in codes:
+            self.assertEqual(one, ["turn", "resources"])
+        env.cli("cancel", busy)
+        for one in told():
+            self.assertFalse({"turn", "starting"} <= set(one), one)
+        env.wait(*kinds)
+
+
 class Edges(OwnCellCase):
     def test_a_refused_action_changes_no_reason(self):
         env = self.env

@@ -156,6 +156,10 @@ TEST_CASE("explain: one reason for each cause", "[cli]") {
     Picture backlog = free_cell;
     backlog.backlog = 1'000'000;
     CHECK(first_code(explain_job(backlog, waiting(9, want(1000)))) == "backlog");
+    CHECK_FALSE(has(explain_job(backlog, waiting(9, want(1000))), "starting"));
+    backlog.full = true;
+    CHECK(first_code(explain_job(backlog, waiting(9, want(1000)))) == "turn");
+    CHECK_FALSE(has(explain_job(backlog, waiting(9, want(1000))), "starting"));
 }
 
 TEST_CASE("explain: dependencies that have not ended, with their state", "[cli]") {
