@@ -265,6 +265,11 @@ bool outside(const Reason& reason) {
     return reason.code == "turn" || reason.code == "backlog";
 }
 
+std::string absent_words(const std::string& node) {
+    return "may run only on " + node +
+           ", which is not here; it waits until a worker of that name joins (see reeve node ls)";
+}
+
 void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                            std::vector<Reason>& reasons) {
     std::size_t fits = 0;
@@ -285,7 +290,7 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
     const auto wants = resource_words(job.request);
     const auto& node = job.wants.node_name;
     if (!node.empty() && named == 0) {
-        reasons.push_back({"node", "may run only on " + node + ", which is not here", {}});
+        reasons.push_back({"node", absent_words(node), {}});
     } else if (alive == 0 && barred(answer) != nullptr) {
         const auto& best = *barred(answer);
         reasons.push_back({best.code, barred_words(best, job.wants), {}});
@@ -363,7 +368,7 @@ std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants&
         one.refusals = {barrier};
     }
     if (answer.workers.empty()) return "";
-    if (!named) return "may run only on " + wants.node_name + ", which is not here";
+    if (!named) return absent_words(wants.node_name);
     return barred_words(*barred(answer), wants);
 }
 

@@ -6,9 +6,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "cli/json_writer.h"
@@ -372,6 +375,16 @@ Status check_program(const v1::TaskSpec& task) {
                kNoCheck);
 }
 
+// A file system of the kernel's own, where nobody can make a file, whatever its modes say.
+bool takes_no_files(const std::string& directory) {
+    struct statfs about {};
+    if (statfs(directory.c_str(), &about) != 0) return false;
+    constexpr long kKernels[] = {PROC_SUPER_MAGIC,    SYSFS_MAGIC,   CGROUP_SUPER_MAGIC,
+                                 CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, SECURITYFS_MAGIC,
+                                 DEVPTS_SUPER_MAGIC,  TRACEFS_MAGIC};
+    return std::find(std::begin(kKernels), std::end(kKernels), about.f_type) != std::end(kKernels);
+}
+
 // The part of a path that is there or has to be made: up to the first placeholder.
 Status check_output(const char* field, const std::string& path, const std::string& cwd) {
     if (path.empty() || path == "none") return {};
@@ -394,8 +407,9 @@ Status check_output(const char* field, const std::string& path, const std::strin
         above = above.substr(0, std::max<std::size_t>(above.find_last_of('/'), 1));
         if (access(above.c_str(), F_OK) == 0 || errno == ENOTDIR) break;
     }
-    if (is_directory(above) && access(above.c_str(), W_OK | X_OK) == 0) return {};
-    const int error = is_directory(above) ? errno : ENOTDIR;
+    const bool kernels = takes_no_files(above);
+    if (!kernels && is_directory(above) && access(above.c_str(), W_OK | X_OK) == 0) return {};
+    const int error = !is_directory(above) ? ENOTDIR : kernels ? EPERM : errno;
     return bad(std::string(field) + ": " + path + " cannot be made in " + above + ": " +
                std::strerror(error) + "; choose another place" + kNoCheck);
 }

@@ -29,7 +29,8 @@ Result<std::int64_t> parse_signed(const std::string& text, std::int64_t most) {
 }
 
 Status set_flag(const std::string& text, bool& flag) {
-    if (text != "true" && text != "false") return bad("\"" + text + "\" is neither true nor false");
+    if (text != "true" && text != "false")
+        return bad("\"" + text + "\" is neither; write true or false");
     flag = text == "true";
     return {};
 }
@@ -51,7 +52,9 @@ Status set_memory(JobDraft& draft, const std::string& text) {
 
 Status set_gpus(JobDraft& draft, const std::string& text) {
     const auto gpus = parse_count(text, 64);
-    if (!gpus) return bad("\"" + text + "\" is not a number of whole GPUs from 0 to 64");
+    if (!gpus)
+        return bad("\"" + text +
+                   "\" is not a number of whole GPUs from 0 to 64; write for example 1");
     draft.spec.mutable_task()->mutable_resources()->set_gpus(static_cast<std::uint32_t>(*gpus));
     return {};
 }
@@ -82,7 +85,9 @@ Status set_retries(JobDraft& draft, const std::string& text) {
         return {};
     }
     const auto retries = parse_count(text, 10'000);
-    if (!retries) return bad("\"" + text + "\" is neither a count up to 10000 nor \"never\"");
+    if (!retries)
+        return bad("\"" + text +
+                   "\" is neither a count up to 10000 nor \"never\"; write for example 3");
     draft.spec.set_retries(static_cast<std::uint32_t>(*retries));
     draft.spec.mutable_task()->set_retry_mode(v1::RETRY_DEFAULT);
     return {};
@@ -120,7 +125,8 @@ Status set_label(JobDraft& draft, const std::string& text) {
 }
 
 Status set_key(JobDraft& draft, const std::string& text) {
-    if (text.empty() || text.size() > 255) return bad("a key has 1 to 255 bytes");
+    if (text.empty() || text.size() > 255)
+        return bad("a key has 1 to 255 bytes; write for example nightly-7");
     draft.spec.set_key(text);
     return {};
 }
@@ -133,6 +139,8 @@ Status set_output_limit(JobDraft& draft, const std::string& text) {
 
 Status set_max_failures(JobDraft& draft, const std::string& text) {
     REEVE_TRY_ASSIGN(const std::uint64_t count, parse_count(text, kElementMax));
+    if (count == 0)
+        return bad("0 lets none fail; write 1 for the first, or leave it out for no limit");
     draft.spec.set_max_failures(count);
     return {};
 }
@@ -148,7 +156,7 @@ Status set_text(JobDraft& draft, const std::string& text) {
 
 Status set_function(JobDraft& draft, const std::string& text) {
     if (text.empty() || text.size() > kFunctionNameMax) {
-        return bad("a function's name has 1 to 64 bytes");
+        return bad("a function's name has 1 to 64 bytes; write for example echo");
     }
     draft.spec.mutable_task()->set_function(text);
     return {};
@@ -186,14 +194,17 @@ Status set_task_flag(JobDraft& draft, const std::string& text) {
 }
 
 Status set_node(JobDraft& draft, const std::string& text) {
-    if (text.empty() || text.size() > 63) return bad("a node name has 1 to 63 bytes");
+    if (text.empty() || text.size() > 63)
+        return bad("a node name has 1 to 63 bytes; see them with: reeve node ls");
     draft.spec.set_node_name(text);
     return {};
 }
 
 Status set_sla(JobDraft& draft, const std::string& text) {
     const auto sla = parse_sla(text);
-    if (!sla) return bad("\"" + text + "\" is none of critical, standard, flexible, spot");
+    if (!sla)
+        return bad("\"" + text +
+                   "\" is none of critical, standard, flexible, spot; write one of them");
     draft.spec.set_sla(rpc::sla_field(*sla));
     return {};
 }
@@ -210,7 +221,8 @@ Status add_label(JobDraft& draft, const std::string& text) {
         if (label == text) return {};
         bytes += label.size() + 1;
     }
-    if (bytes > kLabelsWantedBytesMax) return bad("the labels are longer than 255 bytes together");
+    if (bytes > kLabelsWantedBytesMax)
+        return bad("the labels are longer than 255 bytes together; ask for fewer");
     draft.spec.add_node_labels(text);
     return {};
 }
@@ -244,7 +256,7 @@ Status set_deadline(JobDraft& draft, const std::string& text) {
 
 Status set_preempt(JobDraft& draft, const std::string& text) {
     const auto mode = preempt_of(text);
-    if (!mode) return bad("\"" + text + "\" is none of requeue, cancel, never");
+    if (!mode) return bad("\"" + text + "\" is none of requeue, cancel, never; write one of them");
     draft.spec.set_preempt(*mode);
     return {};
 }
@@ -386,7 +398,7 @@ Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view
         return {};
     }
     REEVE_TRY_ASSIGN(const std::uint64_t job, parse_count(target, kJobIdMax));
-    if (job == 0) return bad("job ids start at 1");
+    if (job == 0) return bad("job ids start at 1; see them with: reeve ls --all");
     dependency->set_job(job);
     return {};
 }

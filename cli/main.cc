@@ -81,13 +81,14 @@ std::string path_of(const CLI::App& root, const CLI::App& command) {
     return path;
 }
 
-// "--memm" was not expected: what was probably meant.
+// "--memm" was not expected: what was probably meant, among what may stand there.
 std::string guess_for(const CLI::App& command, const CLI::App& root, const std::string& word) {
     std::vector<std::string> names;
     for (const auto* app : {&command, &root}) {
         for (const auto* option : app->get_options()) {
             for (const auto& name : option->get_lnames()) names.push_back("--" + name);
         }
+        if (app != &command) break;  // of the others only the options go everywhere
         for (const auto* sub : app->get_subcommands([](const CLI::App*) { return true; })) {
             names.push_back(sub->get_name());
         }

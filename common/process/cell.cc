@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -136,10 +137,16 @@ std::string choose_runtime_dir(const Cell& cell) {
     return "/tmp/reeve-" + std::to_string(::geteuid()) + "/" + cell.hash;
 }
 
+tl::unexpected<Error> cannot_create(const std::string& path, const std::string& why) {
+    return fail(ErrorCode::kFailedPrecondition,
+                "create directory " + path + ": " + why +
+                    "; choose another place with --state-dir, or make room for it there");
+}
+
 // Makes `path` 0700 if it is missing; refuses one that is not ours or that others may write to.
 Status make_private_directory(const std::string& path) {
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-        return fail_errno("create directory " + path, errno);
+        return cannot_create(path, std::strerror(errno));
     }
     struct stat info {};
     if (::lstat(path.c_str(), &info) != 0) return fail_errno("look at " + path, errno);
@@ -150,7 +157,7 @@ Status make_private_directory(const std::string& path) {
     if (info.st_uid != ::geteuid()) {
         return fail(ErrorCode::kPermissionDenied,
                     path + ": belongs to uid " + std::to_string(info.st_uid) + ", not to us (" +
-                        std::to_string(::geteuid()) + ")");
+                        std::to_string(::geteuid()) + "); choose another --state-dir");
     }
     if ((info.st_mode & 022) != 0) {
         return fail(ErrorCode::kPermissionDenied,
@@ -165,8 +172,7 @@ Status make_parents(const std::string& path) {
     const auto parent = fs::path(path).parent_path();
     fs::create_directories(parent, error);
     if (error && !fs::is_directory(parent)) {
-        return fail(ErrorCode::kFailedPrecondition,
-                    "create directory " + parent.string() + ": " + error.message());
+        return cannot_create(parent.string(), error.message());
     }
     return {};
 }

@@ -201,14 +201,16 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
             existing[i] = model_.by_key(submission.who.uid, spec.key());
             if (!keys.insert(spec.key()).second) {
                 return fail(ErrorCode::kInvalidArgument,
-                            "key \"" + spec.key() + "\" is used twice in one submission");
+                            "key \"" + spec.key() +
+                                "\" is used twice in one submission; give each job its own");
             }
         }
         for (const auto& dependency : spec.after()) {
             const auto id = dependency.job();
             if (!dependency.label().empty()) continue;
             if (id == 0 || id >= model_.next_job) {
-                return fail(ErrorCode::kNotFound, "after: there is no job " + std::to_string(id));
+                return fail(ErrorCode::kNotFound, "after: there is no job " + std::to_string(id) +
+                                                      "; see which exist with: reeve ls --all");
             }
         }
         REEVE_TRY(existing[i] == 0 ? check_capacity(spec) : check_key(spec, existing[i]));
@@ -248,7 +250,7 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
         const auto& spec = submission.jobs[i].spec;
         if (!spec.label().empty() && !labels.emplace(spec.label(), i).second) {
             return fail(ErrorCode::kInvalidArgument,
-                        "job_id \"" + spec.label() + "\" is used twice");
+                        "job_id \"" + spec.label() + "\" is used twice; give each job its own");
         }
         for (const auto& dependency : spec.after()) any = any || !dependency.label().empty();
     }
@@ -262,9 +264,9 @@ Status Core::resolve_labels(Submission& submission, const std::vector<JobId>& id
             if (dependency.label().empty()) continue;
             const auto found = labels.find(dependency.label());
             if (found == labels.end()) {
-                return fail(
-                    ErrorCode::kInvalidArgument,
-                    "after: no job of this submission is called \"" + dependency.label() + "\"");
+                return fail(ErrorCode::kInvalidArgument,
+                            "after: no job of this submission is called \"" + dependency.label() +
+                                "\"; write the job_id of one");
             }
             dependents[found->second].push_back(i);
             ++open[i];

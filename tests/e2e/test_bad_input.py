@@ -35,7 +35,7 @@ COMMAND_LINES = [
     (["-p", "high", "--", "true"], ["--priority", "high"]),
     (["-p", "9999999", "--", "true"], ["--priority", "500000"]),
     (["--retries", "-1", "--", "true"], ["--retries"]),
-    (["--retries", "many", "--", "true"], ["--retries", "many"]),
+    (["--retries", "many", "--", "true"], ["--retries", "many", "write for example 3"]),
     (["--array", "5-1", "--", "true"], ["--array", "5-1"]),
     (["--array", "x", "--", "true"], ["--array", "x"]),
     (["--array", "1-10%0", "--", "true"], ["--array"]),
@@ -54,6 +54,9 @@ COMMAND_LINES = [
     (["--cwd", "/no/such/dir", "--", "true"], ["cwd", "/no/such/dir", "--no-check"]),
     (["--input", "/no/such/file", "--", "true"], ["input", "/no/such/file"]),
     (["--output", "/dev/null/x", "--", "true"], ["output", "/dev/null/x"]),
+    (["--output", "/proc/x/y", "--", "true"], ["output: /proc/x/y", "in /proc", "another place"]),
+    (["--error", "/sys/%j", "--", "true"], ["error: /sys/%j", "in /sys", "another place"]),
+    (["--max-fails", "0", "--", "true"], ["--max-fails", "0", "write 1"]),
     (["--name", "", "--", "true"], ["name"]),
     (["--", "/no/such/program"], ["command", "/no/such/program"]),
     (["--", ""], ["command|program"]),
@@ -123,6 +126,8 @@ JOB_FILES = [
 OTHER_LINES = [
     (["frobnicate"], ["frobnicate"]),
     (["lst"], ["lst", "ls"]),
+    (["audit", "nope"], ['"nope" was not expected; see reeve audit --help']),
+    (["audit", "verfy"], ["did you mean verify"]),
     (["show"], ["jobs|required"]),
     (["show", "1.x"], [r"1\.x"]),
     (["show", "5-1"], ["5-1"]),
@@ -180,6 +185,7 @@ class BadInput(SharedCellCase):
             for pattern in patterns:
                 self.assertRegex(line, pattern)
             self.assertLess(len(line), 400, "a wall of text: " + line)
+            self.assertRegex(line, "; |at most|did you mean| from .* to ", "no cure is named")
 
     def test_submit_lines(self):
         """Wrong options of submit."""
@@ -362,7 +368,7 @@ class Limits(SharedCellCase):
     def test_unknown_parents(self):
         """A dependency on a job that does not exist is refused with its number."""
         done = self.env.cli("submit", "--after", "999999", "--", "true", code=(USAGE, NOT_FOUND))
-        self.one_line(done, "after", "999999")
+        self.one_line(done, "after", "999999", "reeve ls --all")
 
 
 class Unwritable(OwnCellCase):
@@ -401,6 +407,8 @@ class NoCell(SharedCellCase):
             self.assertNotEqual(done.code, OK)
             self.assertLessEqual(len(done.err.splitlines()), 1, repr(done))
             self.assertIn(place if place != path + "/below" else path, done.err)
+        done = env.cli("--state-dir", "/proc", "up", code=REFUSED)
+        self.one_line(done, "create directory /proc/", "--state-dir")
         done = env.cli("--state-dir", env.file("fresh"), "ls", code=None)
         self.one_line(done, "reeve up")
         self.assertFalse(os.path.exists(env.file("fresh")), "looking made a directory")

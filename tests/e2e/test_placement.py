@@ -59,7 +59,7 @@ class Labels(Placement):
 
     def test_an_unknown_node_is_told(self):
         done = self.env.cli("submit", "--node", "worker-9", "--", "true")
-        self.assertIn("may run only on worker-9, which is not here", done.err)
+        self.assertIn("may run only on worker-9, which is not here; it waits until", done.err)
         self.env.cli("cancel", done.out.split()[-1])
         # Too large for the only worker with the label, though not for that one alone.
         big = self.env.cli("submit", "--label", "zone=b", "-c", "64", "--", "true", code=USAGE)
