@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace reeve::sched {
 namespace {
@@ -33,7 +34,7 @@ void CapacityTree::resize(std::uint32_t leaves) {
 
 CapacityTree::Want CapacityTree::want_of(const Resources& request) {
     return Want{clamp32(request.cpu_milli), clamp32(std::uint64_t{request.gpus} + 1),
-                clamp32(request.memory_bytes / kMiB)};
+                clamp32(request.memory_bytes / kMiB), request.gpus > 0};
 }
 
 void CapacityTree::open(std::uint32_t leaf, const Resources& free) {
@@ -55,6 +56,7 @@ void CapacityTree::write(std::uint32_t leaf, std::int32_t cpu, std::int32_t gpus
     group.cpu[place] = cpu;
     group.gpus[place] = gpus;
     group.memory[place] = memory;
+    group.gpu_cpu[place] = gpus > 1 ? cpu : 0;
     climb(leaf);
 }
 
@@ -62,22 +64,17 @@ void CapacityTree::climb(std::uint32_t leaf) {
     std::uint32_t index = leaf / kFan;
     for (std::size_t level = 0; level + 1 < levels_.size(); ++level) {
         const Group& below = levels_[level][index];
-        std::int32_t cpu = 0;
-        std::int32_t gpus = 0;
-        std::int32_t memory = 0;
-        for (std::uint32_t i = 0; i < kFan; ++i) {
-            cpu = std::max(cpu, below.cpu[i]);
-            gpus = std::max(gpus, below.gpus[i]);
-            memory = std::max(memory, below.memory[i]);
-        }
         Group& above = levels_[level + 1][index / kFan];
         const std::uint32_t place = index % kFan;
-        if (above.cpu[place] == cpu && above.gpus[place] == gpus && above.memory[place] == memory) {
-            return;
-        }
-        above.cpu[place] = cpu;
-        above.gpus[place] = gpus;
-        above.memory[place] = memory;
+        const auto lift = [place](std::array<std::int32_t, kFan>& into, const auto& from) {
+            const std::int32_t most = *std::max_element(from.begin(), from.end());
+            return std::exchange(into[place], most) != most;
+        };
+        bool changed = lift(above.cpu, below.cpu);
+        changed |= lift(above.gpus, below.gpus);
+        changed |= lift(above.memory, below.memory);
+        changed |= lift(above.gpu_cpu, below.gpu_cpu);
+        if (!changed) return;
         index /= kFan;
     }
 }

@@ -14,6 +14,10 @@
 #include <cstdint>
 #include <vector>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "common/base/assert.h"
 #include "common/model/resources.h"
 
@@ -52,14 +56,17 @@ public:
 
 private:
     // Eight entries, component by component. gpus holds the count + 1; 0 marks a closed entry.
+    // gpu_cpu is the cpu beside a free GPU: nodes with cpus and nodes with GPUs do not mix.
     // memory is in MiB, rounded up here and down in the request: the exact test is at the leaf.
     struct alignas(32) Group {
         std::array<std::int32_t, kFan> cpu{};
         std::array<std::int32_t, kFan> gpus{};
         std::array<std::int32_t, kFan> memory{};
+        std::array<std::int32_t, kFan> gpu_cpu{};
     };
     struct Want {
         std::int32_t cpu, gpus, memory;
+        bool on_gpu;
     };
 
     static Want want_of(const Resources& request);
@@ -76,15 +83,36 @@ private:
     std::vector<Resources> free_;
 };
 
+#if defined(__SSE2__)
+inline std::uint32_t CapacityTree::matches(const Group& group, const Want& want) {
+    const auto& cpus = want.on_gpu ? group.gpu_cpu : group.cpu;
+    const __m128i cpu = _mm_set1_epi32(want.cpu);
+    const __m128i gpus = _mm_set1_epi32(want.gpus);
+    const __m128i memory = _mm_set1_epi32(want.memory);
+    const auto four = [](const std::array<std::int32_t, kFan>& from, std::size_t half) {
+        return _mm_load_si128(reinterpret_cast<const __m128i*>(from.data()) + half);
+    };
+    const auto too_little = [&](std::size_t half) {
+        const __m128i any =
+            _mm_or_si128(_mm_cmpgt_epi32(cpu, four(cpus, half)),
+                         _mm_or_si128(_mm_cmpgt_epi32(gpus, four(group.gpus, half)),
+                                      _mm_cmpgt_epi32(memory, four(group.memory, half))));
+        return static_cast<std::uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(any)));
+    };
+    return (too_little(0) | too_little(1) << 4U) ^ 0xFFU;
+}
+#else
 inline std::uint32_t CapacityTree::matches(const Group& group, const Want& want) {
     std::uint32_t mask = 0;
+    const auto& cpu = want.on_gpu ? group.gpu_cpu : group.cpu;
     for (std::uint32_t i = 0; i < kFan; ++i) {
-        const bool fits = (group.cpu[i] >= want.cpu) & (group.gpus[i] >= want.gpus) &
-                          (group.memory[i] >= want.memory);
+        const bool fits =
+            (cpu[i] >= want.cpu) & (group.gpus[i] >= want.gpus) & (group.memory[i] >= want.memory);
         mask |= static_cast<std::uint32_t>(fits) << i;
     }
     return mask;
 }
+#endif
 
 // Depth first, left to right; `todo[level]` holds the matching children not yet entered.
 template <typename Accept>

@@ -1,6 +1,8 @@
 #include "scheduler/core/cluster.h"
 
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 #include "common/base/assert.h"
 
@@ -20,10 +22,6 @@ constexpr std::array<std::pair<ClusterPolicy, std::string_view>, 9> kNames{{
 }};
 
 constexpr double kNoDeadline = 1e18;
-
-std::int64_t urgent_from(const ClusterJob& request) {
-    return sched::urgent_from(request.deadline, request.limit);
-}
 
 }  // namespace
 
@@ -50,19 +48,48 @@ ClusterCore::ClusterCore(ClusterOptions options)
 
 std::uint32_t ClusterCore::add_node(const NodeOffer& node) {
     nodes_.emplace_back();
-    return index_.add(node);
+    const std::uint32_t added = index_.add(node);
+    room_came(added);
+    return added;
+}
+
+void ClusterCore::open_node(std::uint32_t node) {
+    index_.set_open(node, true);
+    room_came(node);
+}
+
+void ClusterCore::drain_node(std::uint32_t node) {
+    index_.set_open(node, false);
+    note_change(node);
+}
+
+void ClusterCore::room_came(std::uint32_t node) {
+    note_change(node);
+    const NodeOffer& offer = index_[node];
+    Resources free = offer.capacity;
+    free -= offer.used;
+    parked_.take_fitting(
+        free,
+        [&](const ClassShape& shape) {
+            return barrier_of(wants_[shape.constraint].want, offer) == Refusal::kNone;
+        },
+        [](std::uint32_t) {});
+}
+
+void ClusterCore::park(std::uint32_t want) {
+    parked_.park(want, ClassShape{wants_[want].want.request, want});
 }
 
 void ClusterCore::lose_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
     drain_node(node);
-    const std::vector<std::uint32_t> running = nodes_[node].running;
-    for (const std::uint32_t job : running) push_aside(now, job, "node-lost", out);
+    const std::vector<Run> running = nodes_[node].running;
+    for (const Run& run : running) push_aside(now, run.job, "node-lost", out);
 }
 
 void ClusterCore::warn_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out) {
     drain_node(node);
-    const std::vector<std::uint32_t> running = nodes_[node].running;
-    for (const std::uint32_t job : running) push_aside(now, job, "spot-notice", out);
+    const std::vector<Run> running = nodes_[node].running;
+    for (const Run& run : running) push_aside(now, run.job, "spot-notice", out);
 }
 
 bool ClusterCore::possible(const ClusterJob& request) const {
@@ -80,9 +107,17 @@ ClusterCore::Job& ClusterCore::new_job(std::uint32_t ref, const ClusterJob& requ
     REEVE_ASSERT(request.limit > 0 && request.nodes > 0);
     if (ref >= jobs_.size()) jobs_.resize(std::size_t{ref} + 1);
     Job& job = jobs_[ref];
-    REEVE_ASSERT(job.state == State::kUnknown);
-    job.request = request;
+    REEVE_ASSERT(job.state != State::kWaiting && job.state != State::kRunning);
+    job.pushed = 0;
+    job.submit = request.submit;
+    job.limit = request.limit;
+    job.deadline = request.deadline;
+    job.minimum_run = static_cast<std::uint32_t>(std::clamp<std::int64_t>(
+        request.minimum_run, 0, std::numeric_limits<std::uint32_t>::max()));
+    job.priority = request.priority;
+    job.preempt = request.preempt;
     job.want = want_of(request);
+    job.account = account_of(request);
     return job;
 }
 
@@ -120,42 +155,16 @@ void ClusterCore::end(std::int64_t now, std::uint32_t ref) {
     stop(now, ref, State::kEnded);
 }
 
-std::uint32_t ClusterCore::want_of(const ClusterJob& request) {
-    const auto [it, fresh] =
-        want_ids_.try_emplace({request.want, request.nodes, request.named_limits},
-                              static_cast<std::uint32_t>(wants_.size()));
-    if (fresh) {
-        Want& want = wants_.emplace_back();
-        want.want = request.want;
-        want.nodes = request.nodes;
-        want.named_limits = request.named_limits;
-    }
-    return it->second;
-}
-
-std::uint32_t ClusterCore::class_of(std::int64_t now, const Job& job) {
-    const ClusterJob& request = job.request;
-    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
-    const std::int64_t limit = options_.policy == ClusterPolicy::kEasySjbf ? request.limit : 0;
-    const auto [it, fresh] = class_ids_.try_emplace(
-        {request.user, request.group, job.want, request.priority, sla, limit},
-        static_cast<std::uint32_t>(classes_.size()));
-    if (fresh) {
-        classes_.push_back(Class{request.user, request.group, job.want, request.priority, sla, {}});
-    }
-    return it->second;
-}
-
 // Smaller first, among jobs of one class; for most policies among all.
-double ClusterCore::key_of(const ClusterJob& request) const {
+double ClusterCore::key_of(const Job& job) const {
     switch (options_.policy) {
         case ClusterPolicy::kSjf:
         case ClusterPolicy::kSjfEasy:
-            return static_cast<double>(request.limit);
+            return static_cast<double>(job.limit);
         case ClusterPolicy::kEdf:
-            return request.deadline < 0 ? kNoDeadline : static_cast<double>(request.deadline);
+            return job.deadline < 0 ? kNoDeadline : static_cast<double>(job.deadline);
         default:
-            return static_cast<double>(request.submit);
+            return static_cast<double>(job.submit);
     }
 }
 
@@ -163,36 +172,49 @@ void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
     Job& job = jobs_[ref];
     job.state = State::kWaiting;
     job.cls = class_of(now, job);
-    classes_[job.cls].jobs.emplace(key_of(job.request), ref);
+    Class& cls = classes_[job.cls];
+    if (cls.jobs.empty()) {
+        cls.listed = static_cast<std::uint32_t>(listed_.size());
+        listed_.push_back(job.cls);
+    }
+    cls.jobs.emplace(key_of(job), ref);
     ++waiting_;
 }
 
 void ClusterCore::dequeue(std::uint32_t ref) {
     const Job& job = jobs_[ref];
-    const std::size_t gone = classes_[job.cls].jobs.erase({key_of(job.request), ref});
+    Class& cls = classes_[job.cls];
+    const std::size_t gone = cls.jobs.erase({key_of(job), ref});
     REEVE_ASSERT(gone == 1);
     --waiting_;
+    if (!cls.jobs.empty()) return;
+    classes_[listed_.back()].listed = cls.listed;
+    listed_[cls.listed] = listed_.back();
+    listed_.pop_back();
 }
 
-bool ClusterCore::urgent(std::int64_t now, const ClusterJob& request) const {
-    return options_.policy == ClusterPolicy::kReeve && request.deadline >= 0 &&
-           now >= urgent_from(request) && now < request.deadline;
+bool ClusterCore::urgent(std::int64_t now, const Job& job) const {
+    return options_.policy == ClusterPolicy::kReeve && job.deadline >= 0 &&
+           now >= urgent_from(job.deadline, job.limit) && now < job.deadline;
 }
 
-double ClusterCore::importance(std::int64_t now, const ClusterJob& request,
-                               std::uint32_t pushed) const {
-    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
-    return sched::importance(request.priority, sla, pushed);
+SlaClass ClusterCore::sla_of(std::int64_t now, const Job& job) const {
+    return urgent(now, job) ? SlaClass::kCritical : want(job).sla;
+}
+
+double ClusterCore::importance(std::int64_t now, const Job& job, std::uint32_t pushed) const {
+    return sched::importance(job.priority, sla_of(now, job), pushed);
 }
 
 // Notes when this job becomes urgent, or ceases to be.
 void ClusterCore::watch_deadline(std::int64_t now, std::uint32_t ref) {
-    const ClusterJob& request = jobs_[ref].request;
-    if (options_.policy != ClusterPolicy::kReeve || request.deadline < 0) return;
-    if (now < urgent_from(request)) {
-        wakes_.emplace(urgent_from(request), ref);
-    } else if (now < request.deadline) {
-        wakes_.emplace(request.deadline, ref);
+    const Job& job = jobs_[ref];
+    if (options_.policy != ClusterPolicy::kReeve || job.deadline < 0) return;
+    const std::int64_t urgent_at = urgent_from(job.deadline, job.limit);
+    if (now < urgent_at) {
+        wakes_.emplace(urgent_at, ref);
+    } else if (now < job.deadline) {
+        wakes_.emplace(job.deadline, ref);
     }
 }
 
@@ -203,31 +225,36 @@ std::optional<std::int64_t> ClusterCore::next_wake() const {
 
 void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
     Job& job = jobs_[ref];
-    const ClusterJob& request = job.request;
+    const Want& wanted = wants_[job.want];
+    const Resources& request = wanted.want.request;
+    const Account& account = accounts_[job.account];
+    User& user = users_[account.user_index];
+    const std::span<const std::uint32_t> nodes = nodes_of(job);
     const auto seconds = static_cast<double>(now - job.started);
-    const double cpus = static_cast<double>(request.want.request.cpu_milli) / 1000 +
-                        8.0 * request.want.request.gpus;
-    fair_.charge(request.user, request.group,
-                 cpus * seconds * static_cast<double>(job.nodes.size()), static_cast<double>(now));
-    for (const std::uint32_t node : job.nodes) {
-        spent_[request.user] += index_[node].price() * seconds / 3600;
-        index_.release(node, request.want.request);
-        user_used_[request.user] -= request.want.request;
-        std::erase(nodes_[node].running, ref);
+    const double cpus = static_cast<double>(request.cpu_milli) / 1000 + 8.0 * request.gpus;
+    fair_.charge(account.user, account.group, cpus * seconds * static_cast<double>(nodes.size()),
+                 static_cast<double>(now));
+    for (const std::uint32_t node : nodes) {
+        user.spent += index_[node].price() * seconds / 3600;
+        user.used -= request;
+        index_.release(node, request);
+        std::erase_if(nodes_[node].running, [ref](const Run& run) { return run.job == ref; });
+        room_came(node);
     }
-    for (const std::string& name : request.named_limits) --named_used_[name];
-    by_end_.erase({job.started + request.limit, ref});
-    running_importance_.erase(
-        running_importance_.find(request.priority + sla_points(request.want.sla)));
-    job.nodes.clear();
+    for (const std::uint32_t limit : wanted.named_limits) --named_[limit].used;
+    by_end_.erase({job.started + job.limit, ref});
+    const auto level = running_importance_.find(job.priority + sla_points(wanted.want.sla));
+    if (--level->second == 0) running_importance_.erase(level);
+    if (job.gang != kNone) unused_gangs_.push_back(std::exchange(job.gang, kNone));
     job.state = next;
 }
 
 void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::string& reason,
                              std::vector<Decision>& out) {
-    out.push_back(Decision{DecisionKind::kPreempt, job, jobs_[job].nodes, now, reason});
+    const std::span<const std::uint32_t> nodes = nodes_of(jobs_[job]);
+    out.push_back(Decision{DecisionKind::kPreempt, job, {nodes.begin(), nodes.end()}, now, reason});
     stop(now, job, State::kEnded);
-    if (jobs_[job].request.preempt == PreemptMode::kCancel) return;
+    if (jobs_[job].preempt == PreemptMode::kCancel) return;
     enqueue(now, job);
     watch_deadline(now, job);
 }
@@ -241,23 +268,43 @@ void ClusterCore::place(std::int64_t now, std::uint32_t ref, std::vector<std::ui
 
 void ClusterCore::run(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes) {
     Job& job = jobs_[ref];
-    const ClusterJob& request = job.request;
+    const Want& wanted = wants_[job.want];
+    const Resources& request = wanted.want.request;
+    User& user = user_of(job);
     for (const std::uint32_t node : nodes) {
-        index_.claim(node, request.want.request);
-        user_used_[request.user] += request.want.request;
-        nodes_[node].running.push_back(ref);
+        index_.claim(node, request);
+        user.used += request;
+        nodes_[node].running.push_back(Run{now + job.limit, ref, job.want});
+        note_change(node);
     }
-    for (const std::string& name : request.named_limits) ++named_used_[name];
-    by_end_.emplace(now + request.limit, ref);
-    running_importance_.insert(request.priority + sla_points(request.want.sla));
+    for (const std::uint32_t limit : wanted.named_limits) ++named_[limit].used;
+    by_end_.emplace(now + job.limit, ref);
+    ++running_importance_[job.priority + sla_points(wanted.want.sla)];
     job.state = State::kRunning;
     job.started = now;
-    job.nodes = std::move(nodes);
+    set_nodes(job, std::move(nodes));
+}
+
+std::span<const std::uint32_t> ClusterCore::nodes_of(const Job& job) const {
+    if (job.gang == kNone) return {&job.node, 1};
+    return gangs_[job.gang];
+}
+
+void ClusterCore::set_nodes(Job& job, std::vector<std::uint32_t> nodes) {
+    job.node = nodes.front();
+    if (nodes.size() == 1) return;
+    if (unused_gangs_.empty()) {
+        unused_gangs_.push_back(static_cast<std::uint32_t>(gangs_.size()));
+        gangs_.emplace_back();
+    }
+    job.gang = unused_gangs_.back();
+    unused_gangs_.pop_back();
+    gangs_[job.gang] = std::move(nodes);
 }
 
 double ClusterCore::spent(const std::string& user) const {
-    const auto found = spent_.find(user);
-    return found == spent_.end() ? 0 : found->second;
+    const auto found = user_ids_.find(user);
+    return found == user_ids_.end() ? 0 : users_[found->second].spent;
 }
 
 }  // namespace reeve::sched

@@ -20,11 +20,16 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
+
+#include <absl/container/btree_set.h>
 
 #include "scheduler/core/node_index.h"
 #include "scheduler/core/order.h"
+#include "scheduler/core/parked_shapes.h"
 #include "scheduler/core/preempt.h"
 #include "scheduler/core/select_node.h"
 
@@ -102,14 +107,16 @@ public:
     explicit ClusterCore(ClusterOptions options);
 
     std::uint32_t add_node(const NodeOffer& node);
-    void open_node(std::uint32_t node) { index_.set_open(node, true); }
-    void drain_node(std::uint32_t node) { index_.set_open(node, false); }
+    void open_node(std::uint32_t node);
+    void drain_node(std::uint32_t node);
     // What ran there waits again; its work since the last checkpoint is lost.
     void lose_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
     // A spot node will vanish: nothing new, and what runs is checkpointed or requeued now.
     void warn_node(std::int64_t now, std::uint32_t node, std::vector<Decision>& out);
 
-    // Rejected as "impossible" when no set of the known nodes could ever take it.
+    // A job is called by a number of the caller's choice, small ones best; one whose job has ended
+    // may be used again. Rejected as "impossible" when no set of the known nodes could ever take
+    // it.
     void submit(std::int64_t now, std::uint32_t job, const ClusterJob& request,
                 std::vector<Decision>& out);
     // It runs there already, since `started`: a picture of a running cell is taken over.
@@ -132,50 +139,95 @@ private:
     static constexpr std::size_t kPlannedMax = 128;
     static constexpr std::size_t kExplainedMax = 1000;  // jobs ahead that explain() plans
 
+    static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+
     enum class State : std::uint8_t { kUnknown, kWaiting, kRunning, kEnded, kRejected };
+    // Of a job's request, what it does not share with others. One line of cache.
     struct Job {
-        ClusterJob request;
-        State state = State::kUnknown;
-        std::uint32_t want = 0;
-        std::uint32_t cls = 0;     // while waiting
-        std::uint32_t pushed = 0;  // how often it was preempted for another job
+        std::int64_t submit = 0;
+        std::int64_t limit = 0;
+        std::int64_t deadline = -1;
         std::int64_t started = 0;
-        std::vector<std::uint32_t> nodes;  // while running
+        std::uint32_t node = 0;      // while running
+        std::uint32_t gang = kNone;  // index into gangs_: it runs on more than one
+        std::uint32_t minimum_run = 0;
+        std::uint32_t want = 0;
+        std::uint32_t account = 0;
+        std::uint32_t cls = 0;  // while waiting
+        std::int32_t priority = 0;
+        std::uint16_t pushed = 0;  // how often it was preempted for another job
+        PreemptMode preempt = PreemptMode::kRequeue;
+        State state = State::kUnknown;
+    };
+    static_assert(sizeof(Job) == 64);
+    struct Run {
+        std::int64_t end = 0;  // by its limit
+        std::uint32_t job = 0;
+        std::uint32_t want = 0;
     };
     struct Node {
-        std::vector<std::uint32_t> running;
+        std::vector<Run> running;
         std::vector<std::uint32_t> reserved;  // reservations of this pass
+        bool changed = false;                 // listed in changed_
     };
-    // What decides whether and where jobs fit, apart from time.
+    // What decides whether and where jobs fit, apart from time. Once it fitted nowhere it is
+    // parked: it is not tried again before room comes free where it fits.
     struct Want {
         JobRequest want;
         std::uint32_t nodes = 1;
-        std::vector<std::string> named_limits;
-        bool possible = false;  // on the empty nodes known so far
+        std::vector<std::uint32_t> named_limits;  // indices into named_
+        bool possible = false;                    // on the empty nodes known so far
         // What one pass found out.
         std::uint64_t tried_pass = 0;
-        bool misfit = false;        // fits nowhere
         std::int64_t too_long = 0;  // from this limit on it is in the way of a reservation
         double pushes_nobody = 0;   // up to this importance
         void begin(std::uint64_t pass) {
             tried_pass = pass;
-            misfit = false;
             too_long = std::numeric_limits<std::int64_t>::max();
             pushes_nobody = -std::numeric_limits<double>::max();
         }
     };
+    struct NamedLimit {
+        std::uint32_t used = 0;
+        std::uint32_t most = std::numeric_limits<std::uint32_t>::max();
+    };
+    struct User {
+        Resources used;
+        double spent = 0;
+        std::optional<Resources> quota;
+        std::optional<double> budget;
+    };
+    struct Account {
+        std::string user, group;
+        std::uint32_t user_index = 0;
+        double fair_points = 0;  // as of the pass that asked
+        std::uint64_t asked_in = 0;
+    };
     using Ordered = std::set<std::pair<double, std::uint32_t>>;  // (key, job)
     struct Class {
-        std::string user, group;
+        std::uint32_t account;
         std::uint32_t want;
         std::int32_t priority;
-        SlaClass sla;  // kCritical when urgent
+        SlaClass sla;              // kCritical when urgent
+        std::uint32_t listed = 0;  // its place in listed_, while somebody waits
         Ordered jobs;
+    };
+    struct ClassKey {
+        std::uint32_t account = 0;
+        std::uint32_t want = 0;
+        std::int32_t priority = 0;
+        SlaClass sla = SlaClass::kStandard;
+        std::int64_t limit = 0;
+        bool operator==(const ClassKey&) const = default;
+        struct Hash {
+            std::size_t operator()(const ClassKey& key) const;
+        };
     };
     struct Head {
         double rank;
         std::uint32_t job;
         std::uint32_t cls;
+        bool counted;                              // in unparked_heads_
         bool operator<(const Head& other) const {  // for a heap with the smallest on top
             return std::tie(rank, job) > std::tie(other.rank, other.job);
         }
@@ -188,9 +240,13 @@ private:
     };
     enum class Tried { kPlaced, kPushed, kNextInClass, kNextClass, kByLimit, kStop };
 
-    // cluster.cc: what happened.
+    // cluster_names.cc: who shares what with whom.
+    std::uint32_t named_limit_of(const std::string& name);
     std::uint32_t want_of(const ClusterJob& request);
+    std::uint32_t account_of(const ClusterJob& request);
     std::uint32_t class_of(std::int64_t now, const Job& job);
+
+    // cluster.cc: what happened.
     Job& new_job(std::uint32_t ref, const ClusterJob& request);
     bool possible(const ClusterJob& request) const;
     void run(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes);
@@ -202,21 +258,32 @@ private:
     void place(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes,
                std::vector<Decision>& out);
     void watch_deadline(std::int64_t now, std::uint32_t job);
-    bool urgent(std::int64_t now, const ClusterJob& request) const;
-    double importance(std::int64_t now, const ClusterJob& request, std::uint32_t pushed = 0) const;
-    double key_of(const ClusterJob& request) const;
+    bool urgent(std::int64_t now, const Job& job) const;
+    SlaClass sla_of(std::int64_t now, const Job& job) const;
+    double importance(std::int64_t now, const Job& job, std::uint32_t pushed = 0) const;
+    double key_of(const Job& job) const;
+    std::span<const std::uint32_t> nodes_of(const Job& job) const;
+    void set_nodes(Job& job, std::vector<std::uint32_t> nodes);
+    const JobRequest& want(const Job& job) const { return wants_[job.want].want; }
+    const Resources& holds(const Run& run) const { return wants_[run.want].want.request; }
+    User& user_of(const Job& job) { return users_[accounts_[job.account].user_index]; }
 
     // cluster_pass.cc: who starts where.
     bool one_pass(std::int64_t now, std::vector<Decision>& out);
+    void add_head(std::int64_t now, std::uint32_t cls, std::uint32_t job);
+    bool preempts() const;
+    bool nobody_left() const;
+    void room_came(std::uint32_t node);
+    void park(std::uint32_t want);
     void notice_deadlines(std::int64_t now);
     void collect_heads(std::int64_t now);
     Head pop_head();
     void push_next(std::int64_t now, const Head& head);
-    double rank_of(std::int64_t now, const Class& cls, const ClusterJob& request);
+    double rank_of(std::int64_t now, const Class& cls, const Job& job);
     Tried try_head(std::int64_t now, const Head& head, std::vector<Decision>& out);
     bool try_preempt(std::int64_t now, std::uint32_t job, std::vector<Decision>& out);
     NodeVictims victims_on(std::int64_t now, std::uint32_t node) const;
-    std::string blocked_by_limits(const Class& cls) const;
+    std::string_view blocked_by_limits(const Class& cls) const;
     bool backfills() const;
     std::size_t reservations_max() const;
 
@@ -229,34 +296,45 @@ private:
     bool holds(std::uint32_t node, const Resources& request, std::int64_t from,
                std::int64_t until) const;
     std::optional<Reservation> earliest(std::int64_t now, std::uint32_t job) const;
+    std::optional<Reservation> reserve_first(std::int64_t now, std::uint32_t job);
+    std::optional<std::int64_t> earliest_on(std::int64_t now, std::uint32_t node,
+                                            const Resources& request) const;
+    void note_change(std::uint32_t node);
     void add_reservation(Reservation reservation);
     void clear_reservations();
 
     ClusterOptions options_;
     std::vector<Job> jobs_;
+    std::vector<std::vector<std::uint32_t>> gangs_;
+    std::vector<std::uint32_t> unused_gangs_;
     NodeIndex index_;
     std::vector<Node> nodes_;
     std::vector<Want> wants_;
     std::vector<Class> classes_;
-    std::map<std::tuple<JobRequest, std::uint32_t, std::vector<std::string>>, std::uint32_t>
-        want_ids_;
-    std::map<
-        std::tuple<std::string, std::string, std::uint32_t, std::int32_t, SlaClass, std::int64_t>,
-        std::uint32_t>
-        class_ids_;
+    std::vector<Account> accounts_;
+    std::vector<User> users_;
+    std::vector<NamedLimit> named_;
+    std::unordered_multimap<std::uint64_t, std::uint32_t> want_ids_;     // by hash
+    std::unordered_multimap<std::uint64_t, std::uint32_t> account_ids_;  // by hash
+    std::unordered_map<std::string, std::uint32_t> user_ids_;
+    std::unordered_map<std::string, std::uint32_t> named_ids_;
+    std::unordered_map<ClassKey, std::uint32_t, ClassKey::Hash> class_ids_;
+    std::vector<std::uint32_t> listed_;  // classes somebody waits in
     std::size_t waiting_ = 0;
+    ParkedShapes parked_;  // wants, each a shape of its own
     std::vector<Head> heads_;
+    std::size_t unparked_heads_ = 0;
+    double most_important_ = 0;  // of all heads
     std::vector<Reservation> reservations_;
+    std::optional<Reservation> first_;    // the first of the last pass, of a job on one node
+    std::vector<std::uint32_t> changed_;  // nodes, since first_ was settled
     std::uint64_t pass_number_ = 0;
-    bool by_limit_ = false;                                    // kEasySjbf, behind the head
-    std::set<std::pair<std::int64_t, std::uint32_t>> by_end_;  // running, by time limit
-    std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;   // deadlines near or past
-    std::multiset<double> running_importance_;                 // without urgency
+    bool by_limit_ = false;                                           // kEasySjbf, behind the head
+    absl::btree_set<std::pair<std::int64_t, std::uint32_t>> by_end_;  // running, by time limit
+    std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;          // deadlines near or past
+    std::map<double, std::uint32_t> running_importance_;              // without urgency: how many
     FairShare fair_;
-    std::map<std::pair<std::string, std::string>, double> fair_points_;  // of this pass
-    std::map<std::string, std::uint32_t> named_used_;
-    std::map<std::string, Resources> user_used_;
-    std::map<std::string, double> spent_;
+    std::uint64_t collected_ = 0;  // how often the heads were
 };
 
 }  // namespace reeve::sched

@@ -1,5 +1,6 @@
 // ClusterCore's pass: who starts where now, who is pushed aside, who gets a reservation.
 #include <algorithm>
+#include <limits>
 
 #include "common/base/assert.h"
 #include "scheduler/core/cluster.h"
@@ -8,6 +9,10 @@ namespace reeve::sched {
 bool ClusterCore::backfills() const {
     return options_.policy != ClusterPolicy::kFcfs && options_.policy != ClusterPolicy::kSjf &&
            options_.policy != ClusterPolicy::kEdf;
+}
+
+bool ClusterCore::preempts() const {
+    return options_.preemption && options_.policy == ClusterPolicy::kReeve;
 }
 
 std::size_t ClusterCore::reservations_max() const {
@@ -33,24 +38,35 @@ void ClusterCore::notice_deadlines(std::int64_t now) {
     }
 }
 
-double ClusterCore::rank_of(std::int64_t now, const Class& cls, const ClusterJob& request) {
-    if (by_limit_) return static_cast<double>(request.limit);
-    if (options_.policy != ClusterPolicy::kReeve) return key_of(request);
-    const auto [points, fresh] = fair_points_.try_emplace({cls.user, cls.group}, 0);
-    if (fresh) points->second = fair_.points(cls.user, cls.group, static_cast<double>(now));
-    return -order_terms(cls.priority, cls.sla, static_cast<double>(now - request.submit),
-                        points->second)
+double ClusterCore::rank_of(std::int64_t now, const Class& cls, const Job& job) {
+    if (by_limit_) return static_cast<double>(job.limit);
+    if (options_.policy != ClusterPolicy::kReeve) return key_of(job);
+    Account& account = accounts_[cls.account];
+    if (account.asked_in != collected_) {
+        account.asked_in = collected_;
+        account.fair_points = fair_.points(account.user, account.group, static_cast<double>(now));
+    }
+    return -order_terms(cls.priority, cls.sla, static_cast<double>(now - job.submit),
+                        account.fair_points)
                 .score();
+}
+
+void ClusterCore::add_head(std::int64_t now, std::uint32_t index, std::uint32_t ref) {
+    const Class& cls = classes_[index];
+    const bool counted = !parked_.parked(cls.want);
+    unparked_heads_ += counted ? 1 : 0;
+    heads_.push_back(Head{rank_of(now, cls, jobs_[ref]), ref, index, counted});
 }
 
 void ClusterCore::collect_heads(std::int64_t now) {
     heads_.clear();
-    fair_points_.clear();
-    for (std::uint32_t i = 0; i < classes_.size(); ++i) {
+    ++collected_;
+    unparked_heads_ = 0;
+    most_important_ = -std::numeric_limits<double>::max();
+    for (const std::uint32_t i : listed_) {
         const Class& cls = classes_[i];
-        if (cls.jobs.empty()) continue;
-        const std::uint32_t ref = cls.jobs.begin()->second;
-        heads_.push_back(Head{rank_of(now, cls, jobs_[ref].request), ref, i});
+        add_head(now, i, cls.jobs.begin()->second);
+        most_important_ = std::max(most_important_, sched::importance(cls.priority, cls.sla, 0));
     }
     std::make_heap(heads_.begin(), heads_.end());
 }
@@ -59,15 +75,16 @@ ClusterCore::Head ClusterCore::pop_head() {
     std::pop_heap(heads_.begin(), heads_.end());
     const Head head = heads_.back();
     heads_.pop_back();
+    unparked_heads_ -= head.counted ? 1 : 0;
     return head;
 }
 
 // The next of the same class takes its place.
 void ClusterCore::push_next(std::int64_t now, const Head& head) {
     const Class& cls = classes_[head.cls];
-    const auto next = cls.jobs.upper_bound({key_of(jobs_[head.job].request), head.job});
+    const auto next = cls.jobs.upper_bound({key_of(jobs_[head.job]), head.job});
     if (next == cls.jobs.end()) return;
-    heads_.push_back(Head{rank_of(now, cls, jobs_[next->second].request), next->second, head.cls});
+    add_head(now, head.cls, next->second);
     std::push_heap(heads_.begin(), heads_.end());
 }
 
@@ -77,7 +94,7 @@ bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
     by_limit_ = false;
     bool pushed = false;
     collect_heads(now);
-    while (!heads_.empty()) {
+    while (!heads_.empty() && (pushed || !nobody_left())) {
         const Head head = pop_head();
         switch (try_head(now, head, out)) {
             case Tried::kPushed:
@@ -101,22 +118,29 @@ bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
     return pushed;
 }
 
+// What is parked only waits for its reservation, or for somebody to push aside.
+bool ClusterCore::nobody_left() const {
+    if (unparked_heads_ > 0 || reservations_.size() < reservations_max()) return false;
+    return !preempts() || running_importance_.empty() ||
+           most_important_ <= running_importance_.begin()->first;
+}
+
 // A want that fitted nowhere is not tried again in this pass, nor one that was in the way of a
 // reservation unless the job is shorter: room only shrinks until somebody is pushed aside.
 ClusterCore::Tried ClusterCore::try_head(std::int64_t now, const Head& head,
                                          std::vector<Decision>& out) {
     if (!blocked_by_limits(classes_[head.cls]).empty()) return Tried::kNextClass;
     const Job& job = jobs_[head.job];
-    const std::int64_t limit = job.request.limit;
+    const std::int64_t limit = job.limit;
     Want& want = wants_[job.want];
     if (want.tried_pass != pass_number_) want.begin(pass_number_);
-    if (!want.misfit && limit < want.too_long) {
+    if (!parked_.parked(job.want) && limit < want.too_long) {
         if (auto nodes = choose_nodes(now, job)) {
             place(now, head.job, std::move(*nodes), out);
             return Tried::kPlaced;
         }
         want.too_long = limit;
-        want.misfit = reservations_.empty() || !fits_now(job);
+        if (reservations_.empty() || !fits_now(job)) park(job.want);
     }
     if (try_preempt(now, head.job, out)) {
         ++pass_number_;
@@ -124,14 +148,15 @@ ClusterCore::Tried ClusterCore::try_head(std::int64_t now, const Head& head,
     }
     if (!backfills()) return Tried::kStop;
     if (reservations_.size() < reservations_max()) {
-        if (auto reservation = earliest(now, head.job)) {
+        if (auto reservation =
+                reservations_.empty() ? reserve_first(now, head.job) : earliest(now, head.job)) {
             out.push_back(Decision{DecisionKind::kReserve, head.job, reservation->nodes,
                                    reservation->at, ""});
             add_reservation(std::move(*reservation));
             if (options_.policy == ClusterPolicy::kEasySjbf) return Tried::kByLimit;
         }
     }
-    const bool whole_class = want.misfit && reservations_.size() >= reservations_max();
+    const bool whole_class = parked_.parked(job.want) && reservations_.size() >= reservations_max();
     return whole_class ? Tried::kNextClass : Tried::kNextInClass;
 }
 
@@ -140,19 +165,19 @@ NodeVictims ClusterCore::victims_on(std::int64_t now, std::uint32_t node) const 
     out.node = node;
     out.free = index_[node].capacity;
     out.free -= index_[node].used;
-    for (const std::uint32_t ref : nodes_[node].running) {
-        const Job& job = jobs_[ref];
+    for (const Run& run : nodes_[node].running) {
+        const Job& job = jobs_[run.job];
         const auto ran = static_cast<double>(now - job.started);
-        const bool keeps = job.request.preempt == PreemptMode::kSuspend ||
-                           job.request.preempt == PreemptMode::kCheckpoint;
+        const bool keeps =
+            job.preempt == PreemptMode::kSuspend || job.preempt == PreemptMode::kCheckpoint;
         Victim victim;
-        victim.job = ref;
-        victim.importance = importance(now, job.request, job.pushed);
-        victim.holds = job.request.want.request;
-        victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(job.nodes.size());
+        victim.job = run.job;
+        victim.importance = importance(now, job, job.pushed);
+        victim.holds = want(job).request;
+        victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(nodes_of(job).size());
         victim.ran_s = ran;
-        victim.minimum_run_s = static_cast<double>(job.request.minimum_run);
-        victim.mode = job.request.preempt;
+        victim.minimum_run_s = static_cast<double>(job.minimum_run);
+        victim.mode = job.preempt;
         out.running.push_back(victim);
     }
     return out;
@@ -161,22 +186,20 @@ NodeVictims ClusterCore::victims_on(std::int64_t now, std::uint32_t node) const 
 // Pushes aside the least important work for a more important job and places that.
 bool ClusterCore::try_preempt(std::int64_t now, std::uint32_t ref, std::vector<Decision>& out) {
     const Job& job = jobs_[ref];
-    if (!options_.preemption || options_.policy != ClusterPolicy::kReeve) return false;
-    const double important = importance(now, job.request);
+    if (!preempts()) return false;
+    const double important = importance(now, job);
     Want& want = wants_[job.want];
-    if (job.request.nodes != 1 || running_importance_.empty() ||
-        important <= *running_importance_.begin() || important <= want.pushes_nobody) {
+    if (want.nodes != 1 || running_importance_.empty() ||
+        important <= running_importance_.begin()->first || important <= want.pushes_nobody) {
         return false;
     }
     std::vector<NodeVictims> candidates;
     for (std::uint32_t node = 0; node < index_.size(); ++node) {
         if (nodes_[node].running.empty()) continue;
-        NodeOffer empty = index_[node];
-        empty.used = Resources{};
-        if (refusal_of(job.request.want, empty) != Refusal::kNone) continue;
+        if (refusal_when_empty(want.want, index_[node]) != Refusal::kNone) continue;
         candidates.push_back(victims_on(now, node));
     }
-    const auto choice = choose_victims(job.request.want.request, important, candidates);
+    const auto choice = choose_victims(want.want.request, important, candidates);
     if (!choice) {
         want.pushes_nobody = important;
         return false;
@@ -190,24 +213,18 @@ bool ClusterCore::try_preempt(std::int64_t now, std::uint32_t ref, std::vector<D
 }
 
 // "" or the code of the limit that keeps the class waiting whatever is free.
-std::string ClusterCore::blocked_by_limits(const Class& cls) const {
+std::string_view ClusterCore::blocked_by_limits(const Class& cls) const {
     const Want& want = wants_[cls.want];
-    for (const std::string& name : want.named_limits) {
-        const auto limit = options_.named_limits.find(name);
-        const auto used = named_used_.find(name);
-        if (limit != options_.named_limits.end() &&
-            (used == named_used_.end() ? 0 : used->second) >= limit->second) {
-            return "named-limit";
-        }
+    for (const std::uint32_t limit : want.named_limits) {
+        if (named_[limit].used >= named_[limit].most) return "named-limit";
     }
-    if (const auto quota = options_.user_quota.find(cls.user); quota != options_.user_quota.end()) {
-        const auto used = user_used_.find(cls.user);
-        Resources would = used == user_used_.end() ? Resources{} : used->second;
+    const User& user = users_[accounts_[cls.account].user_index];
+    if (user.quota) {
+        Resources would = user.used;
         for (std::uint32_t i = 0; i < want.nodes; ++i) would += want.want.request;
-        if (!would.fits(quota->second)) return "quota";
+        if (!would.fits(*user.quota)) return "quota";
     }
-    const auto budget = options_.user_budget.find(cls.user);
-    if (budget != options_.user_budget.end() && spent(cls.user) >= budget->second) return "budget";
+    if (user.budget && user.spent >= *user.budget) return "budget";
     return "";
 }
 

@@ -1,6 +1,7 @@
 // ClusterCore's view of time: where a job fits now, and when and where it could start first.
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "common/base/assert.h"
 #include "scheduler/core/cluster.h"
@@ -12,14 +13,13 @@ namespace reeve::sched {
 bool ClusterCore::fits_at(std::uint32_t node, const Resources& request, std::int64_t time) const {
     const NodeOffer& offer = index_[node];
     Resources used = offer.used;
-    for (const std::uint32_t ref : nodes_[node].running) {
-        const Job& job = jobs_[ref];
-        if (job.started + job.request.limit <= time) used -= job.request.want.request;
+    for (const Run& run : nodes_[node].running) {
+        if (run.end <= time) used -= holds(run);
     }
     for (const std::uint32_t i : nodes_[node].reserved) {
         const Reservation& reservation = reservations_[i];
         if (reservation.at <= time && time < reservation.until) {
-            used += jobs_[reservation.job].request.want.request;
+            used += want(jobs_[reservation.job]).request;
         }
     }
     used += request;
@@ -41,18 +41,19 @@ bool ClusterCore::holds(std::uint32_t node, const Resources& request, std::int64
 std::optional<std::vector<std::uint32_t>> ClusterCore::choose_nodes(std::int64_t now,
                                                                     const Job& job,
                                                                     bool around) const {
-    const ClusterJob& request = job.request;
+    const Want& wanted = wants_[job.want];
+    const bool anywhere = !around || reservations_.empty();
     std::vector<std::uint32_t> chosen;
-    std::set<std::uint32_t> taken;
-    while (chosen.size() < request.nodes) {
-        const auto best = index_.best(request.want, [&](std::uint32_t node) {
-            if (taken.contains(node)) return false;
-            return !around || nodes_[node].reserved.empty() ||
-                   holds(node, request.want.request, now, now + request.limit);
+    std::set<std::uint32_t> taken;  // of a gang
+    while (chosen.size() < wanted.nodes) {
+        const auto best = index_.best(wanted.want, [&](std::uint32_t node) {
+            if (!chosen.empty() && taken.contains(node)) return false;
+            return anywhere || nodes_[node].reserved.empty() ||
+                   holds(node, wanted.want.request, now, now + job.limit);
         });
         if (!best) return std::nullopt;
         chosen.push_back(*best);
-        taken.insert(*best);
+        if (wanted.nodes > 1) taken.insert(*best);
     }
     return chosen;
 }
@@ -61,15 +62,16 @@ std::optional<std::vector<std::uint32_t>> ClusterCore::choose_nodes(std::int64_t
 // some only when something ended there; for a gang the nodes with room are collected on the way.
 std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now,
                                                               std::uint32_t ref) const {
-    const ClusterJob& request = jobs_[ref].request;
+    const Job& job = jobs_[ref];
+    const Want& wanted = wants_[job.want];
     std::vector<std::uint32_t> ready;
     const auto consider = [&](std::uint32_t node) {
-        NodeOffer empty = index_[node];
-        empty.used = Resources{};
-        if (refusal_of(request.want, empty) == Refusal::kNone) ready.push_back(node);
+        const NodeOffer& offer = index_[node];
+        if (!wanted.want.request.fits(offer.capacity)) return;
+        if (barrier_of(wanted.want, offer) == Refusal::kNone) ready.push_back(node);
     };
-    if (request.nodes > 1) {
-        index_.best(request.want, [&](std::uint32_t node) {
+    if (wanted.nodes > 1) {
+        index_.best(wanted.want, [&](std::uint32_t node) {
             ready.push_back(node);
             return false;
         });
@@ -79,36 +81,88 @@ std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now,
         planned_ends.emplace_back(reservations_[i].until, i);
     }
     std::sort(planned_ends.begin(), planned_ends.end());
+    std::vector<std::uint32_t> usable;
     auto running = by_end_.begin();
     auto planned = planned_ends.begin();
     while (running != by_end_.end() || planned != planned_ends.end()) {
         std::int64_t time = std::numeric_limits<std::int64_t>::max();
         if (running != by_end_.end()) time = std::max(running->first, now + 1);
         if (planned != planned_ends.end()) time = std::min(time, planned->first);
-        if (request.nodes == 1) ready.clear();
+        if (wanted.nodes == 1) ready.clear();
         for (; running != by_end_.end() && std::max(running->first, now + 1) == time; ++running) {
-            for (const std::uint32_t node : jobs_[running->second].nodes) consider(node);
+            for (const std::uint32_t node : nodes_of(jobs_[running->second])) consider(node);
         }
         for (; planned != planned_ends.end() && planned->first == time; ++planned) {
             for (const std::uint32_t node : reservations_[planned->second].nodes) consider(node);
         }
+        if (ready.size() < wanted.nodes) continue;
         std::sort(ready.begin(), ready.end());
         ready.erase(std::unique(ready.begin(), ready.end()), ready.end());
-        if (ready.size() < request.nodes) continue;
-        std::vector<std::uint32_t> usable;
+        usable.clear();
         for (const std::uint32_t node : ready) {
-            if (holds(node, request.want.request, time, time + request.limit)) {
+            if (holds(node, wanted.want.request, time, time + job.limit)) {
                 usable.push_back(node);
             }
         }
-        if (usable.size() < request.nodes) continue;
+        if (usable.size() < wanted.nodes) continue;
         std::stable_sort(usable.begin(), usable.end(), [this](std::uint32_t a, std::uint32_t b) {
             return index_[a].price() < index_[b].price();
         });
-        usable.resize(request.nodes);
-        return Reservation{ref, std::move(usable), time, time + request.limit};
+        usable.resize(wanted.nodes);
+        return Reservation{ref, std::move(usable), time, time + job.limit};
     }
     return std::nullopt;
+}
+
+void ClusterCore::note_change(std::uint32_t node) {
+    if (!first_ || nodes_[node].changed) return;
+    nodes_[node].changed = true;
+    changed_.push_back(node);
+}
+
+// When the request fits that node by the time limits of what runs there, reservations aside.
+std::optional<std::int64_t> ClusterCore::earliest_on(std::int64_t now, std::uint32_t node,
+                                                     const Resources& request) const {
+    std::vector<Run> runs = nodes_[node].running;
+    std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.end < b.end; });
+    Resources free = index_[node].capacity;
+    free -= index_[node].used;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+        free += holds(runs[i]);
+        const std::int64_t end = std::max(runs[i].end, now + 1);
+        if (i + 1 < runs.size() && runs[i + 1].end <= end) continue;
+        if (request.fits(free)) return end;
+    }
+    return std::nullopt;
+}
+
+// The first reservation of a pass is mostly the one of the pass before: of the nodes on which
+// nothing happened it is still the best.
+std::optional<ClusterCore::Reservation> ClusterCore::reserve_first(std::int64_t now,
+                                                                   std::uint32_t ref) {
+    const Job& job = jobs_[ref];
+    const Want& wanted = wants_[job.want];
+    bool known = first_ && first_->job == ref && first_->at > now;
+    const auto rank = [this](const Reservation& plan) {
+        const std::uint32_t node = plan.nodes.front();
+        return std::tuple(plan.at, index_[node].price(), node);
+    };
+    std::optional<Reservation> best;
+    if (known && !nodes_[first_->nodes.front()].changed) best = first_;
+    for (const std::uint32_t node : changed_) {
+        nodes_[node].changed = false;
+        if (!known || refusal_when_empty(wanted.want, index_[node]) != Refusal::kNone) continue;
+        const auto at = earliest_on(now, node, wanted.want.request);
+        if (!at) continue;
+        Reservation other{ref, {node}, *at, *at + job.limit};
+        if (!best || rank(other) < rank(*best)) best = std::move(other);
+    }
+    changed_.clear();
+    known = known && best && !(rank(*first_) < rank(*best));
+    if (!known) best = earliest(now, ref);
+    first_.reset();
+    if (best && wanted.nodes == 1) first_ = best;
+    return best;
 }
 
 void ClusterCore::add_reservation(Reservation reservation) {
@@ -131,17 +185,18 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
                                                       "rejected"};
     REEVE_ASSERT(ref < jobs_.size());
     const Job& job = jobs_[ref];
-    const ClusterJob& request = job.request;
+    const Account& account = accounts_[job.account];
     Explanation out;
     out.state = kStates[static_cast<std::size_t>(job.state)];
     if (job.state == State::kRejected) out.reason = "impossible";
-    const SlaClass sla = urgent(now, request) ? SlaClass::kCritical : request.want.sla;
-    out.order = order_terms(request.priority, sla, static_cast<double>(now - request.submit),
-                            fair_.points(request.user, request.group, static_cast<double>(now)));
+    out.order = order_terms(job.priority, sla_of(now, job), static_cast<double>(now - job.submit),
+                            fair_.points(account.user, account.group, static_cast<double>(now)));
     if (job.state != State::kWaiting) return out;
     for (std::uint32_t node = 0; node < index_.size(); ++node) {
-        NodeVerdict verdict{node, refusal_of(request.want, index_[node]), {}};
-        if (verdict.refusal >= Refusal::kBusyCpu) verdict.blockers = nodes_[node].running;
+        NodeVerdict verdict{node, refusal_of(want(job), index_[node]), {}};
+        if (verdict.refusal >= Refusal::kBusyCpu) {
+            for (const Run& run : nodes_[node].running) verdict.blockers.push_back(run.job);
+        }
         out.nodes.push_back(std::move(verdict));
     }
     notice_deadlines(now);
@@ -153,7 +208,7 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
         const auto nodes = choose_nodes(now, jobs_[head.job]);
         std::optional<Reservation> planned;
         if (nodes) {
-            planned = Reservation{head.job, *nodes, now, now + jobs_[head.job].request.limit};
+            planned = Reservation{head.job, *nodes, now, now + jobs_[head.job].limit};
         } else {
             planned = earliest(now, head.job);
         }

@@ -17,17 +17,33 @@ std::uint32_t NodeIndex::add(const NodeOffer& node) {
 void NodeIndex::settle() const {
     if (settled_) return;
     settled_ = true;
-    by_leaf_.resize(nodes_.size());
-    leaf_of_.resize(nodes_.size());
-    std::iota(by_leaf_.begin(), by_leaf_.end(), 0U);
-    std::stable_sort(by_leaf_.begin(), by_leaf_.end(), [this](std::uint32_t a, std::uint32_t b) {
+    std::vector<std::uint32_t> order(nodes_.size());
+    std::iota(order.begin(), order.end(), 0U);
+    std::stable_sort(order.begin(), order.end(), [this](std::uint32_t a, std::uint32_t b) {
         return price_of(a) < price_of(b);
     });
+    seats_.assign(nodes_.size(), Seat{});
+    leaf_of_.resize(nodes_.size());
     tree_.resize(static_cast<std::uint32_t>(nodes_.size()));
-    for (std::uint32_t leaf = 0; leaf < by_leaf_.size(); ++leaf) {
-        leaf_of_[by_leaf_[leaf]] = leaf;
-        publish(by_leaf_[leaf]);
+    for (std::uint32_t leaf = 0; leaf < order.size(); ++leaf) {
+        leaf_of_[order[leaf]] = leaf;
+        seats_[leaf].node = order[leaf];
+        describe(leaf);
+        publish(order[leaf]);
     }
+}
+
+void NodeIndex::describe(std::uint32_t leaf) const {
+    Seat& seat = seats_[leaf];
+    const NodeOffer& offer = nodes_[seat.node];
+    const auto per = [](std::uint64_t whole) {
+        return whole == 0 ? 0 : 1'000'000 / static_cast<double>(whole);
+    };
+    seat.price = price_of(seat.node);
+    seat.spot = offer.spot;
+    seat.per_cpu_milli = per(offer.capacity.cpu_milli);
+    seat.per_kib = per(offer.capacity.memory_bytes >> 10);
+    seat.per_gpu = per(offer.capacity.gpus);
 }
 
 void NodeIndex::publish(std::uint32_t node) const {
@@ -42,6 +58,7 @@ void NodeIndex::publish(std::uint32_t node) const {
 void NodeIndex::replace(std::uint32_t node, const NodeOffer& offer) {
     if (price_of(node) != (by_price_ ? offer.price() : 0)) settled_ = false;
     nodes_[node] = offer;
+    if (settled_) describe(leaf_of_[node]);
     publish(node);
 }
 
@@ -66,12 +83,6 @@ void NodeIndex::release(std::uint32_t node, const Resources& request) {
     REEVE_ASSERT(request.fits(nodes_[node].used));
     nodes_[node].used -= request;
     publish(node);
-}
-
-NodeRank NodeIndex::rank_of(const JobRequest& job, std::uint32_t node) const {
-    NodeRank rank = sched::rank_of(job, nodes_[node]);
-    rank.price = price_of(node);
-    return rank;
 }
 
 }  // namespace reeve::sched

@@ -2,7 +2,8 @@
 //
 // Nodes stand in a CapacityTree in the order of their price, so the first that fits is the
 // cheapest. Among equals select_node.h's rank decides, over the first kCandidatesMax that fit at
-// that price: with fewer nodes than that the answer is select_best_node's own.
+// that price and stand within kSpan nodes: with fewer nodes than kCandidatesMax the answer is
+// select_best_node's own.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@ namespace reeve::sched {
 class NodeIndex {
 public:
     static constexpr std::size_t kCandidatesMax = 64;
+    static constexpr std::uint32_t kSpan = 64;
 
     // Without prices every node counts as equally dear.
     explicit NodeIndex(bool by_price = true) : by_price_(by_price) {}
@@ -37,27 +39,67 @@ public:
     template <typename Accept>
     std::optional<std::uint32_t> best(const JobRequest& job, Accept&& accept) const {
         settle();
-        std::optional<std::uint32_t> found;
-        NodeRank found_rank;
+        const bool choosy = !job.labels.empty() || job.max_price_per_hour > 0;
+        Best best;
         std::size_t candidates = 0;
+        std::uint32_t first = 0;
         tree_.first_fit(job.request, [&](std::uint32_t leaf) {
-            const std::uint32_t node = by_leaf_[leaf];
-            if (refusal_of(job, nodes_[node]) != Refusal::kNone || !accept(node)) return false;
-            const NodeRank rank = rank_of(job, node);
-            if (found && rank.price > found_rank.price) return true;
-            if (!found || rank < found_rank) {
-                found = node;
-                found_rank = rank;
+            const Seat& seat = seats_[leaf];
+            // Room the tree has looked at.
+            if ((choosy || seat.spot) && barrier_of(job, nodes_[seat.node]) != Refusal::kNone) {
+                return false;
             }
+            if (!accept(seat.node)) return false;
+            if (best.found && (seat.price > best.rank.price || leaf - first > kSpan)) return true;
+            if (!best.found) first = leaf;
+            consider(job, leaf, best);
             return ++candidates == kCandidatesMax;
         });
-        return found;
+        if (!best.found) return std::nullopt;
+        return seats_[best.leaf].node;
     }
 
 private:
-    NodeRank rank_of(const JobRequest& job, std::uint32_t node) const;
+    // What ranking needs to know of a node, in the order of the tree's leaves.
+    struct Seat {
+        double price = 0;
+        double per_cpu_milli = 0;  // shares of the node in 1/1,000,000, as room_of() counts them
+        double per_kib = 0;
+        double per_gpu = 0;
+        std::uint32_t node = 0;
+        bool spot = false;
+    };
+    struct Best {
+        bool found = false;
+        std::uint32_t leaf = 0;
+        NodeRank rank;
+    };
+
+    void consider(const JobRequest& job, std::uint32_t leaf, Best& best) const {
+        const Seat& seat = seats_[leaf];
+        Resources left = tree_.free_of(leaf);
+        left -= job.request;
+        const bool spot = job.sla != SlaClass::kSpot && seat.spot;
+        if (best.found && spot == best.rank.spot) {
+            // room_of() rounds three shares down, so it is in (about - 3, about]: divisions only
+            // for who may be better.
+            const double about = left.cpu_milli * seat.per_cpu_milli +
+                                 static_cast<double>(left.memory_bytes >> 10) * seat.per_kib +
+                                 left.gpus * seat.per_gpu;
+            const auto room = static_cast<double>(job.spread ? ~best.rank.room : best.rank.room);
+            if (job.spread ? about + kRounding < room : about - 3 - kRounding > room) return;
+        }
+        const std::uint64_t room = room_of(left, nodes_[seat.node].capacity);
+        const NodeRank rank{seat.price, spot, job.spread ? ~room : room};
+        if (best.found && !(rank < best.rank)) return;
+        best = Best{true, leaf, rank};
+    }
+
+    static constexpr double kRounding = 0.01;
+
     double price_of(std::uint32_t node) const { return by_price_ ? nodes_[node].price() : 0; }
     void publish(std::uint32_t node) const;
+    void describe(std::uint32_t leaf) const;
     void settle() const;
 
     bool by_price_;
@@ -65,7 +107,7 @@ private:
     // Put in order again by the first search after a node was added.
     mutable bool settled_ = true;
     mutable CapacityTree tree_;
-    mutable std::vector<std::uint32_t> by_leaf_;
+    mutable std::vector<Seat> seats_;
     mutable std::vector<std::uint32_t> leaf_of_;
 };
 

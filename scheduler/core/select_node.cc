@@ -88,13 +88,20 @@ Refusal barrier_of(const JobRequest& job, const NodeOffer& node) {
     return Refusal::kNone;
 }
 
-Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
+Refusal refusal_when_empty(const JobRequest& job, const NodeOffer& node) {
     const Refusal barrier = barrier_of(job, node);
     if (barrier != Refusal::kNone) return barrier;
     const Resources& want = job.request;
     if (want.gpus > node.capacity.gpus) return Refusal::kCapacityGpus;
     if (want.cpu_milli > node.capacity.cpu_milli) return Refusal::kCapacityCpu;
     if (want.memory_bytes > node.capacity.memory_bytes) return Refusal::kCapacityMemory;
+    return Refusal::kNone;
+}
+
+Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
+    const Refusal ever = refusal_when_empty(job, node);
+    if (ever != Refusal::kNone) return ever;
+    const Resources& want = job.request;
     Resources free = node.capacity;
     free -= node.used;
     if (want.gpus > free.gpus) return Refusal::kBusyGpus;

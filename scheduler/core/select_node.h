@@ -72,6 +72,9 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node);
 // The part of it that has nothing to do with room: closed, labels, spot, price.
 Refusal barrier_of(const JobRequest& job, const NodeOffer& node);
 
+// The same for the node without what runs there.
+Refusal refusal_when_empty(const JobRequest& job, const NodeOffer& node);
+
 // Every reason, in the order of refusal_of, which answers the first.
 std::vector<Refusal> refusals_of(const JobRequest& job, const NodeOffer& node);
 // The labels the job asks for and the node has not.
