@@ -1,6 +1,7 @@
 #include "cli/gather.h"
 
 #include <algorithm>
+#include <map>
 #include <chrono>
 #include <set>
 
@@ -126,16 +127,52 @@ std::string Gatherer::worker_name(std::uint64_t number) const {
     return found == workers_.end() ? "" : found->name;
 }
 
-std::optional<v1::JobStatus> Gatherer::ask_plm(std::uint64_t job, bool with_spec) {
+std::optional<v1::GetReply> Gatherer::ask_plm(const v1::GetRequest& request) {
     if (!rpc::cell_is_run(context_.cell)) return std::nullopt;
     auto client = rpc::Client::connect(context_.cell);
     if (!client) return std::nullopt;
+    auto reply = (*client)->call(&v1::Reeve::Stub::Get, request, kAskTimeout);
+    if (!reply) return std::nullopt;
+    return std::move(*reply);
+}
+
+std::optional<v1::JobStatus> Gatherer::ask_plm(std::uint64_t job, bool with_spec) {
     v1::GetRequest request;
     request.add_jobs(job);
     request.set_with_spec(with_spec);
-    auto reply = (*client)->call(&v1::Reeve::Stub::Get, request, kAskTimeout);
+    const auto reply = ask_plm(request);
     if (!reply || reply->jobs().empty() || reply->jobs(0).job() != job) return std::nullopt;
     return reply->jobs(0);
+}
+
+void Gatherer::add_policies(std::vector<v1::JobStatus*> jobs) {
+    const auto take = [](v1::JobStatus& job, const v1::JobSpec& spec) {
+        job.mutable_spec()->set_sla(spec.sla());
+        job.mutable_spec()->set_deadline_unix_ms(spec.deadline_unix_ms());
+        *job.mutable_spec()->mutable_limits() = spec.limits();
+    };
+    std::erase_if(jobs, [&](v1::JobStatus* job) {
+        if (!history_) return false;
+        const auto found = history_->job(job->job(), true);
+        if (!found || !found->has_spec()) return false;
+        take(*job, found->spec());
+        return true;
+    });
+    if (jobs.empty()) return;
+    v1::GetRequest request;
+    for (const auto* job : jobs) request.add_jobs(job->job());
+    request.set_with_spec(true);
+    request.set_limit(static_cast<std::uint32_t>(jobs.size()));
+    const auto reply = ask_plm(request);
+    if (!reply) return;
+    std::map<std::uint64_t, const v1::JobSpec*> specs;
+    for (const auto& live : reply->jobs()) {
+        if (live.has_spec()) specs.emplace(live.job(), &live.spec());
+    }
+    for (auto* job : jobs) {
+        const auto found = specs.find(job->job());
+        if (found != specs.end()) take(*job, *found->second);
+    }
 }
 
 std::string Gatherer::waiting_words(std::uint64_t job) {

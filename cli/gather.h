@@ -61,6 +61,9 @@ public:
     };
     Result<JobDetail> detail(const Selected& selected, const Detailed& wanted);
     std::optional<v1::JobSpec> spec(std::uint64_t job);
+    // Gives these jobs their specs' SLA class, deadline and limits, where somebody knows them: the
+    // history, else the PLM in one question.
+    void add_policies(std::vector<v1::JobStatus*> jobs);
     std::string worker_name(std::uint64_t number) const;
     // What the PLM says a job waits for at a limit or quota; "" when it cannot be asked.
     std::string waiting_words(std::uint64_t job);
@@ -71,6 +74,7 @@ public:
 private:
     void open();
     std::optional<v1::JobStatus> ask_plm(std::uint64_t job, bool with_spec);
+    std::optional<v1::GetReply> ask_plm(const v1::GetRequest& request);
 
     const Context& context_;
     std::unique_ptr<shm::Segment> segment_;

@@ -77,7 +77,7 @@ std::string elapsed(const v1::JobStatus& status) {
     return format_duration_ns(end > status.start_ns() ? end - status.start_ns() : 0);
 }
 
-void print_table(const std::vector<const v1::JobStatus*>& jobs) {
+void print_table(const std::vector<v1::JobStatus*>& jobs) {
     Table table({{"JOB", true},
                  {"NAME", false},
                  {"STATE", false},
@@ -146,9 +146,9 @@ int ls_command(const Context& context, const LsOptions& options) {
     if (auto done = gather(context, shown_options, *states, listing); !done) {
         return report(done.error());
     }
-    std::vector<const v1::JobStatus*> jobs;
+    std::vector<v1::JobStatus*> jobs;
     std::uint64_t ended_shown = 0;
-    for (const auto& [id, status] : listing.jobs) {
+    for (auto& [id, status] : listing.jobs) {
         const bool chosen =
             selected.empty() ||
             std::binary_search(selected.begin(), selected.end(), Selected{id, {}},
@@ -170,7 +170,8 @@ int ls_command(const Context& context, const LsOptions& options) {
         JsonWriter json;
         json.begin_object().field("schema", "reeve.jobs.v1").field("ended_hidden", hidden);
         json.field("untold", listing.beyond).key("jobs").begin_array();
-        for (const auto* status : jobs) write_job(json, *status);
+        Gatherer(context).add_policies(jobs);
+        for (const auto* status : jobs) write_listed_job(json, *status);
         json.end_array().end_object().print();
         return finish(kExitOk);
     }

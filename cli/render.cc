@@ -113,8 +113,18 @@ void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) 
     }
 }
 
-void write_job(JsonWriter& json, const v1::JobStatus& status) {
-    json.begin_object().field("job", status.job()).field("name", status.name());
+namespace {
+
+void write_limits(JsonWriter& json, const v1::JobSpec& spec) {
+    json.key("limits").begin_object();
+    for (const auto& limit : spec.limits()) {
+        json.field(limit.name(), std::max(limit.count(), 1U));
+    }
+    json.end_object();
+}
+
+void write_job_fields(JsonWriter& json, const v1::JobStatus& status) {
+    json.field("job", status.job()).field("name", status.name());
     json.field("state", job_state(status)).field("priority", status.priority());
     json.field("user", user_name(status.uid())).field("uid", status.uid());
     json.key("tasks").begin_object().field("total", status.elements());
@@ -129,7 +139,29 @@ void write_job(JsonWriter& json, const v1::JobStatus& status) {
     json.key("cost").decimal(status.cost_nano(), 9);
     json.key("after").begin_array();
     for (const auto& dependency : status.after()) json.value(dependency_words(dependency));
-    json.end_array().end_object();
+    json.end_array();
+}
+
+}  // namespace
+
+void write_job(JsonWriter& json, const v1::JobStatus& status) {
+    json.begin_object();
+    write_job_fields(json, status);
+    json.end_object();
+}
+
+void write_listed_job(JsonWriter& json, const v1::JobStatus& status) {
+    json.begin_object();
+    write_job_fields(json, status);
+    if (status.has_spec()) {
+        const auto& spec = status.spec();
+        json.field("sla", to_string(rpc::sla_of(spec.sla())));
+        write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
+        write_limits(json, spec);
+    } else {
+        json.key("sla").null().key("deadline").null().key("limits").null();
+    }
+    json.end_object();
 }
 
 void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
@@ -155,11 +187,7 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
     json.field("preempt", preempt_words(spec.preempt())).key("minimum_run_ms");
     spec.has_minimum_run_ms() ? json.value(spec.minimum_run_ms()) : json.null();
-    json.key("limits").begin_object();
-    for (const auto& limit : spec.limits()) {
-        json.field(limit.name(), std::max(limit.count(), 1U));
-    }
-    json.end_object();
+    write_limits(json, spec);
     json.field("max_running", spec.max_running()).field("max_failures", spec.max_failures());
     json.field("not_before_ms", spec.not_before_unix_ms()).field("node", spec.node_name());
     json.field("label", spec.label());

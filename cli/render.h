@@ -29,6 +29,8 @@ const char* signal_name(int number);
 std::uint64_t cost_of(const v1::TaskResult& result);
 
 void write_job(JsonWriter& json, const v1::JobStatus& status);
+// The same with what its spec says of order and limits; null where there is no spec.
+void write_listed_job(JsonWriter& json, const v1::JobStatus& status);
 void write_spec(JsonWriter& json, const v1::JobSpec& spec);
 void write_task(JsonWriter& json, const v1::TaskResult& result);
 void write_worker(JsonWriter& json, const WorkerView& worker);

@@ -43,6 +43,13 @@ class Limits(OwnCellCase):
         self.assertIn("licence: 2 of 2 are taken", text)
         self.assertIn("licence: 2 of 2", env.cli("explain", late).out)
         self.assertEqual(env.show(late)["spec"]["limits"], {"licence": 1})
+        due = env.submit("--sla", "critical", "--deadline", "2h", "--hold", "--", "true")
+        listed = {job["job"]: job for job in env.cli("ls", "--json").json()["jobs"]}
+        self.assertEqual([listed[late][name] for name in ("sla", "deadline", "limits")],
+                         ["standard", None, {"licence": 1}])
+        self.assertEqual([listed[due][name] for name in ("sla", "deadline", "limits")],
+                         ["critical", env.show(due)["spec"]["deadline"], {}])
+        env.cli("cancel", due)
         env.cli("cancel", first[0])
         until(lambda: self.running(best), "the better one")
         self.assertEqual(self.running(late), [])
