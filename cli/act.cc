@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/catalogue.h"
+#include "cli/client/own_client.h"
 #include "cli/job_draft.h"
 #include "cli/json_writer.h"
 #include "cli/text.h"
@@ -150,7 +151,7 @@ int act_command(const Context& context, const ActOptions& options) {
     if (auto filled = fill_update(options, request); !filled) return report(filled.error());
     const auto selectors = parse_selectors(options.selectors);
     if (!selectors) return report(selectors.error());
-    auto client = rpc::Client::connect(context.cell, warn);
+    auto client = connect_client(context);
     if (!client) return report(client.error());
     const auto scope = options.action == v1::ACTION_RETRY ? Scope::kKnown : Scope::kLive;
     const auto selected = select_jobs(context, *selectors, scope);
@@ -167,7 +168,7 @@ int act_command(const Context& context, const ActOptions& options) {
     const auto words = words_of(options.action);
     const bool wide = std::any_of(selectors->begin(), selectors->end(), names_many);
     if (request.selections().empty()) return tell(context, words, {}, wide);
-    const auto reply = (*client)->call(&v1::Reeve::Stub::Act, request, std::chrono::seconds(60));
+    const auto reply = (*client)->calls().act(request);
     if (!reply) return report(reply.error());
     return tell(context, words, *reply, wide);
 }

@@ -548,6 +548,10 @@ Status set_element_values(JobDraft& draft, const std::string& variable,
     return {};
 }
 
+std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts) {
+    return drafts == 1 ? key : key + "#" + std::to_string(index);
+}
+
 std::uint64_t elements_of(const v1::JobSpec& spec) {
     if (spec.elements().empty()) return 1;
     std::uint64_t total = 0;

@@ -22,6 +22,8 @@ namespace reeve::cli {
 
 // Keys made by the CLI itself, so that a submission whose answer was lost can be repeated.
 inline constexpr const char* kOwnKeyPrefix = "auto-";
+// The key of one of several jobs that were submitted under one.
+std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts);
 
 // The PLM's own limits (plm/server/validate.h), so that a refusal names the place in the file.
 inline constexpr std::size_t kJobNameMax = 255;

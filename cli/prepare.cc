@@ -331,10 +331,6 @@ std::string file_of(const SubmitOptions& options) {
 
 }  // namespace
 
-std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts) {
-    return drafts == 1 ? key : key + "#" + std::to_string(index);
-}
-
 Result<std::vector<std::string>> script_directives(const std::string& text) {
     std::vector<std::string> words;
     std::size_t at = 0;

@@ -7,13 +7,12 @@
 
 #include <unistd.h>
 
-#include "cli/act.h"
+#include "cli/client/own_client.h"
 #include "cli/logs.h"
 #include "cli/render.h"
 #include "cli/submit.h"
 #include "cli/wait.h"
 #include "common/base/clock.h"
-#include "common/rpc/client.h"
 
 namespace reeve::cli {
 
@@ -106,15 +105,6 @@ private:
     std::unique_ptr<Follower> error_;
 };
 
-void cancel(rpc::Client& client, std::uint64_t job) {
-    v1::ActRequest request;
-    request.set_action(v1::ACTION_CANCEL);
-    request.set_reason("interrupted in reeve run");
-    request.add_selections()->set_job(job);
-    const auto reply = client.call(&v1::Reeve::Stub::Act, request);
-    if (!reply) warn(reply.error().message);
-}
-
 // stdout and stderr of `run` stay apart unless files were asked for.
 void split_streams(const Context& context, v1::TaskSpec& task) {
     if (!task.output().empty() || !task.error().empty()) return;
@@ -163,10 +153,10 @@ struct Waiter {
     Result<JobStates> states = fail(ErrorCode::kUnknown, "");
     std::thread thread;
 
-    Waiter(const Context& context, rpc::Client& client, const std::vector<Selected>& jobs)
-        : thread([this, &context, &client, &jobs] {
-              states = watch_jobs(context, client, jobs, {},
-                                  [this](const JobStates&) { return !stop.load(); });
+    Waiter(Client& client, const std::vector<Selected>& jobs)
+        : thread([this, &client, &jobs] {
+              states =
+                  client.calls().watch(jobs, 0, [this](const JobStates&) { return !stop.load(); });
               ended.store(true);
           }) {}
     ~Waiter() {
@@ -180,7 +170,7 @@ struct Waiter {
 int run_command(const Context& context, const SubmitOptions& options) {
     auto draft = prepare_one(context, options);
     if (!draft) return own_failure(draft.error());
-    auto client = rpc::Client::connect(context.cell, warn);
+    auto client = connect_client(context);
     if (!client) return own_failure(client.error());
     std::vector<JobDraft> drafts{std::move(*draft)};
     std::signal(SIGINT, count_interrupt);
@@ -194,7 +184,7 @@ int run_command(const Context& context, const SubmitOptions& options) {
 
     const std::vector<Selected> selected{{job, {}}};
     Attachment attachment(context, spec.task(), job, element);
-    auto waiter = std::make_unique<Waiter>(context, **client, selected);
+    auto waiter = std::make_unique<Waiter>(**client, selected);
     int handled = 0;
     while (!waiter->ended.load()) {
         attachment.pump();
@@ -205,7 +195,8 @@ int run_command(const Context& context, const SubmitOptions& options) {
                 warn("left job " + std::to_string(job) + " ending by itself");
                 std::_Exit(130);
             }
-            cancel(**client, job);
+            const auto cancelled = (*client)->cancel(job, "interrupted in reeve run");
+            if (!cancelled) warn(cancelled.error());
         }
         std::this_thread::sleep_for(kPoll);
     }

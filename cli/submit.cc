@@ -1,14 +1,10 @@
 #include "cli/submit.h"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <cstdio>
 #include <set>
-#include <thread>
 
-#include <sys/random.h>
-
+#include "cli/client/own_client.h"
 #include "cli/forecast.h"
 #include "cli/json_writer.h"
 #include "cli/render.h"
@@ -16,7 +12,6 @@
 #include "cli/text.h"
 #include "cli/wait.h"
 #include "common/base/clock.h"
-#include "common/rpc/client.h"
 #include "common/rpc/wants.h"
 #include "common/shm/heap_key.h"
 
@@ -24,24 +19,8 @@ namespace reeve::cli {
 
 namespace {
 
-// Above this many jobs in one request no keys are made up: the PLM would have to remember them all.
-constexpr std::size_t kKeyedJobsMax = 1'000;
-constexpr std::uint64_t kAnswerWithinMs = 60'000;  // repetitions included
-
-std::string random_key() {
-    std::array<unsigned char, 12> bytes{};
-    if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return "";
-    std::string key = kOwnKeyPrefix;
-    for (const auto byte : bytes) {
-        char hex[4];
-        std::snprintf(hex, sizeof hex, "%02x", byte);
-        key += hex;
-    }
-    return key;
-}
-
 // `--after @`: the newest job, asked of the PLM.
-Status resolve_last(rpc::Client& client, std::vector<JobDraft>& drafts) {
+Status resolve_last(Calls& calls, std::vector<JobDraft>& drafts) {
     std::uint64_t last = 0;
     for (auto& draft : drafts) {
         for (auto& dependency : *draft.spec.mutable_after()) {
@@ -50,7 +29,8 @@ Status resolve_last(rpc::Client& client, std::vector<JobDraft>& drafts) {
             if (last == 0) {
                 v1::GetRequest request;
                 request.set_limit(1);
-                REEVE_TRY_ASSIGN(const auto reply, client.call(&v1::Reeve::Stub::Get, request));
+                REEVE_TRY_ASSIGN(const auto reply,
+                                 calls.rpc().call(&v1::Reeve::Stub::Get, request));
                 last = reply.last_job_id();
             }
             Catalogue catalogue;
@@ -161,49 +141,12 @@ void warn_of_missing_workers(const Context& context, const std::vector<JobDraft>
 
 }  // namespace
 
-Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts, bool dry_run) {
-    REEVE_TRY(resolve_last(client, drafts));
+Result<v1::SubmitReply> send(Client& client, std::vector<JobDraft>& drafts, bool dry_run) {
+    REEVE_TRY(resolve_last(client.calls(), drafts));
     v1::SubmitRequest request;
     request.set_validate_only(dry_run);
-    const auto own_key = random_key();
-    bool keyed = true;
-    bool own = false;
-    for (std::size_t i = 0; i < drafts.size(); ++i) {
-        auto& spec = drafts[i].spec;
-        if (spec.key().empty() && !dry_run && drafts.size() <= kKeyedJobsMax) {
-            spec.set_key(key_of_draft(own_key, i, drafts.size()));
-            own = true;
-        }
-        keyed = keyed && !spec.key().empty();
-        *request.add_jobs() = spec;
-    }
-    if (const auto bytes = request.ByteSizeLong(); bytes > kRequestBytesMax) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "the submission is " + format_bytes(bytes) +
-                        ", more than the 16M of one request; split it into several");
-    }
-    const auto give_up = boot_ns() + kAnswerWithinMs * kMillisecond;
-    while (true) {
-        const auto now = boot_ns();
-        const auto left_ms = now < give_up ? (give_up - now) / kMillisecond + 1 : 1;
-        auto reply =
-            client.call(&v1::Reeve::Stub::Submit, request, std::chrono::milliseconds(left_ms));
-        if (reply || reply.error().code != ErrorCode::kUnavailable) return reply;
-        if (!rpc::cell_is_run(client.cell()) || dry_run) return reply;
-        // Under a key the repetition finds what the lost request may have made.
-        if (!keyed) {
-            return fail(ErrorCode::kUnavailable,
-                        "the PLM went away before it answered; look with reeve ls whether the jobs "
-                        "are there before you submit them again");
-        }
-        if (boot_ns() >= give_up) {
-            return fail(ErrorCode::kUnavailable,
-                        reply.error().message + "; repeat it " +
-                            (own ? "with --key " + own_key : std::string("as it is")) +
-                            ": what was queued is not queued again");
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
-    }
+    for (const auto& draft : drafts) *request.add_jobs() = draft.spec;
+    return client.calls().submit(request);
 }
 
 int submit_command(const Context& context, const SubmitOptions& options) {
@@ -221,7 +164,7 @@ int submit_command(const Context& context, const SubmitOptions& options) {
         if (!timeout) return report(Error(timeout.error()).with("--timeout"));
         waiting.timeout_ms = *timeout;
     }
-    auto client = rpc::Client::connect(context.cell, warn);
+    auto client = connect_client(context);
     if (!client) {
         // A dry run says what it can without a cell.
         if (!options.dry_run) return report(client.error());

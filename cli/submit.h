@@ -9,29 +9,27 @@
 #include <utility>
 #include <vector>
 
+#include "cli/client/calls.h"
+#include "cli/client/client.h"
 #include "cli/context.h"
 #include "cli/job_draft.h"
-
-namespace reeve::rpc {
-class Client;
-}
 
 namespace reeve::cli {
 
 struct SubmitOptions {
     std::vector<std::pair<const OptionRule*, std::string>> values;  // in the order given
     std::vector<std::string> environment;
-    std::vector<std::string> parameters;   // --param NAME=a,b,c
-    std::string each_line;                 // FILE or -
-    std::vector<std::string> words;        // what stands before --
-    std::vector<std::string> command;      // what stands after --
-    bool separated = false;                // there was a --
+    std::vector<std::string> parameters;  // --param NAME=a,b,c
+    std::string each_line;                // FILE or -
+    std::vector<std::string> words;       // what stands before --
+    std::vector<std::string> command;     // what stands after --
+    bool separated = false;               // there was a --
     bool check = true;
-    bool forward_stdin = false;            // run: what is piped in is the task's input
+    bool forward_stdin = false;  // run: what is piped in is the task's input
     bool dry_run = false;
     bool wait = false;
     bool progress = false;
-    std::string timeout;                   // of --wait
+    std::string timeout;  // of --wait
 };
 
 // Directives of a script's leading comments: `#REEVE --cpus 2`, as words.
@@ -41,14 +39,11 @@ Result<std::vector<std::string>> script_directives(const std::string& text);
 Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
                                       std::vector<std::string>& warnings);
 
-// The key of one of several jobs that were submitted under one.
-std::string key_of_draft(const std::string& key, std::size_t index, std::size_t drafts);
-
 // What a path's placeholders are good for: unknown ones, an array whose elements share a file.
 std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec);
 
 // Sends them as one request. Errors as the PLM's.
-Result<v1::SubmitReply> send(rpc::Client& client, std::vector<JobDraft>& drafts, bool dry_run);
+Result<v1::SubmitReply> send(Client& client, std::vector<JobDraft>& drafts, bool dry_run);
 
 // Where `words` names a script with #REEVE lines, the words of these lines (before the line's own).
 Result<std::vector<std::string>> directives_for(const SubmitOptions& options);

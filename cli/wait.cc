@@ -3,148 +3,22 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <optional>
 #include <thread>
 
 #include "cli/catalogue.h"
+#include "cli/client/own_client.h"
 #include "cli/json_writer.h"
 #include "cli/gather.h"
 #include "cli/look.h"
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
-#include "common/rpc/client.h"
-#include "common/rpc/status.h"
 
 namespace reeve::cli {
 
 namespace {
 
-constexpr std::uint64_t kLostPlmNs = 30 * kSecond;
 constexpr std::uint64_t kElementPollNs = 100 * kMillisecond;
-
-bool all_ended(const JobStates& jobs, const std::vector<Selected>& selected) {
-    return std::all_of(selected.begin(), selected.end(), [&](const Selected& one) {
-        const auto found = jobs.find(one.job);
-        return found != jobs.end() && found->second.state() == "ended";
-    });
-}
-
-// The history file's words for jobs that ended: all of them where nobody else can be asked, else
-// those the PLM only remembers by their verdict (it tells no times then).
-void fill_from_history(const Context& context, const std::vector<Selected>& selected,
-                       JobStates& jobs) {
-    const auto thin = [&](const Selected& one) {
-        const auto found = jobs.find(one.job);
-        return found == jobs.end() || found->second.submit_ns() == 0;
-    };
-    if (std::none_of(selected.begin(), selected.end(), thin)) return;
-    auto history = History::open(context.cell);
-    if (!history) return;
-    for (const auto& one : selected) {
-        if (!thin(one)) continue;
-        auto status = (*history)->job(one.job);
-        if (status && status->state() == "ended") jobs[one.job] = std::move(*status);
-    }
-}
-
-class Watching {
-public:
-    Watching(const Context& context, rpc::Client& client, const std::vector<Selected>& selected,
-             const WaitOptions& options)
-        : context_(context),
-          client_(client),
-          selected_(selected),
-          end_ns_(options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond) {}
-
-    Result<JobStates> run(const std::function<bool(const JobStates&)>& changed) {
-        auto contact_ns = boot_ns();
-        late_.emplace(context_.cell, client_.tell_late(), std::chrono::milliseconds(0));
-        while (true) {
-            const auto before = messages_;
-            const auto status = stream(changed);
-            if (messages_ != before) contact_ns = boot_ns();
-            if (stop_) return stopped();
-            if (all_ended(jobs_, selected_)) {
-                fill_from_history(context_, selected_, jobs_);
-                return std::move(jobs_);
-            }
-            if (end_ns_ != 0 && boot_ns() >= end_ns_) return timed_out();
-            // A PLM that ends may cancel its calls before it says why.
-            if (!status && status.error().code != ErrorCode::kUnavailable &&
-                status.error().code != ErrorCode::kCancelled) {
-                return fail(status.error());
-            }
-            if (boot_ns() - contact_ns > kLostPlmNs || !rpc::cell_is_run(context_.cell)) {
-                return fail(rpc::unreachable(context_.cell, "the PLM went away"));
-            }
-            std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
-            const auto now = boot_ns();
-            const auto left_ms = end_ns_ == 0    ? std::uint64_t{1000}
-                                 : end_ns_ > now ? (end_ns_ - now) / kMillisecond
-                                                 : 0;
-            client_.await_connection(
-                std::chrono::milliseconds(std::min<std::uint64_t>(left_ms, 1000)));
-        }
-    }
-
-private:
-    static tl::unexpected<Error> stopped() { return fail(ErrorCode::kCancelled, "interrupted"); }
-    tl::unexpected<Error> timed_out() const {
-        std::size_t open = 0;
-        for (const auto& one : selected_) {
-            const auto found = jobs_.find(one.job);
-            open += found == jobs_.end() || found->second.state() != "ended" ? 1U : 0U;
-        }
-        return fail(ErrorCode::kDeadlineExceeded,
-                    "the time is up and " + std::to_string(open) +
-                        (open == 1 ? " job has" : " jobs have") +
-                        " not ended; wait longer or look with: reeve ls");
-    }
-
-    Status stream(const std::function<bool(const JobStates&)>& changed) {
-        v1::WatchRequest request;
-        for (const auto& one : selected_) {
-            const auto found = jobs_.find(one.job);
-            if (found != jobs_.end() && found->second.state() == "ended") continue;
-            request.add_jobs(one.job);
-        }
-        grpc::ClientContext call;
-        std::uint64_t left_ms = 0;
-        if (end_ns_ != 0) {
-            const auto now = boot_ns();
-            left_ms = now >= end_ns_ ? 1 : (end_ns_ - now) / kMillisecond + 1;
-        }
-        rpc::Client::prepare(call, std::chrono::milliseconds(left_ms));
-        auto reader = client_.stub().Watch(&call, request);
-        v1::WatchReply reply;
-        while (reader->Read(&reply)) {
-            ++messages_;
-            late_->answered();
-            for (auto& status : *reply.mutable_jobs()) {
-                const auto job = status.job();
-                jobs_[job] = std::move(status);
-            }
-            if (!changed(jobs_)) {
-                stop_ = true;
-                call.TryCancel();
-                break;
-            }
-            if (reply.done()) break;
-        }
-        const auto status = reader->Finish();
-        return rpc::from_grpc(status);
-    }
-
-    const Context& context_;
-    rpc::Client& client_;
-    const std::vector<Selected>& selected_;
-    std::uint64_t end_ns_;
-    JobStates jobs_;
-    std::optional<rpc::LateNotice> late_;
-    std::uint64_t messages_ = 0;
-    bool stop_ = false;
-};
 
 struct Totals {
     std::uint64_t tasks = 0;
@@ -330,16 +204,10 @@ std::string progress_line(const JobStates& jobs, std::size_t expected, std::uint
     return "[" + bar + "]" + right;
 }
 
-Result<JobStates> watch_jobs(const Context& context, rpc::Client& client,
-                             const std::vector<Selected>& selected, const WaitOptions& options,
-                             const std::function<bool(const JobStates&)>& changed) {
-    return Watching(context, client, selected, options).run(changed);
-}
-
-int wait_and_tell(const Context& context, rpc::Client& client,
-                  const std::vector<Selected>& selected, const WaitOptions& options) {
+int wait_and_tell(const Context& context, Client& client, const std::vector<Selected>& selected,
+                  const WaitOptions& options) {
     ProgressBar bar(options.progress, selected.size());
-    auto jobs = watch_jobs(context, client, selected, options, [&bar](const JobStates& known) {
+    auto jobs = client.calls().watch(selected, options.timeout_ms, [&bar](const JobStates& known) {
         bar.draw(known);
         return true;
     });
@@ -373,7 +241,7 @@ int wait_command(const Context& context, const WaitCommand& command) {
         if (!good) return report(good.error());
         return *good ? kExitOk : kExitFailed;
     }
-    auto client = rpc::Client::connect(context.cell, warn);
+    auto client = connect_client(context);
     if (!client) {
         // With the cell down, what has ended has ended.
         JobStates ended;

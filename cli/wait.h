@@ -1,20 +1,14 @@
-// Waiting for jobs: a Watch stream that survives a restart of the PLM, a progress bar, a verdict.
+// wait: a progress bar and a verdict around Calls::watch.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "cli/client/calls.h"
+#include "cli/client/client.h"
 #include "cli/context.h"
 #include "cli/selectors.h"
-#include "reeve/v1/reeve.pb.h"
-
-namespace reeve::rpc {
-class Client;
-}
 
 namespace reeve::cli {
 
@@ -23,19 +17,9 @@ struct WaitOptions {
     bool progress = false;
 };
 
-using JobStates = std::map<std::uint64_t, v1::JobStatus>;
-
-// Follows the jobs until all have ended. `changed` is called after every message with what is known
-// so far and may end the wait by returning false. A lost PLM is waited for while somebody runs the
-// cell. Errors: kDeadlineExceeded, kNotFound (an unknown job), kUnavailable, kCancelled
-// (`changed`).
-Result<JobStates> watch_jobs(const Context& context, rpc::Client& client,
-                             const std::vector<Selected>& selected, const WaitOptions& options,
-                             const std::function<bool(const JobStates&)>& changed);
-
-// watch_jobs with its progress bar and its last words; the exit code: 0 when all succeeded, else 1.
-int wait_and_tell(const Context& context, rpc::Client& client,
-                  const std::vector<Selected>& selected, const WaitOptions& options);
+// Calls::watch with a progress bar and its last words; the exit code: 0 when all succeeded, else 1.
+int wait_and_tell(const Context& context, Client& client, const std::vector<Selected>& selected,
+                  const WaitOptions& options);
 
 struct WaitCommand {
     std::vector<std::string> selectors;

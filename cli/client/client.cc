@@ -1,15 +1,17 @@
 #include "cli/client/client.h"
 
+#include <algorithm>
+#include <mutex>
+
 #include <unistd.h>
 
-#include "cli/catalogue.h"
 #include "cli/client/job_stream.h"
+#include "cli/client/own_client.h"
 #include "cli/gather.h"
 #include "cli/job_draft.h"
 #include "cli/json_writer.h"
 #include "cli/output_path.h"
 #include "cli/result.h"
-#include "cli/wait.h"
 #include "common/process/small_file.h"
 
 namespace reeve {
@@ -66,27 +68,36 @@ Answer<T> failure(const Error& error) {
 
 class Client::Impl {
 public:
-    Impl(cli::Context given, std::unique_ptr<rpc::Client> rpc)
-        : context(std::move(given)), client(std::move(rpc)), stream(context, *client) {}
+    explicit Impl(std::unique_ptr<cli::Calls> made) : calls(std::move(made)) {}
 
-    cli::Context context;
-    std::unique_ptr<rpc::Client> client;
-    cli::JobStream stream;
+    // Begun when it is first needed: it has threads of its own.
+    cli::JobStream& stream() {
+        const std::lock_guard hold(mutex);
+        if (!jobs) jobs = std::make_unique<cli::JobStream>(calls->context(), calls->rpc());
+        return *jobs;
+    }
+
+    std::unique_ptr<cli::Calls> calls;
+    std::mutex mutex;
+    std::unique_ptr<cli::JobStream> jobs;
 };
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
+cli::Calls& Client::calls() {
+    return *impl_->calls;
+}
 
 Answer<std::unique_ptr<Client>> Client::connect(const std::string& state_dir) {
     using Made = std::unique_ptr<Client>;
     auto cell = find_cell(state_dir);
     if (!cell) return failure<Made>(cell.error());
-    auto rpc = rpc::Client::connect(*cell);
-    if (!rpc) return failure<Made>(rpc.error());
     cli::Context context;
     context.state_dir = state_dir;
     context.cell = std::move(*cell);
-    return Made(new Client(std::make_unique<Impl>(std::move(context), std::move(*rpc))));
+    auto calls = cli::Calls::connect(context);
+    if (!calls) return failure<Made>(calls.error());
+    return std::make_unique<Client>(std::make_unique<Impl>(std::move(*calls)));
 }
 
 void Client::stream(const Job& job, std::function<void(TaskOutcome)> each, Finished finished) {
@@ -95,7 +106,7 @@ void Client::stream(const Job& job, std::function<void(TaskOutcome)> each, Finis
         finished(failure<Outcomes>(text.error()));
         return;
     }
-    impl_->stream.submit(std::move(spec), std::move(each), std::move(finished));
+    impl_->stream().submit(std::move(spec), std::move(each), std::move(finished));
 }
 
 void Client::submit(const Job& job, Finished finished) {
@@ -123,34 +134,35 @@ std::future<Client::Outcomes> Client::submit(const Job& job) {
 }
 
 Answer<std::uint64_t> Client::queue(const Job& job) {
+    auto ids = queue(std::vector<Job>{job});
+    return ids ? Answer<std::uint64_t>((*ids)[0]) : Answer<std::uint64_t>::failure(ids.error());
+}
+
+Answer<std::vector<std::uint64_t>> Client::queue(const std::vector<Job>& jobs) {
+    using Ids = std::vector<std::uint64_t>;
     v1::SubmitRequest request;
-    *request.add_jobs() = to_spec(job);
-    if (const auto text = cli::check_text(request.jobs(0)); !text) {
-        return failure<std::uint64_t>(text.error());
+    for (const auto& job : jobs) {
+        auto& spec = *request.add_jobs();
+        spec = to_spec(job);
+        spec.set_key(job.key);
+        if (const auto text = cli::check_text(spec); !text) return failure<Ids>(text.error());
     }
-    request.mutable_jobs(0)->set_key(impl_->stream.next_key());
-    while (true) {
-        auto reply = impl_->client->call(&v1::Reeve::Stub::Submit, request);
-        if (reply) return reply->job_ids(0);
-        const bool again =
-            reply.error().code == ErrorCode::kUnavailable && rpc::cell_is_run(impl_->context.cell);
-        if (!again) return failure<std::uint64_t>(reply.error());
-        std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
-    }
+    const auto reply = impl_->calls->submit(request);
+    if (!reply) return failure<Ids>(reply.error());
+    return Ids(reply->job_ids().begin(), reply->job_ids().end());
 }
 
 Answer<bool> Client::wait(std::uint64_t job, std::chrono::milliseconds timeout) {
-    cli::WaitOptions options;
-    options.timeout_ms = static_cast<std::uint64_t>(std::max<long>(1, timeout.count()));
-    const auto states = cli::watch_jobs(impl_->context, *impl_->client, {{job, {}}}, options,
-                                        [](const cli::JobStates&) { return true; });
+    const auto ms = static_cast<std::uint64_t>(std::max<long>(1, timeout.count()));
+    const auto states =
+        impl_->calls->watch({{job, {}}}, ms, [](const cli::JobStates&) { return true; });
     if (states) return true;
     if (states.error().code == ErrorCode::kDeadlineExceeded) return false;
     return failure<bool>(states.error());
 }
 
 Answer<Client::Outcomes> Client::results(std::uint64_t job) {
-    auto rows = cli::results_of(impl_->context, {job, {}}, ~std::uint32_t{0});
+    auto rows = cli::results_of(impl_->calls->context(), {job, {}}, ~std::uint32_t{0});
     if (!rows) return failure<Outcomes>(rows.error());
     Outcomes out;
     for (auto& row : *rows) {
@@ -164,25 +176,21 @@ Answer<std::uint64_t> Client::cancel(std::uint64_t job, const std::string& reaso
     if (!cli::is_utf8(reason)) {
         return Answer<std::uint64_t>::failure("the reason is not UTF-8; write it in UTF-8");
     }
-    v1::ActRequest request;
-    request.set_action(v1::ACTION_CANCEL);
-    request.set_reason(reason);
-    request.add_selections()->set_job(job);
-    auto reply = impl_->client->call(&v1::Reeve::Stub::Act, request);
-    if (!reply) return failure<std::uint64_t>(reply.error());
-    const auto& result = reply->results(0);
-    if (result.changed() == 0) return Answer<std::uint64_t>::failure(result.message());
-    return result.changed();
+    const auto result = impl_->calls->cancel(job, reason);
+    if (!result) return failure<std::uint64_t>(result.error());
+    if (result->changed() == 0) return Answer<std::uint64_t>::failure(result->message());
+    return result->changed();
 }
 
 Answer<std::string> Client::logs(std::uint64_t job, std::uint64_t element) {
-    cli::Gatherer gatherer(impl_->context);
+    const auto& context = impl_->calls->context();
+    cli::Gatherer gatherer(context);
     auto detail = gatherer.detail({job, {{element, element}}}, {});
     if (!detail) return failure<std::string>(detail.error());
     if (!detail->has_spec || detail->tasks.empty()) {
         return Answer<std::string>::failure("no such task has started yet");
     }
-    const auto path = cli::output_path(impl_->context.cell, detail->status.spec().task(),
+    const auto path = cli::output_path(context.cell, detail->status.spec().task(),
                                        detail->tasks.back(), cli::Stream::kOutput);
     auto text = read_whole(path, std::size_t{1} << 30);
     if (!text) return failure<std::string>(text.error());
@@ -190,7 +198,13 @@ Answer<std::string> Client::logs(std::uint64_t job, std::uint64_t element) {
 }
 
 std::size_t Client::open_jobs() const {
-    return impl_->stream.open_jobs();
+    const std::lock_guard hold(impl_->mutex);
+    return impl_->jobs ? impl_->jobs->open_jobs() : 0;
+}
+
+Result<std::unique_ptr<Client>> cli::connect_client(const Context& context) {
+    REEVE_TRY_ASSIGN(auto calls, Calls::connect(context, warn));
+    return std::make_unique<Client>(std::make_unique<Client::Impl>(std::move(calls)));
 }
 
 }  // namespace reeve

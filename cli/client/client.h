@@ -29,6 +29,10 @@
 
 namespace reeve {
 
+namespace cli {
+class Calls;
+}
+
 // A function (with data) or a command, once or as an array.
 struct Job {
     std::string function;           // a handler's name, or
@@ -47,6 +51,7 @@ struct Job {
     bool at_most_once = false;
     bool hold = false;
     std::vector<std::uint64_t> after;  // jobs that must have succeeded
+    std::string key;                   // of queue(): the same key gives the same job again
 };
 
 struct TaskOutcome {
@@ -97,6 +102,8 @@ public:
     void stream(const Job& job, std::function<void(TaskOutcome)> each, Finished finished);
     // Queues it and returns its id, without waiting for its end.
     Answer<std::uint64_t> queue(const Job& job);
+    // All of them or none, as one request; their ids in the same order.
+    Answer<std::vector<std::uint64_t>> queue(const std::vector<Job>& jobs);
 
     // True once it has ended; false: not within the timeout.
     Answer<bool> wait(std::uint64_t job, std::chrono::milliseconds timeout);
@@ -107,9 +114,13 @@ public:
     // Jobs of this client that have not ended.
     std::size_t open_jobs() const;
 
-private:
+    // What reeve's own commands do with it beside: the same in the protocol's messages.
+    cli::Calls& calls();
+
     class Impl;
     explicit Client(std::unique_ptr<Impl> impl);
+
+private:
     std::unique_ptr<Impl> impl_;
 };
 

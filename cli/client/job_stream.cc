@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include <sys/random.h>
-
+#include "cli/client/calls.h"
 #include "cli/gather.h"
 #include "cli/result.h"
 #include "common/base/clock.h"
@@ -33,14 +32,7 @@ bool is_refusal(ErrorCode code) {
 
 JobStream::JobStream(const Context& context, rpc::Client& client)
     : context_(context), client_(client) {
-    unsigned char bytes[12]{};
-    (void)!getrandom(bytes, sizeof bytes, 0);
-    key_ = "client-";
-    for (const auto byte : bytes) {
-        char hex[4];
-        std::snprintf(hex, sizeof hex, "%02x", byte);
-        key_ += hex;
-    }
+    key_ = random_key("client-");
     contact_ns_ = boot_ns();
     runner_ = std::thread([this] { run(); });
     follower_ = std::thread([this] { follow(); });

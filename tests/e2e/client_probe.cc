@@ -3,6 +3,7 @@
 //   client_probe DIR echo JOBS TASKS     so many jobs at once; prints how many results were right
 //   client_probe DIR refused             what a refusal looks like
 //   client_probe DIR process             queue, wait, logs, cancel
+//   client_probe DIR several             jobs in one request, all or none, and under a key
 //   client_probe DIR text                text that is not UTF-8, refused by each call
 #include <cstdio>
 #include <cstdlib>
@@ -73,6 +74,26 @@ int process(reeve::Client& client) {
     return 0;
 }
 
+int several(reeve::Client& client) {
+    reeve::Job good;
+    good.argv = {"/bin/true"};
+    good.key = "once";
+    reeve::Job bad = good;
+    bad.argv = {""};
+    bad.key.clear();
+    auto none = client.queue({good, bad});
+    std::printf("%s\n", none ? "queued" : none.error().c_str());
+    reeve::Job other = good;
+    other.key.clear();
+    auto two = client.queue({good, other});
+    if (!two) return 1;
+    auto again = client.queue(good);
+    if (!again) return 1;
+    std::printf("%zu %s %s\n", two->size(), (*two)[0] == *again ? "once" : "twice",
+                (*two)[0] < (*two)[1] ? "in order" : "mixed");
+    return 0;
+}
+
 int text(reeve::Client& client) {
     reeve::Job job;
     job.argv = {"/bin/echo", "\xff"};
@@ -102,6 +123,7 @@ int main(int argc, char** argv) {
             return echo(**client, std::atoi(argv[3]), std::atoi(argv[4]));
         }
         if (what == "text") return text(**client);
+        if (what == "several") return several(**client);
         return what == "refused" ? refused(**client) : process(**client);
     } catch (const std::runtime_error& why) {
         std::printf("failed: %s\n", why.what());

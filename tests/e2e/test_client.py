@@ -32,6 +32,13 @@ class Client(OwnCellCase):
         self.assertEqual(self.probe("process").splitlines(),
                          ["from a program", "succeeded", "cancelled"])
 
+    def test_several_at_once(self):
+        """All or none; the same key gives the same job."""
+        refused, queued = self.probe("several").splitlines()
+        self.assertIn("task.argv", refused)
+        self.assertEqual(queued, "2 once in order")
+        self.assertEqual(len(self.env.job_ids()), 2)
+
     def test_text_that_is_not_utf8(self):
         """Refused by its field, before anything is sent."""
         queue, submit, cancel = self.probe("text").splitlines()
