@@ -156,8 +156,16 @@ public:
 private:
     explicit History(sqlite3* database) : database_(database) {}
     sqlite3* database_;
-    std::string select_jobs_;  // all columns of read_job_row
+    struct Told;  // an attempt and where its function's result lies
+    Result<std::vector<Told>> told(const Selected& selected, std::uint64_t limit, bool results);
+    Status single_rows(const Selected& selected, std::uint64_t limit, bool results,
+                       std::vector<Told>& out);
+    Status packed_rows(const Selected& selected, std::uint64_t limit, bool results,
+                       std::vector<Told>& out);
+
+    std::string job_columns_;  // all of read_job_row but the spec
     bool priced_ = false;      // the file has columns for cost
+    bool packed_ = false;      // attempts lie in packs
 };
 
 }  // namespace reeve::cli

@@ -296,7 +296,7 @@ void Core::batch_entries_to_log() {
         publisher_wanted_.notify_one();
     }
     if (!batch_.projection().empty()) {
-        (void)history_->push(batch_.projection().take(model_, ledger_seq_));
+        (void)history_->push(batch_.projection().take(model_, ledger_seq_, history_->spare()));
         ledger_->keep_batches_after(history_->last_seq());
     }
     batch_.clear();

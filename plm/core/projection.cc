@@ -37,29 +37,37 @@ void Projection::note(Model& model, const TaskEnded& r) {
     note_job(r.job);
     const Job* job = model.find(r.job);
     if (job == nullptr) return;
-    auto& row = rows_.attempts.emplace_back();
+    note_worker(model, r.worker);
+    auto& row = rows_.ended.emplace_back();
     row.job = r.job;
     row.element = job->element_of(r.ordinal);
-    row.attempt = r.attempt;
-    row.outcome = to_string(r.outcome);
-    row.exit_code = r.exit_code;
-    row.core_dumped = r.core_dumped;
-    row.detail = r.detail;
-    row.submit_ns = job->submit_ns;
+    row.as.submit_ns = job->submit_ns;
+    row.as.worker = r.worker;
+    row.as.attempt = r.attempt;
+    row.as.deaths = r.deaths;
+    row.as.price_micro = price_micro_;
+    row.as.exit_code = r.exit_code;
+    row.as.outcome = r.outcome;
+    row.as.core_dumped = r.core_dumped;
+    row.as.terminal = r.final;
     row.assigned_ns = r.assigned_ns;
     row.started_ns = r.started_ns;
     row.ended_ns = r.ended_ns;
     row.user_us = r.user_us;
     row.system_us = r.system_us;
     row.max_rss_bytes = r.max_rss_bytes;
-    row.worker_number = r.worker.number;
-    row.worker_incarnation = r.worker.incarnation;
-    const auto worker = model.workers().find(r.worker.incarnation);
-    if (worker != model.workers().end()) row.worker_name = worker->second.name;
-    row.result = r.result;
-    row.terminal = r.final;
-    row.deaths = r.deaths;
-    row.price_micro = model.spend.price_of(r.worker);
+    row.worker_name = worker_name_;
+    row.detail = rows_.keep(r.detail);
+    row.result = rows_.keep(r.result);
+}
+
+void Projection::note_worker(Model& model, WorkerId worker) {
+    if (worker_known_ && worker == worker_) return;
+    worker_known_ = true;
+    const auto found = model.workers().find(worker.incarnation);
+    worker_ = worker;
+    worker_name_ = found == model.workers().end() ? RowText{} : rows_.keep(found->second.name);
+    price_micro_ = model.spend.price_of(worker);
 }
 
 void Projection::note_job(JobId job) {
@@ -72,18 +80,17 @@ void Projection::note_cancelled(Model& model, const RunCancelled& record) {
     const Job* job = model.find(record.job);
     if (job == nullptr || record.last - record.first >= kCancelledRowsMax) return;
     for (auto ordinal = record.first; ordinal <= record.last; ++ordinal) {
-        AttemptRow row;
+        auto& row = rows_.ended.emplace_back();
         row.job = record.job;
         row.element = job->element_of(ordinal);
-        row.outcome = to_string(Outcome::kCancelled);
-        row.submit_ns = job->submit_ns;
+        row.as.outcome = Outcome::kCancelled;
+        row.as.submit_ns = job->submit_ns;
+        row.as.terminal = true;
         row.ended_ns = record.wall_ns;
-        row.terminal = true;
-        rows_.attempts.push_back(std::move(row));
     }
 }
 
-HistoryRows Projection::take(Model& model, std::uint64_t seq) {
+HistoryRows Projection::take(Model& model, std::uint64_t seq, HistoryRows next) {
     std::sort(jobs_.begin(), jobs_.end());
     jobs_.erase(std::unique(jobs_.begin(), jobs_.end()), jobs_.end());
     std::sort(new_jobs_.begin(), new_jobs_.end());
@@ -114,7 +121,8 @@ HistoryRows Projection::take(Model& model, std::uint64_t seq) {
     new_jobs_.clear();
     rows_.seq = seq;
     HistoryRows rows = std::move(rows_);
-    rows_ = HistoryRows{};
+    rows_ = std::move(next);
+    worker_known_ = false;
     return rows;
 }
 

@@ -19,14 +19,21 @@ public:
     void note(Model& model, const Record& record);  // after model.apply(record)
     void note(Model&, const TaskMoved& record) { note_job(record.job); }
     void note(Model& model, const TaskEnded& record);
-    HistoryRows take(Model& model, std::uint64_t seq);
-    bool empty() const { return jobs_.empty() && rows_.attempts.empty(); }
+    // The next rows are gathered in `next`.
+    HistoryRows take(Model& model, std::uint64_t seq, HistoryRows next = {});
+    bool empty() const { return jobs_.empty() && rows_.ended.empty(); }
 
 private:
     void note_job(JobId job);
     void note_cancelled(Model& model, const RunCancelled& record);
 
+    void note_worker(Model& model, WorkerId worker);
+
     HistoryRows rows_;
+    bool worker_known_ = false;  // of the row before in this batch: most are of one
+    WorkerId worker_;
+    RowText worker_name_;
+    std::uint32_t price_micro_ = 0;
     std::vector<JobId> jobs_;  // as noted, some more than once
     std::vector<JobId> new_jobs_;
 };

@@ -3,8 +3,9 @@
 // The core pushes the rows of each ledger batch after its commit; a thread of its own upserts them
 // in large transactions that also store the batch's seq, so a row is never ahead of or behind its
 // mark. The file is rebuildable and therefore not flushed (WAL, synchronous=NORMAL): after a power
-// cut it is merely some batches back. What a snapshot lets the ledger drop cannot be fed again, so
-// before a snapshot the file is flushed with make_durable() (Ledger::snapshot_in_background,
+// cut it is merely some batches back. While much ends the thread rests between transactions, so
+// that each packs more (history_file.h). What a snapshot lets the ledger drop cannot be fed again,
+// so before a snapshot the file is flushed with make_durable() (Ledger::snapshot_in_background,
 // `before`).
 //
 // Never stalls the core: when the queue is full push() drops the rows, returns false and the
@@ -14,8 +15,6 @@
 //   behind := false  ->  catch up to the ledger's end  ->  take the queue, skipping known seqs
 // Rows pushed meanwhile are queued (or make it behind once more), rows dropped before are in the
 // ledger already, since the commit precedes the push: no gap.
-//
-// A history.db that SQLite finds damaged is moved aside to history.db.damaged and begun anew.
 #pragma once
 
 #include <cstdint>
@@ -25,59 +24,9 @@
 #include <vector>
 
 #include "common/base/result.h"
-#include "common/model/sla.h"
+#include "plm/ledger/history_rows.h"
 
 namespace reeve::plm {
-
-struct JobRow {
-    std::uint64_t id = 0;
-    std::uint32_t uid = 0;
-    std::string name;
-    std::int64_t priority = 0;
-    std::uint64_t submit_ns = 0;
-    std::uint64_t start_ns = 0;
-    std::uint64_t end_ns = 0;
-    std::uint64_t elements = 0;
-    std::uint64_t succeeded = 0;
-    std::uint64_t failed = 0;
-    std::uint64_t cancelled = 0;
-    std::string state;  // waiting held active ended
-    std::string reason;
-    std::string spec;  // serialised JobSpec; empty: keep the stored one
-    SlaClass sla = SlaClass::kStandard;
-    std::uint64_t cost_nano = 0;  // of its attempts that ended
-};
-
-struct AttemptRow {
-    std::uint64_t job = 0;
-    std::uint64_t element = 0;
-    std::uint32_t attempt = 0;  // 0: ended without ever running
-    std::string outcome;
-    std::int32_t exit_code = 0;
-    bool core_dumped = false;
-    std::string detail;
-    std::uint64_t submit_ns = 0;
-    std::uint64_t assigned_ns = 0;
-    std::uint64_t started_ns = 0;
-    std::uint64_t ended_ns = 0;
-    std::uint64_t user_us = 0;
-    std::uint64_t system_us = 0;
-    std::uint64_t max_rss_bytes = 0;
-    std::uint64_t worker_number = 0;
-    std::uint64_t worker_incarnation = 0;
-    std::string worker_name;
-    std::string result;             // of a function task; a table of its own
-    bool terminal = false;          // the task's one ending, as opposed to a requeued attempt
-    std::uint32_t deaths = 0;       // workers that died under the task until then
-    std::uint32_t price_micro = 0;  // of an hour of its worker
-};
-
-// The rows of one ledger batch. Seqs rise; batches without rows may be left out.
-struct HistoryRows {
-    std::uint64_t seq = 0;
-    std::vector<JobRow> jobs;
-    std::vector<AttemptRow> attempts;
-};
 
 struct HistoryOptions {
     std::size_t queue_rows = 200'000;  // more waiting rows: behind
@@ -99,6 +48,8 @@ public:
 
     // Core thread; never blocks on the disk. False: dropped, the ledger will be read instead.
     bool push(HistoryRows rows);
+    // Empty rows whose memory was used before.
+    HistoryRows spare();
 
     // Any thread. The newest batch whose rows are in the file: give it to keep_batches_after().
     std::uint64_t last_seq() const;

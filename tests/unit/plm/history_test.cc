@@ -66,16 +66,16 @@ HistoryRows rows_of(std::uint64_t seq) {
     job.spec = "spec";
     rows.jobs.push_back(job);
     for (std::uint64_t element = 0; element < 2; ++element) {
-        AttemptRow attempt;
-        attempt.job = seq;
-        attempt.element = element;
-        attempt.attempt = 1;
-        attempt.outcome = element == 0 ? "succeeded" : "failed";
-        attempt.exit_code = -static_cast<std::int32_t>(element * 9);
-        attempt.terminal = true;
-        attempt.ended_ns = 1'700'000'000'000'000'000ULL + seq;
-        attempt.worker_name = "w";
-        rows.attempts.push_back(attempt);
+        EndedRow row;
+        row.job = seq;
+        row.element = element;
+        row.as.attempt = 1;
+        row.as.outcome = element == 0 ? Outcome::kSucceeded : Outcome::kFailed;
+        row.as.exit_code = -static_cast<std::int32_t>(element * 9);
+        row.as.terminal = true;
+        row.ended_ns = 1'700'000'000'000'000'000ULL + seq;
+        row.worker_name = rows.keep("w");
+        rows.ended.push_back(row);
     }
     return rows;
 }
@@ -148,9 +148,10 @@ TEST_CASE("History: the same rows twice change nothing, later ones overwrite", "
     later.jobs = rows_of(1).jobs;
     later.jobs[0].spec.clear();
     later.jobs[0].state = "active";
-    later.attempts = rows_of(1).attempts;
-    later.attempts[0].outcome = "requeued";
-    later.attempts[0].terminal = false;
+    later.ended = rows_of(1).ended;
+    later.bytes = rows_of(1).bytes;
+    later.ended[0].as.outcome = Outcome::kRequeued;
+    later.ended[0].as.terminal = false;
     CHECK(history->push(later));
     REQUIRE(history->wait_idle(10'000));
     auto reader = HistoryReader::open(path);
@@ -240,46 +241,6 @@ TEST_CASE("History: a damaged file is put aside and rebuilt", "[history]") {
     CHECK(access((path + ".damaged").c_str(), F_OK) == 0);
 }
 
-TEST_CASE("History: a file from before costs were kept gets the columns and goes on", "[history]") {
-    const TempDirectory dir;
-    const std::string path = dir.file("history.db");
-    FakeLedger ledger;
-    for (std::uint64_t seq = 1; seq <= 3; ++seq) ledger.add(rows_of(seq));
-    {
-        auto history = open_good(path, ledger);
-        REQUIRE(history->wait_idle(10'000));
-    }
-    {
-        auto db = Database::open(path, Database::Mode::kReadWrite);
-        REQUIRE(db);
-        REQUIRE(
-            db->exec("ALTER TABLE attempt DROP COLUMN price_micro;"
-                     "ALTER TABLE job DROP COLUMN sla; ALTER TABLE job DROP COLUMN cost_nano;"
-                     "PRAGMA user_version=2;"));
-    }
-    auto history = open_good(path, ledger);
-    REQUIRE(history->wait_idle(10'000));  // it begins behind
-    auto rows = rows_of(4);
-    rows.jobs[0].sla = SlaClass::kSpot;
-    rows.jobs[0].cost_nano = 12'345;
-    rows.attempts[1].price_micro = 67;
-    CHECK(history->push(rows));
-    REQUIRE(history->wait_idle(10'000));
-    check_all(path, 4);
-    CHECK(access((path + ".damaged").c_str(), F_OK) != 0);
-    auto reader = HistoryReader::open(path);
-    REQUIRE(reader);
-    const auto old = (*reader)->job(3, true);
-    CHECK(old->sla == SlaClass::kStandard);
-    CHECK(old->cost_nano == 0);
-    CHECK(old->spec == "spec");
-    const auto priced = (*reader)->job(4, false);
-    CHECK(priced->sla == SlaClass::kSpot);
-    CHECK(priced->cost_nano == 12'345);
-    CHECK((*reader)->attempts(4, 1)->front().price_micro == 67);
-    CHECK((*reader)->attempts(3, 1)->front().price_micro == 0);
-}
-
 TEST_CASE("History: a task among many is found fast", "[history]") {
     const TempDirectory dir;
     const std::string path = dir.file("history.db");
@@ -294,10 +255,11 @@ TEST_CASE("History: a task among many is found fast", "[history]") {
         HistoryRows rows;
         rows.seq = seq;
         for (std::uint64_t i = 0; i < 1000; ++i) {
-            AttemptRow row = rows_of(1).attempts[0];
+            EndedRow row = rows_of(1).ended[0];
+            row.worker_name = rows.keep("w");
             row.job = 1;
             row.element = (seq - 1) * 1000 + i;
-            rows.attempts.push_back(std::move(row));
+            rows.ended.push_back(row);
         }
         REQUIRE(history->push(std::move(rows)));
     }
