@@ -6,6 +6,8 @@
 #include <memory>
 #include <thread>
 
+#include <malloc.h>
+
 #include "common/log/log.h"
 #include "common/role/role.h"
 #include "plm/core/core.h"
@@ -16,6 +18,8 @@ namespace {
 
 constexpr int kExitCannotStart = 7;
 constexpr std::uint64_t kShutdownMs = 1'000;
+constexpr int kMappedBytesMin = 8 << 20;
+constexpr int kKeptBytesMax = 64 << 20;
 
 // SIGTERM and SIGINT, blocked in every thread but taken here, stop the core's loop.
 void watch_for_stop(plm::Core& core, const sigset_t& signals, const std::atomic<bool>& finished) {
@@ -23,6 +27,13 @@ void watch_for_stop(plm::Core& core, const sigset_t& signals, const std::atomic<
     while (!finished.load() && sigtimedwait(&signals, nullptr, &patience) < 0) {
     }
     core.stop();
+}
+
+// Each batch's buffers come from the heap and stay there: given back and taken again, their pages
+// would be cleared by the kernel for every batch. After a burst the core trims it (publish_loop).
+void keep_memory_between_batches() {
+    mallopt(M_MMAP_THRESHOLD, kMappedBytesMin);
+    mallopt(M_TRIM_THRESHOLD, kKeptBytesMax);
 }
 
 int serve(const Cell& cell, const plm::PlmOptions& options) {
@@ -62,6 +73,7 @@ int plm_main(const Cell& cell, const plm::PlmOptions& options) {
     if (const int code = start_role(cell, "plm"); code != 0) return code;
     // A file size limit is met like a full disk: the write fails, and is tried again.
     std::signal(SIGXFSZ, SIG_IGN);
+    keep_memory_between_batches();
     return serve(cell, options);
 }
 

@@ -12,8 +12,13 @@
 
 namespace reeve::plm {
 
+// A worker's ring holds the events of two batches, the one in flight and the one that gathers, of
+// two events a task.
+inline constexpr std::uint32_t kWorkerEventRing = 8'192;
+
 struct PlmOptions {
-    shm::SegmentConfig segment;                  // used when a new segment is made
+    // Used when a new segment is made.
+    shm::SegmentConfig segment{.worker_event_ring = kWorkerEventRing};
     bool durable = true;                         // false: --durability async
     std::uint64_t checkpoint_interval_ms = 250;  // audit log
     std::uint64_t snapshot_bytes = 64ULL << 20;  // ledger bytes between snapshots, at least

@@ -1,5 +1,7 @@
 #include "plm/core/batch.h"
 
+#include <utility>
+
 #include "common/base/assert.h"
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
@@ -43,12 +45,12 @@ std::uint64_t CommitBatch::audit(audit::Entry entry) {
     entry.prev = chain.last_leaf;
     chain.last_leaf = model_.next_leaf;
     if (entry.time_ns == 0) entry.time_ns = wall_ns();
-    const auto start = entries_.size();
-    entries_.append(2, '\0');
-    audit::encode_to(entries_, entry);
-    put_big_endian(entries_.data() + start,
-                   static_cast<std::uint16_t>(entries_.size() - start - 2));
-    ++entry_count_;
+    auto& bytes = entries_.bytes;
+    const auto start = bytes.size();
+    bytes.append(2, '\0');
+    audit::encode_to(bytes, entry);
+    put_big_endian(bytes.data() + start, static_cast<std::uint16_t>(bytes.size() - start - 2));
+    ++entries_.count;
     return model_.next_leaf++;
 }
 
@@ -66,10 +68,26 @@ std::uint64_t CommitBatch::audit_task(audit::Kind kind, TaskId task, std::uint16
     return audit(entry);
 }
 
-FrameWriter& CommitBatch::frames() {
-    frames_.clear();
-    std::string_view entries = entries_;
-    for (auto leaf = first_leaf(); !entries.empty();) {
+void Bundle::clear() {
+    bytes.clear();
+    if (bytes.capacity() > kKeptBytesMax) bytes.shrink_to_fit();
+    count = 0;
+}
+
+void CommitBatch::seal(SealedBatch& sealed) {
+    sealed.records_.clear();
+    sealed.entries_.clear();
+    sealed.frames_.clear();
+    std::swap(sealed.records_, records_);
+    std::swap(sealed.entries_, entries_);
+    sealed.first_leaf_ = model_.next_leaf - sealed.entries_.count;
+    model_.settle_chains();
+}
+
+std::string_view SealedBatch::frames() {
+    if (!frames_.empty()) return frames_.bytes();
+    std::string_view entries = entries_.bytes;
+    for (auto leaf = first_leaf_; !entries.empty();) {
         std::uint32_t count = 0;
         std::size_t size = 0;
         while (size < entries.size() && size < kEntriesFrameBytes) {
@@ -82,16 +100,7 @@ FrameWriter& CommitBatch::frames() {
         leaf += count;
     }
     frames_.append_frames(records_);
-    return frames_;
-}
-
-void CommitBatch::clear() {
-    records_.clear();
-    entries_.clear();
-    if (entries_.capacity() > kKeptBytesMax) entries_.shrink_to_fit();
-    entry_count_ = 0;
-    frames_.clear();
-    model_.settle_chains();
+    return frames_.bytes();
 }
 
 Status replay_entries(Model& model, const AuditEntries& entries) {

@@ -3,7 +3,9 @@
 //
 // emit() encodes a record and applies it to the model at once; audit() numbers an entry, links it
 // into its subject's chain and keeps its bytes. Nothing outside this process happens before the
-// commit; what has to happen afterwards is kept by the core. Not thread-safe: core thread only.
+// commit; what has to happen afterwards is kept by the core (effects.h). seal() ends the batch and
+// begins the next: a SealedBatch no longer changes, so it may be written on another thread. Not
+// thread-safe otherwise.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +32,33 @@ inline constexpr std::int32_t kCodePreempted = 10'012;
 inline constexpr std::int32_t kCodeDependency = 10'010;
 inline constexpr std::int32_t kCodeMaxFailures = 10'011;
 
+// In bundle form: u16 length (big-endian) and bytes each.
+struct Bundle {
+    std::string bytes;
+    std::uint32_t count = 0;
+
+    void clear();  // keeps the memory, unless it is much
+};
+
+class SealedBatch {
+public:
+    bool empty() const { return records_.empty() && entries_.count == 0; }
+    std::size_t bytes() const { return records_.bytes().size() + entries_.bytes.size(); }
+    std::uint64_t first_leaf() const { return first_leaf_; }
+    const Bundle& entries() const { return entries_; }
+    // The whole batch as frames: the audit entries first, so that a replay knows every chain before
+    // a record ends its task. Made at the first call.
+    std::string_view frames();
+
+private:
+    friend class CommitBatch;
+
+    FrameWriter records_;
+    Bundle entries_;
+    std::uint64_t first_leaf_ = 0;
+    FrameWriter frames_;
+};
+
 class CommitBatch {
 public:
     explicit CommitBatch(Model& model) : model_(model) {}
@@ -45,15 +74,10 @@ public:
                              std::uint64_t wall_ns, std::int32_t code = 0,
                              std::string_view detail = {});
 
-    bool empty() const { return records_.empty() && entry_count_ == 0; }
-    std::uint64_t first_leaf() const { return model_.next_leaf - entry_count_; }
-    // In bundle form: u16 length (big-endian) and bytes each.
-    const std::string& entries() const { return entries_; }
-    std::uint32_t entry_count() const { return entry_count_; }
-    // The whole batch as frames: the audit entries first, so that a replay knows every chain before
-    // a record ends its task.
-    FrameWriter& frames();
-    void clear();
+    bool empty() const { return records_.empty() && entries_.count == 0; }
+    std::size_t bytes() const { return records_.bytes().size() + entries_.bytes.size(); }
+    // What was gathered becomes `sealed`, whose own bytes are forgotten.
+    void seal(SealedBatch& sealed);
     Projection& projection() { return projection_; }
 
 private:
@@ -62,9 +86,7 @@ private:
 
     Model& model_;
     FrameWriter records_;
-    std::string entries_;
-    std::uint32_t entry_count_ = 0;
-    FrameWriter frames_;
+    Bundle entries_;
     Projection projection_;
 };
 

@@ -18,7 +18,6 @@ namespace reeve::plm {
 
 constexpr int kLastRoundsMax = 100;
 constexpr std::size_t kFewJobs = 16;  // of submit streams: their clients wait for each
-constexpr std::size_t kLargeBatchBytes = 1U << 20;
 constexpr unsigned kAdvancesPerCheckpoint = 8;
 constexpr std::size_t kAdvanceBytes = 1U << 20;  // of audit entries: below, one publish is enough
 
@@ -39,11 +38,11 @@ void Core::stop() {
     if (segment_) shm::wake(segment_->participant(shm::kParticipantPlm).wake);
 }
 
-void Core::post(std::function<void()> run, std::function<void()> refuse) {
+void Core::post(std::function<void()> run, std::function<void()> refuse, MayRun may_run) {
     {
         const std::lock_guard lock(requests_mutex_);
         if (accepting_) {
-            requests_.push_back({std::move(run), std::move(refuse)});
+            requests_.push_back({std::move(run), std::move(refuse), may_run});
             refuse = nullptr;
         }
     }
@@ -53,8 +52,9 @@ void Core::post(std::function<void()> run, std::function<void()> refuse) {
 
 Status Core::run() {
     publisher_ = std::thread([this] { publish_loop(); });
-    Status result;
     auto& self = segment_->participant(shm::kParticipantPlm);
+    flusher_ = std::make_unique<Flusher>([&self] { shm::wake(self.wake); });
+    Status result;
     while (!stopping_.load()) {
         self.heartbeat_ns.store(boot_ns(), std::memory_order_relaxed);
         result = check_home();
@@ -62,17 +62,14 @@ Status Core::run() {
         pace();
         if (!gather()) sleep_until_work();
         admit();
-        if (!batch_.empty()) {
-            result = commit();
-            if (!result) break;
-        }
-        effects();
+        result = commit();
+        if (!result) break;
     }
     // Asked to stop: what the others did until now is recorded before we go.
     for (int round = 0; result && round < kLastRoundsMax && gather(); ++round) {
-        if (!batch_.empty()) result = commit();
-        if (result) effects();
+        result = commit();
     }
+    flusher_.reset();
     return result;
 }
 
@@ -205,118 +202,10 @@ void Core::sleep_until_work() {
     shm::sleep(wake, ticket, timeout);
 }
 
-Status Core::commit() {
-    auto& frames = batch_.frames();
-    const auto leaves = batch_.entry_count();
-    REEVE_FAILPOINT("plm.before_commit");
-    const auto begun = boot_ns();
-    auto committed = ledger_->commit(frames.bytes(), batch_.first_leaf(), leaves);
-    while (!committed) {
-        if (segment_->header().acknowledging.exchange(0) == 1) {
-            log::error("the ledger cannot be written; nothing is acknowledged until it can",
-                       {{"why", committed.error().message}, {"path", cell_.ledger}});
-        }
-        if (stopping_.load()) return fail(std::move(committed).error().with("writing the ledger"));
-        segment_->participant(shm::kParticipantPlm).heartbeat_ns.store(boot_ns());
-        // Requests that arrive meanwhile are refused at once (see submit()).
-        ::usleep(200'000);
-        committed = ledger_->resume_commit(frames.bytes(), batch_.first_leaf(), leaves);
-    }
-    if (segment_->header().acknowledging.exchange(1) == 0) {
-        log::info("the ledger can be written again", {});
-    }
-    REEVE_FAILPOINT("plm.after_commit");
-    const auto ended = boot_ns();
-    pace_until_ns_ = ended + std::min(4 * (ended - begun), kPaceNsMax);
-    ++commits_;
-    ledger_seq_ = ledger_->last_seq();
-    bytes_since_snapshot_ += frames.bytes().size();
-    if (frames.bytes().size() > kLargeBatchBytes) large_batch_.store(true);
-    return {};
-}
-
-// Whose budget is spent starts nothing more; what runs goes on.
-void Core::tell_budgets() {
-    for (const auto& [uid, budget] : options_.budget_nano) {
-        const auto spent = model_.spend.of_user(uid);
-        const auto [told, fresh] = budgets_told_.try_emplace(uid, spent);
-        if (!fresh && told->second == spent) continue;
-        told->second = spent;
-        slots_->set_budget(uid, spent, budget);
-    }
-}
-
-void Core::effects() {
-    for (auto& cursor : rings_) {
-        if (cursor.ring.head() != cursor.at) cursor.ring.advance(cursor.at);
-    }
-    batch_entries_to_log();
-    REEVE_FAILPOINT("plm.before_push");
-    for (const auto& [slot, bits] : new_intents_) {
-        segment_->task(slot).intent.fetch_or(bits);
-        intents_.insert(slot);
-        wake_holder(shm::load_word(segment_->task(slot)));
-    }
-    new_intents_.clear();
-    for (const auto& path : result_files_) ::unlink(path.c_str());
-    result_files_.clear();
-    tell_budgets();
-    release_slots();
-    publish_loose();
-    if (!touched_.empty()) {
-        slots_->touch(touched_);
-        wake_scheduler();
-    }
-    notify_watchers();
-    tell_results();
-    for (auto* job : model_.dirty()) {
-        job->dirty = false;
-        slots_->write_entry(*job, model_);
-        const auto backlog = job->backlog();
-        backlog_tasks_ += backlog - job->backlog_counted;
-        job->backlog_counted = backlog;
-    }
-    model_.dirty().clear();
-    segment_->header().backlog_tasks.store(backlog_tasks_, std::memory_order_relaxed);
-    for (auto& job : model_.evict_ended()) slots_->drop_entry(job.mapped());
-    REEVE_FAILPOINT("plm.before_ack");
-    for (auto& ack : acks_) ack();
-    acks_.clear();
-    maybe_snapshot();
-}
-
-// What is durable now also belongs to the audit log's tree and to history.
-void Core::batch_entries_to_log() {
-    if (!batch_.entries().empty()) {
-        audit_log_->append_bundle(batch_.entries(), batch_.entry_count());
-        {
-            const std::lock_guard lock(publisher_mutex_);
-            unpublished_ = true;
-        }
-        publisher_wanted_.notify_one();
-    }
-    if (!batch_.projection().empty()) {
-        (void)history_->push(batch_.projection().take(model_, ledger_seq_, history_->spare()));
-        ledger_->keep_batches_after(history_->last_seq());
-    }
-    batch_.clear();
-}
-
-void Core::wake_scheduler() {
-    shm::wake(segment_->participant(shm::kParticipantScheduler).wake);
-}
-
-void Core::wake_holder(shm::SlotWord word) {
-    if (word.owned_by_worker() && word.worker_slot() < segment_->config().workers) {
-        shm::wake(segment_->worker(word.worker_slot()).agent.wake);
-    } else {
-        wake_scheduler();
-    }
-}
-
 // The audit log's slower clock: publishes what the ledger already holds.
 void Core::publish_loop() {
     std::unique_lock lock(publisher_mutex_);
+    bool kept_much = false;
     while (!stopping_.load()) {
         publisher_wanted_.wait(lock, [this] { return unpublished_ || stopping_.load(); });
         const auto slice = std::chrono::microseconds(options_.checkpoint_interval_ms * 1000) /
@@ -331,9 +220,13 @@ void Core::publish_loop() {
         unpublished_ = false;
         lock.unlock();
         const bool published = publish_or_complain();
-        // The allocator keeps what a large submission needed for a moment; the tasks may use it.
-        if (large_batch_.exchange(false)) malloc_trim(0);
+        // The allocator keeps what large batches needed; once they are over the tasks may use it.
+        const bool large = large_batch_.exchange(false);
+        if (kept_much && !large) malloc_trim(0);
+        kept_much = large;
         lock.lock();
+        // Looked at once more, even if nothing happens until then.
+        unpublished_ = unpublished_ || kept_much;
         unpublished_ = unpublished_ || !published;  // again after the next interval
     }
     lock.unlock();
@@ -363,17 +256,6 @@ void Core::tell_events() {
     std::erase_if(event_sinks_, [size](const auto& sink) { return !sink->published(size); });
 }
 
-std::vector<std::string> Core::snapshot_parts() {
-    bytes_since_snapshot_ = 0;
-    const auto bytes = model_.save();
-    last_snapshot_bytes_ = bytes.size();
-    std::vector<std::string> parts;
-    for (std::size_t at = 0; at < bytes.size(); at += kSnapshotPartBytesMax) {
-        parts.push_back(bytes.substr(at, kSnapshotPartBytesMax));
-    }
-    return parts;
-}
-
 // Batches may go only once their rows are safe in history and their leaves in flushed tiles.
 Status Core::make_files_durable(std::uint64_t leaves) {
     REEVE_TRY(history_->make_durable(30'000));
@@ -381,17 +263,6 @@ Status Core::make_files_durable(std::uint64_t leaves) {
     REEVE_TRY_ASSIGN(const auto flushed, audit_log_->sync_tiles());
     REEVE_ASSERT(flushed >= leaves);
     return {};
-}
-
-void Core::maybe_snapshot() {
-    if (bytes_since_snapshot_ < std::max(options_.snapshot_bytes, 2 * last_snapshot_bytes_)) return;
-    const auto told = [](Status written) {
-        if (written) return;
-        log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
-    };
-    ledger_->snapshot_in_background(
-        snapshot_parts(), ledger_seq_, told,
-        [this, leaves = model_.next_leaf] { return make_files_durable(leaves); });
 }
 
 }  // namespace reeve::plm

@@ -2,8 +2,13 @@
 //
 //   gather   requests of gRPC threads (a queue), events of all rings, timers
 //   decide   records and audit entries into the CommitBatch (the model follows at once)
-//   commit   one ledger row, flushed; while it is being flushed the next batch gathers
+//   seal     the batch is complete; what others will be told of the model is copied
+//   flush    one ledger row; a large one by the Flusher's thread, while the core gathers what only
+//            adds to the next batch: submissions and events (gather_beside)
 //   effects  ring heads advance, slots are published and freed, intents set, callers answered
+//
+// One batch is in flight at most. Everything else (actions, admissions, timers, the sweep) waits
+// until it has landed and its effects are done, so that only effects of durable batches move slots.
 //
 // Nothing is acknowledged or visible to another process before it is durable, except a PLM's own
 // move of a queued slot (cancel, hold), which a restart finds in the slot and records. If the
@@ -35,6 +40,8 @@
 #include "plm/core/action.h"
 #include "plm/core/backlog.h"
 #include "plm/core/batch.h"
+#include "plm/core/effects.h"
+#include "plm/core/flusher.h"
 #include "plm/core/gates.h"
 #include "plm/core/model.h"
 #include "plm/core/slot_table.h"
@@ -54,6 +61,11 @@ inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
 inline constexpr std::uint64_t kDiskLookNs = 10'000'000;
 inline constexpr std::uint64_t kPaceNsMax = 2'000'000;
+// A smaller batch is written by the core itself: handing it over would take longer than gathering
+// beside it saves.
+inline constexpr std::size_t kHandOverBytes = 8U << 10;
+inline constexpr std::size_t kBesideBytesMax = 8U << 20;     // gathered beside a flush
+inline constexpr std::uint64_t kBesideLookNs = 250'000;      // for events; requests wake
 inline constexpr std::uint64_t kInferAfterNs = 200'000'000;  // how long a missing event may be late
 inline constexpr std::uint64_t kLiveJobsMax = 20'000'000;
 
@@ -90,9 +102,14 @@ private:
         bool results = false;
         bool gone = false;
     };
+    enum class MayRun : std::uint8_t {
+        kBetweenFlushes,
+        kBesideFlush,  // only adds to the record
+    };
     struct Post {
         std::function<void()> run;
         std::function<void()> refuse;  // instead, when the core stops
+        MayRun may_run = MayRun::kBetweenFlushes;
     };
     struct RingCursor {
         shm::EventRing ring;
@@ -102,26 +119,38 @@ private:
     };
 
     // core.cc: the loop
-    void post(std::function<void()> run, std::function<void()> refuse);
+    void post(std::function<void()> run, std::function<void()> refuse,
+              MayRun may_run = MayRun::kBetweenFlushes);
     template <typename T>
     static std::function<void()> refusal(const Done<T>& done) {
         return [done] { done(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); };
     }
     bool gather();
     bool asked();
-    Status commit();
-    void effects();
     Status check_home();
     void pace();
     void sleep_until_work();
     void publish_loop();
     bool publish_or_complain();
     Status publish_audit();
-    void maybe_snapshot();
-    std::vector<std::string> snapshot_parts();
     Status make_files_durable(std::uint64_t leaves);
     void tell_events();
-    void tell_budgets();
+
+    // core_commit.cc: what was gathered becomes durable, then takes effect
+    Status commit();
+    void seal();
+    Status flush();
+    Status write_batch();
+    Status write_beside_gathering();
+    Status keep_trying(Status written);
+    bool gather_beside();
+    bool asked_beside();
+    void effects();
+    bool snapshot_due() const;
+    void maybe_snapshot();
+    std::vector<std::string> snapshot_parts();
+    void gather_budgets(Effects& due);
+    void tell_budgets(Effects& due);
     void wake_scheduler();
     void wake_holder(shm::SlotWord word);
 
@@ -130,7 +159,7 @@ private:
     Status open_audit_log();
     Status set_orphaned_log_aside();
     std::string log_key() const { return cell_.dir + "/audit.key"; }
-    void batch_entries_to_log();
+    void hand_on_entries();
     Status attach_segment();
     Status create_segment(std::uint32_t generation);
     bool reuse_segment(const std::string& name);
@@ -237,21 +266,25 @@ private:
 
     // core_results.cc: the results of submit streams
     v1::JobResults* results_for(const Job& job);
-    void note_result(const Job& job, const TaskEnded& ended);
+    void note_result(const Job& job, TaskEnded&& ended);
     void note_job_ended(JobId id);
-    void tell_results();
+    void tell_results(Effects& due);
 
     // core_views.cc: what clients see
     v1::JobStatus status_of(Job& job, bool with_spec, bool with_tasks) const;
     v1::TaskResult result_of(const Job& job, const TaskEnded& ended);
-    void notify_watchers();
+    void gather_news(Effects& due);
+    void notify_watchers(Effects& due);
     void start_watch(const v1::WatchRequest& request, const std::shared_ptr<WatchSink>& sink);
     void drop_watcher(WatchSink* sink);
 
     Cell cell_;
     PlmOptions options_;
     Model model_;
-    CommitBatch batch_{model_};
+    CommitBatch batch_{model_};  // gathering
+    Effects open_;               // of it
+    SealedBatch sealed_batch_;   // in flight, or done
+    Effects sealed_;             // of it
     std::unique_ptr<Ledger> ledger_;
     std::unique_ptr<History> history_;
     std::unique_ptr<audit::AuditLog> audit_log_;
@@ -261,8 +294,7 @@ private:
 
     std::mutex requests_mutex_;
     std::vector<Post> requests_;
-    std::vector<std::function<void()>> acks_;  // run after the commit
-    bool accepting_ = true;                    // guarded by requests_mutex_
+    bool accepting_ = true;  // guarded by requests_mutex_
 
     Backlog backlog_;
     Gates gates_;
@@ -279,9 +311,7 @@ private:
     std::vector<std::uint32_t> to_free_;     // ended and durable; wait for the claim to clear
     std::vector<std::uint32_t> to_requeue_;  // queued again in the record; wait likewise
     std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> new_intents_;  // slot, bits
     std::unordered_map<std::uint32_t, JobId> preempted_for_;  // slot of a victim -> who asked
-    std::vector<std::string> result_files_;                   // read in this batch
     std::uint64_t result_bytes_taken_ = 0;                    // by the event under way
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
@@ -298,9 +328,7 @@ private:
 
     std::map<WatchSink*, Watcher> watchers_;
     std::unordered_map<JobId, std::set<WatchSink*>> watched_jobs_;
-    std::vector<v1::TaskResult> results_;  // of this batch, for watchers
     std::unordered_map<JobId, std::shared_ptr<ResultSink>> result_sinks_;
-    std::vector<std::pair<std::shared_ptr<ResultSink>, v1::SubmitReply>> pending_results_;
 
     std::map<std::uint32_t, std::uint64_t> budgets_told_;  // uid -> spent, as slots_ knows it
 
@@ -314,6 +342,9 @@ private:
     std::vector<std::uint32_t> stale_;  // slots of tasks the record has no more, still held
     std::vector<std::pair<std::uint64_t, std::vector<std::string>>> replayed_entries_;
 
+    std::unique_ptr<Flusher> flusher_;  // while run() runs
+    Status flushed_;                    // what the batch in flight came to
+    std::uint64_t flush_ns_ = 0;        // how long that took
     std::atomic<bool> stopping_{false};
     std::atomic<bool> large_batch_{false};  // since the last publication
     std::thread publisher_;

@@ -59,7 +59,7 @@ void Core::work_actions() {
         const auto known = check_known(action->request);
         if (known && !go_on(*action, until)) return;
         auto reply = known ? Result<v1::ActReply>(std::move(action->reply)) : fail(known.error());
-        acks_.push_back([done = action->done, reply = std::move(reply)] { done(reply); });
+        open_.acks.push_back([done = action->done, reply = std::move(reply)] { done(reply); });
         actions_.pop_front();
     }
 }

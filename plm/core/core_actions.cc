@@ -247,11 +247,11 @@ void Core::finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code) 
     batch_.audit_task(audit::Kind::kCancelled, TaskId{job.id, job.element_of(ordinal)},
                       task.attempt, {}, ended.ended_ns, code);
     batch_.emit(ended);
-    if (watched_jobs_.contains(job.id)) results_.push_back(result_of(job, ended));
+    if (watched_jobs_.contains(job.id)) open_.results.push_back(result_of(job, ended));
     if (task.slot == shm::kNone32) return;
     intents_.erase(task.slot);
     slots_->binding(task.slot).ended_durable = true;
-    to_free_.push_back(task.slot);
+    open_.ended.push_back(task.slot);
 }
 
 void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent) {
@@ -259,7 +259,7 @@ void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t
     batch_.emit(TaskMoved{job.id, ordinal, task.state, task.attempt, task.worker,
                           task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
                           task.deaths, task.retries_used, task.intent | intent});
-    if (task.slot != shm::kNone32) new_intents_.emplace_back(task.slot, intent);
+    if (task.slot != shm::kNone32) open_.intents.emplace_back(task.slot, intent);
 }
 
 void Core::retry_element(Job& job, std::uint64_t ordinal) {

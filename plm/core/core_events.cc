@@ -349,7 +349,7 @@ std::string Core::result_bytes(std::uint32_t slot, TaskId id, std::uint16_t atte
     if (bytes != shm::kResultInFile) return {};
     const auto path = result_file(cell_, id.job, id.element, attempt);
     auto text = read_whole(path, shm::kResultBytesMax);
-    result_files_.push_back(path);
+    open_.result_files.push_back(path);
     if (!text) return {};
     result_bytes_taken_ = text->size();
     return std::move(*text);
@@ -403,22 +403,23 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     const auto deaths = task.deaths;
     const auto attempt = task.attempt;
     batch_.emit(ended);
-    if (ended.final) note_result(job, ended);
     if (!watched_jobs_.empty() && watched_jobs_.contains(job.id) && ended.final) {
-        results_.push_back(result_of(job, ended));
+        open_.results.push_back(result_of(job, ended));
     }
+    const bool failed = ended.outcome != Outcome::kSucceeded;
+    const auto ended_ns = ended.ended_ns;
+    if (ended.final) note_result(job, std::move(ended));
     intents_.erase(slot);
     if (again) {
         const auto state = hold ? SlotState::kHeld : SlotState::kQueued;
-        if (hold) batch_.audit_task(audit::Kind::kHeld, id, attempt, {}, ended.ended_ns);
-        batch_.emit(TaskMoved{job.id, ordinal, state, attempt, WorkerId{}, ended.ended_ns, deaths,
-                              retries, 0});
-        to_requeue_.push_back(slot);
+        if (hold) batch_.audit_task(audit::Kind::kHeld, id, attempt, {}, ended_ns);
+        batch_.emit(
+            TaskMoved{job.id, ordinal, state, attempt, WorkerId{}, ended_ns, deaths, retries, 0});
+        open_.requeued.push_back(slot);
         return;
     }
     slots_->binding(slot).ended_durable = true;
-    to_free_.push_back(slot);
-    const bool failed = ended.outcome != Outcome::kSucceeded;
+    open_.ended.push_back(slot);
     if (failed && job.extras->max_failures != 0 && job.failed.count() >= job.extras->max_failures &&
         !job.ended) {
         cancel_job(job, kCodeMaxFailures, "too many failed tasks");

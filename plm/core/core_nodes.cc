@@ -35,7 +35,7 @@ void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> do
                 if (!closing) worker.notice_wall_ns.store(0);
                 if (request.notice()) note_notice(i, request.vanishes_in_ms(), reply);
                 shm::wake(segment_->participant(shm::kParticipantRegister).wake);
-                acks_.push_back([done, reply] { done(reply); });
+                open_.acks.push_back([done, reply] { done(reply); });
                 return;
             }
             done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() +

@@ -26,6 +26,7 @@ using shm::SlotWord;
 namespace {
 
 constexpr char kMetaCellId[] = "cell_id";
+constexpr std::uint32_t kShortEventRing = 1'024;  // where /dev/shm is small, as in most containers
 
 std::uint64_t random_id() {
     std::random_device source;
@@ -55,11 +56,7 @@ Status Core::open() {
     REEVE_FAILPOINT("plm.before_segment");
     REEVE_TRY(attach_segment());
     drop_stale_results();
-    if (!batch_.empty()) {
-        REEVE_TRY(commit());
-    }
-    effects();
-    return {};
+    return commit();
 }
 
 Status Core::replay() {
@@ -193,7 +190,8 @@ bool Core::reuse_segment(const std::string& name) {
     segment_ = std::move(*opened);
     slots_ = std::make_unique<SlotTable>(*segment_);
     budgets_told_.clear();
-    tell_budgets();
+    gather_budgets(open_);
+    tell_budgets(open_);
     slots_->attach();
     for (std::uint32_t slot = 0; slot < segment_->config().task_slots; ++slot) adopt_slot(slot);
     slots_->finish_attach();
@@ -272,12 +270,20 @@ void Core::drop_stale_results() {
 Status Core::create_segment(std::uint32_t generation) {
     const auto name = "/reeve-" + cell_.hash + "-" + std::to_string(generation);
     shm::Segment::remove(name);
-    auto created = shm::Segment::create(name, options_.segment, cell_id_, generation);
+    auto config = options_.segment;
+    auto created = shm::Segment::create(name, config, cell_id_, generation);
+    if (!created && created.error().code == ErrorCode::kResourceExhausted &&
+        config.worker_event_ring > kShortEventRing) {
+        config.worker_event_ring = kShortEventRing;
+        created = shm::Segment::create(name, config, cell_id_, generation);
+        if (created) log::info("/dev/shm is small: event rings are short", {{"segment", name}});
+    }
     if (!created) return fail(std::move(created).error().with("making the segment " + name));
     segment_ = std::move(*created);
     slots_ = std::make_unique<SlotTable>(*segment_);
     budgets_told_.clear();
-    tell_budgets();
+    gather_budgets(open_);
+    tell_budgets(open_);
     const auto epoch = model_.epoch + 1;
     audit::Entry entry;
     entry.kind = audit::Kind::kSchedulerEpoch;
@@ -291,8 +297,9 @@ Status Core::create_segment(std::uint32_t generation) {
     publish_orphans();
     // Durable before anybody can act in the new epoch.
     rings_.clear();
-    REEVE_TRY(commit());
-    batch_entries_to_log();
+    seal();
+    REEVE_TRY(flush());
+    hand_on_entries();
     header.phase.store(shm::Phase::kReady);
     REEVE_TRY(write_segment_name(cell_, name));
     log::info("segment made", {{"segment", name}, {"epoch", epoch}});

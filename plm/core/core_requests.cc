@@ -130,9 +130,9 @@ void Core::submit(Submission submission, Done<v1::SubmitReply> done) {
                 done(fail(std::move(reply).error()));
                 return;
             }
-            acks_.push_back([done, reply = std::move(*reply)] { done(reply); });
+            open_.acks.push_back([done, reply = std::move(*reply)] { done(reply); });
         },
-        refusal(done));
+        refusal(done), MayRun::kBesideFlush);
 }
 
 Result<v1::SubmitReply> Core::accept(Submission& submission) {
@@ -156,7 +156,7 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
         const auto now = wall_ns();
         batch_.emit(JobSubmitted{ids[i], submission.who.uid, submission.who.gid, now,
                                  model_.next_sequence, std::move(submission.jobs[i].bytes),
-                                 fair_milli});
+                                 fair_milli, &submission.jobs[i].spec});
         Job& job = *model_.find(ids[i]);
         gated_ = gated_ || !job.extras->policy.limits.empty();
         if (job.extras->policy.deadline_ns != 0) {
@@ -363,7 +363,7 @@ void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
             }
             // Not only durable: but nothing here precedes the commit by more than one batch, and
             // the answer waits for it.
-            acks_.push_back([done, reply = std::move(reply)] { done(reply); });
+            open_.acks.push_back([done, reply = std::move(reply)] { done(reply); });
         },
         refusal(done));
 }
@@ -371,7 +371,8 @@ void Core::get(Identity, v1::GetRequest request, Done<v1::GetReply> done) {
 void Core::audit_head(v1::AuditHeadRequest request, Done<v1::AuditHeadReply> done) {
     post(
         [this, request, done] {
-            acks_.push_back([this, request, done] {
+            open_.acks_read_model = true;
+            open_.acks.push_back([this, request, done] {
                 if (request.publish()) {
                     if (auto published = publish_audit(); !published) {
                         done(fail(std::move(published).error()));
@@ -437,7 +438,12 @@ void Core::ledger(v1::LedgerRequest request, Done<v1::LedgerReply> done) {
             },
             refusal(done));
     };
-    post([this, work] { acks_.push_back(work); }, refusal(done));
+    post(
+        [this, work] {
+            open_.acks_read_model = true;
+            open_.acks.push_back(work);
+        },
+        refusal(done));
 }
 
 void Core::events(std::shared_ptr<EventSink> sink) {

@@ -11,10 +11,11 @@ v1::JobResults* Core::results_for(const Job& job) {
     const auto found = result_sinks_.find(job.id);
     if (found == result_sinks_.end()) return nullptr;
     auto* sink = found->second.get();
-    auto pending = std::find_if(pending_results_.begin(), pending_results_.end(),
+    auto& streamed = open_.streamed;
+    auto pending = std::find_if(streamed.begin(), streamed.end(),
                                 [sink](const auto& one) { return one.first.get() == sink; });
-    if (pending == pending_results_.end()) {
-        pending = pending_results_.emplace(pending, found->second, v1::SubmitReply{});
+    if (pending == streamed.end()) {
+        pending = streamed.emplace(pending, found->second, v1::SubmitReply{});
     }
     auto& reply = pending->second;
     const int last = reply.results_size() - 1;
@@ -24,13 +25,13 @@ v1::JobResults* Core::results_for(const Job& job) {
     return results;
 }
 
-void Core::note_result(const Job& job, const TaskEnded& ended) {
+void Core::note_result(const Job& job, TaskEnded&& ended) {
     if (result_sinks_.empty()) return;
     auto* results = results_for(job);
     if (results == nullptr) return;
     if (ended.outcome == Outcome::kSucceeded) {
         results->add_elements(job.element_of(ended.ordinal));
-        results->add_results(ended.result);
+        results->add_results(std::move(ended.result));
     } else {
         *results->add_others() = result_of(job, ended);
     }
@@ -45,12 +46,11 @@ void Core::note_job_ended(JobId id) {
     }
 }
 
-void Core::tell_results() {
-    for (auto& [sink, reply] : pending_results_) {
+void Core::tell_results(Effects& due) {
+    for (auto& [sink, reply] : due.streamed) {
         if (sink->results(std::move(reply))) continue;
         std::erase_if(result_sinks_, [&](const auto& one) { return one.second == sink; });
     }
-    pending_results_.clear();
 }
 
 }  // namespace reeve::plm

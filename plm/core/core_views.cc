@@ -1,6 +1,7 @@
 // What clients see of jobs and tasks: statuses, results, and the watchers they are pushed to.
 
 #include <cstdio>
+#include <iterator>
 
 #include "plm/core/core.h"
 
@@ -125,7 +126,8 @@ void Core::watch(Identity, v1::WatchRequest request, std::shared_ptr<WatchSink> 
     post(
         [this, request = std::move(request), sink] {
             // Answered with effects(), so that what it is told first is durable.
-            acks_.push_back([this, request, sink] { start_watch(request, sink); });
+            open_.acks_read_model = true;
+            open_.acks.push_back([this, request, sink] { start_watch(request, sink); });
         },
         [sink] { sink->finish(fail(ErrorCode::kUnavailable, "the PLM is stopping; ask again")); });
 }
@@ -179,41 +181,40 @@ void Core::start_watch(const v1::WatchRequest& request, const std::shared_ptr<Wa
     watchers_.emplace(sink.get(), std::move(watcher));
 }
 
-// Tells watchers of this batch: results in the order in which they became durable, then statuses.
-void Core::notify_watchers() {
-    if (watched_jobs_.empty()) {
-        results_.clear();
-        return;
-    }
-    std::map<WatchSink*, std::pair<std::vector<v1::JobStatus>, std::vector<v1::TaskResult>>> news;
-    for (auto& result : results_) {
+// What watchers are told of this batch: results in the order in which they became durable, then
+// statuses.
+void Core::gather_news(Effects& due) {
+    if (watched_jobs_.empty()) return;
+    std::map<WatchSink*, WatchNews> news;
+    for (auto& result : due.results) {
         const auto watched = watched_jobs_.find(result.job());
         if (watched == watched_jobs_.end()) continue;
         for (auto* sink : watched->second) {
-            if (watchers_.at(sink).results) news[sink].second.push_back(result);
+            if (watchers_.at(sink).results) news[sink].results.push_back(result);
         }
     }
-    results_.clear();
-    std::vector<std::pair<WatchSink*, JobId>> closed;
     for (auto* job : model_.dirty()) {
         const auto watched = watched_jobs_.find(job->id);
         if (watched == watched_jobs_.end()) continue;
         for (auto* sink : watched->second) {
-            news[sink].first.push_back(status_of(*job, false, false));
-            if (job->ended) closed.emplace_back(sink, job->id);
+            news[sink].jobs.push_back(status_of(*job, false, false));
+            if (job->ended) news[sink].ended.push_back(job->id);
         }
     }
-    for (auto& [sink, what] : news) {
-        if (!watchers_.at(sink).sink->push(std::move(what.first), std::move(what.second))) {
-            watchers_.at(sink).gone = true;
-        }
-    }
-    for (const auto& [sink, id] : closed) {
+    due.news.assign(std::make_move_iterator(news.begin()), std::make_move_iterator(news.end()));
+}
+
+// No watcher comes or goes between the sealing of a batch and this.
+void Core::notify_watchers(Effects& due) {
+    for (auto& [sink, what] : due.news) {
         auto& watcher = watchers_.at(sink);
-        watcher.open.erase(id);
-        const auto watched = watched_jobs_.find(id);
-        watched->second.erase(sink);
-        if (watched->second.empty()) watched_jobs_.erase(watched);
+        if (!watcher.sink->push(std::move(what.jobs), std::move(what.results))) watcher.gone = true;
+        for (const auto id : what.ended) {
+            watcher.open.erase(id);
+            const auto watched = watched_jobs_.find(id);
+            watched->second.erase(sink);
+            if (watched->second.empty()) watched_jobs_.erase(watched);
+        }
     }
     std::vector<WatchSink*> done;
     for (auto& [sink, watcher] : watchers_) {

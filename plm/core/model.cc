@@ -111,6 +111,10 @@ JobPolicy policy_of(const v1::JobSpec& spec) {
 Status parse_spec(Job& job) {
     v1::JobSpec spec;
     if (!job.spec.parse(spec)) return damaged("unreadable job spec", job.id);
+    return take_spec(job, spec);
+}
+
+Status take_spec(Job& job, const v1::JobSpec& spec) {
     job.priority = spec.priority();
     job.array = spec.elements_size() > 0;
     job.held = spec.hold();
@@ -270,7 +274,7 @@ Status Model::apply_submitted(const JobSubmitted& record) {
     job.first_sequence = record.first_sequence;
     job.fair_milli = record.fair_milli;
     job.spec = SpecBytes(record.spec);
-    REEVE_TRY(parse_spec(job));
+    REEVE_TRY(record.parsed != nullptr ? take_spec(job, *record.parsed) : parse_spec(job));
     next_job = std::max(next_job, record.job + 1);
     next_sequence = std::max(next_sequence, record.first_sequence + job.count);
     index_job(job);
@@ -469,11 +473,11 @@ std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
         const auto at = jobs_.find(id);
         if (at == jobs_.end()) continue;
         Job& job = at->second;
-        if (job.payload_slots != 0) {  // a slot still names its payload
+        // A slot still names its payload, or there is something to tell of it.
+        if (job.payload_slots != 0 || job.dirty) {
             ended_order_.push_front(id);
             break;
         }
-        REEVE_ASSERT(!job.dirty);
         if (!job.extras->key.empty()) keep_key({job.uid, job.extras->key});
         last_found_ = nullptr;
         spend.forget_job(id);

@@ -344,5 +344,6 @@ private:
 // Fills the fields of a Job that follow from its serialised JobSpec. kDataLoss if it does not
 // parse.
 Status parse_spec(Job& job);
+Status take_spec(Job& job, const v1::JobSpec& spec);  // which is what job.spec holds
 
 }  // namespace reeve::plm

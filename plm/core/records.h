@@ -16,6 +16,10 @@
 #include "common/model/outcome.h"
 #include "common/shm/slot_word.h"
 
+namespace reeve::v1 {
+class JobSpec;
+}  // namespace reeve::v1
+
 namespace reeve::plm {
 
 struct JobSubmitted {
@@ -25,7 +29,8 @@ struct JobSubmitted {
     std::uint64_t submit_ns = 0;
     std::uint64_t first_sequence = 0;
     std::string spec;
-    std::uint16_t fair_milli = 0;  // fair-share points, settled now
+    std::uint16_t fair_milli = 0;         // fair-share points, settled now
+    const v1::JobSpec* parsed = nullptr;  // `spec`, if somebody parsed it already; not durable
 };
 
 // `count` elements from `first` on left the run and are tasks now (queued, attempt 0).

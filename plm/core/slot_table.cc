@@ -430,11 +430,16 @@ std::uint32_t SlotTable::take_entry(Model& model) {
     return entry;
 }
 
-void SlotTable::write_entry(Job& job, Model& model) {
+std::optional<std::uint32_t> SlotTable::entry_of(Job& job, Model& model) {
     if (job.entry == kNone32) job.entry = take_entry(model);
-    if (job.entry == kNone32) return;
+    if (job.entry == kNone32) return std::nullopt;
     entry_job_[job.entry] = job.id;
-    auto& entry = segment_.job(job.entry);
+    if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
+    entry_ended_[job.entry] = job.ended;
+    return job.entry;
+}
+
+shm::JobRecord job_record(const Job& job, const Model& model) {
     shm::JobRecord fresh;
     fresh.state = job.ended     ? shm::JobState::kEnded
                   : job.held    ? shm::JobState::kHeld
@@ -465,9 +470,7 @@ void SlotTable::write_entry(Job& job, Model& model) {
     fresh.not_before_wall_ns = job.extras->not_before_ns;
     fresh.cost_nano = model.spend.of_job(job.id);
     copy_name(fresh.name, sizeof fresh.name, job.name());
-    shm::write_job(entry, fresh);
-    if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
-    entry_ended_[job.entry] = job.ended;
+    return fresh;
 }
 
 void SlotTable::clear_entries() {

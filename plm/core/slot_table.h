@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "common/shm/heap_key.h"
+#include "common/shm/job_table.h"
 #include "common/shm/layout.h"
 #include "common/shm/segment.h"
 #include "common/shm/task_heap.h"
@@ -51,6 +52,9 @@ struct Binding {
     shm::SlotWord known;
     bool ended_durable = false;  // only waits to be freed
 };
+
+// What readers of the segment are told of a job.
+shm::JobRecord job_record(const Job& job, const Model& model);
 
 // What is alike for placement: tasks of one class fit or do not fit alike.
 struct ClassKey {
@@ -98,8 +102,12 @@ public:
     // made later know it, too.
     void set_budget(std::uint32_t uid, std::uint64_t spent_nano, std::uint64_t budget_nano);
 
-    // Job entries for readers of the segment.
-    void write_entry(Job& job, Model& model);
+    // Job entries for readers of the segment. entry_of: the job's, which it keeps until others need
+    // it; nullopt when all are taken.
+    std::optional<std::uint32_t> entry_of(Job& job, Model& model);
+    void write_entry(std::uint32_t entry, const shm::JobRecord& record) {
+        shm::write_job(segment_.job(entry), record);
+    }
     void clear_entries();
     void drop_entry(Job& job);  // the job leaves memory
 

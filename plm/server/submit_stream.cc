@@ -1,4 +1,5 @@
-// SubmitStream: batches in, replies in the same order, at most N batches between the two.
+// SubmitStream: batches in, replies in the same order, at most N batches between the two, and no
+// further one once they are 16 MiB.
 //
 // Each batch is accepted whole or refused. The first refusal ends the stream with its status, after
 // the replies of the batches before it; batches read after it may have been accepted all the same
@@ -27,7 +28,8 @@ namespace {
 
 using Reactor = grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>;
 
-constexpr std::size_t kResultsWaitingMax = 64;  // messages; beyond, nothing more is read
+constexpr std::size_t kResultsWaitingMax = 64;           // messages; beyond, nothing more is read
+constexpr std::size_t kOutstandingBytesMax = 16U << 20;  // of specs; likewise
 
 class Stream final : public Reactor,
                      public LongCall,
@@ -100,6 +102,7 @@ public:
 private:
     struct Batch {
         bool answered = false;
+        std::size_t bytes = 0;
         Result<v1::SubmitReply> reply;
     };
     struct Next {
@@ -124,6 +127,8 @@ private:
                 reads_over_ = true;  // nothing after a refused batch is handed over
                 return;
             }
+            for (const auto& job : submission->jobs) batch->bytes += job.bytes.size();
+            outstanding_bytes_ += batch->bytes;
         }
         if (wants_results) submission->sink = shared_from_this();
         context_.backend.submit(
@@ -169,6 +174,7 @@ private:
         }
         if (front_known) {
             reply_ = std::move(*batches_.front().reply);
+            outstanding_bytes_ -= batches_.front().bytes;
             batches_.pop_front();
             writing_ = next.write = true;
         } else if (!writing_ && !results_.empty()) {
@@ -177,7 +183,8 @@ private:
             writing_ = next.write = true;
         }
         if (!reading_ && !reads_over_ && results_.size() < kResultsWaitingMax &&
-            batches_.size() < context_.options.batches_outstanding_max) {
+            batches_.size() < context_.options.batches_outstanding_max &&
+            outstanding_bytes_ < kOutstandingBytesMax) {
             reading_ = next.read = true;
         }
         finished_ = next.finish =
@@ -192,7 +199,8 @@ private:
     v1::SubmitReply reply_;
 
     std::mutex mutex_;
-    std::deque<Batch> batches_;  // in order of arrival
+    std::deque<Batch> batches_;          // in order of arrival
+    std::size_t outstanding_bytes_ = 0;  // of these
     std::deque<v1::SubmitReply> results_;
     std::int64_t jobs_open_ = 0;  // of those that want results
     bool reading_ = false;

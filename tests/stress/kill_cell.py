@@ -36,6 +36,7 @@ import audit_reader  # noqa: E402
 POINTS = {
     "plm.init": "init", "plm.before_commit": "mid-commit", "plm.after_commit": "mid-commit",
     "plm.before_push": "mid-commit", "plm.before_ack": "mid-commit",
+    "plm.gathered_beside": "mid-commit",
     "scheduler.after_claim": "claimed", "scheduler.after_assign": "assigned",
     "scheduler.after_event": "assigned",
     "worker.before_start": "assigned", "worker.after_start": "running",
@@ -258,6 +259,8 @@ def main():
     parser.add_argument("--passes", default="1-400")
     parser.add_argument("--never", action="store_true", help="tasks with --retries never")
     parser.add_argument("--plugin", help="function tasks of this plug-in instead of programs")
+    parser.add_argument("--hand-over", action="store_true",
+                        help="the PLM gathers beside the flush of every batch, not of large ones")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.seconds_max is None:
@@ -268,6 +271,8 @@ def main():
     top = tempfile.mkdtemp(prefix="reeve-kill-")
     os.mkdir(top + "/locks")
     points = ",".join("%s:kill:%s" % (name, options.passes) for name in POINTS)
+    if options.hand_over:
+        points += ",plm.small_batches_alone:skip"
     cell = Cell(options.reeve, top + "/cell",
                 {"REEVE_FP": points, "REEVE_FP_LOG": top + "/points"})
     witness_path = top + "/witness.log"

@@ -48,6 +48,11 @@ class Kills(unittest.TestCase):
         print(done.stdout)
         self.assertEqual(done.returncode, 0)
 
+    def test_functions_gathered_beside_flushes(self):
+        done = kill_cell("--kills", "100", "--passes", "1-120", "--plugin", PLUGIN, "--hand-over")
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
     def test_functions_at_most_once(self):
         done = kill_cell("--kills", "40", "--passes", "1-120", "--plugin", PLUGIN, "--never")
         print(done.stdout)
