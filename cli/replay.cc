@@ -88,6 +88,7 @@ sim::SimJob job_of(const Ran& ran, std::uint64_t origin_ns) {
     job.want = sched::request_for(rpc::wants_of(spec), resources_of(spec.task().resources()));
     job.priority = ran.job.priority();
     job.user = std::to_string(ran.job.uid());
+    job.name = ran.job.name();
     const std::int64_t limit = seconds(spec.task().time_limit_ms() * kMillisecond);
     job.limit = limit > 0 ? std::max(limit, out.run) : out.run;
     return out;

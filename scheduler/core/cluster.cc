@@ -1,6 +1,7 @@
 #include "scheduler/core/cluster.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -118,6 +119,12 @@ ClusterCore::Job& ClusterCore::new_job(std::uint32_t ref, const ClusterJob& requ
     job.preempt = request.preempt;
     job.want = want_of(request);
     job.account = account_of(request);
+    job.program = program_of(request.name);
+    job.length_milli = 0;
+    if (options_.policy == ClusterPolicy::kReeve) {
+        const double length = length_points(run_times_.known(run_key(job)));
+        job.length_milli = static_cast<std::uint16_t>(std::lround(length * 1000));
+    }
     return job;
 }
 
@@ -151,7 +158,11 @@ void ClusterCore::cancel(std::int64_t now, std::uint32_t ref) {
 }
 
 void ClusterCore::end(std::int64_t now, std::uint32_t ref) {
-    REEVE_ASSERT(jobs_[ref].state == State::kRunning);
+    Job& job = jobs_[ref];
+    REEVE_ASSERT(job.state == State::kRunning);
+    if (job.pushed == 0) {
+        run_times_.note(run_key(job), static_cast<double>(now - job.started));
+    }
     stop(now, ref, State::kEnded);
 }
 
@@ -164,18 +175,18 @@ double ClusterCore::key_of(const Job& job) const {
         case ClusterPolicy::kEdf:
             return job.deadline < 0 ? kNoDeadline : static_cast<double>(job.deadline);
         default:
-            return static_cast<double>(job.submit);
+            return static_cast<double>(job.submit) + job.length_milli * kAgeingSeconds / 1000;
     }
 }
 
 void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
     Job& job = jobs_[ref];
     job.state = State::kWaiting;
-    job.cls = class_of(now, job);
-    Class& cls = classes_[job.cls];
+    job.place = class_of(now, job);
+    Class& cls = classes_[job.place];
     if (cls.jobs.empty()) {
         cls.listed = static_cast<std::uint32_t>(listed_.size());
-        listed_.push_back(job.cls);
+        listed_.push_back(job.place);
     }
     cls.jobs.emplace(key_of(job), ref);
     ++waiting_;
@@ -183,7 +194,7 @@ void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
 
 void ClusterCore::dequeue(std::uint32_t ref) {
     const Job& job = jobs_[ref];
-    Class& cls = classes_[job.cls];
+    Class& cls = classes_[job.place];
     const std::size_t gone = cls.jobs.erase({key_of(job), ref});
     REEVE_ASSERT(gone == 1);
     --waiting_;
@@ -286,12 +297,12 @@ void ClusterCore::run(std::int64_t now, std::uint32_t ref, std::vector<std::uint
 }
 
 std::span<const std::uint32_t> ClusterCore::nodes_of(const Job& job) const {
-    if (job.gang == kNone) return {&job.node, 1};
+    if (job.gang == kNone) return {&job.place, 1};
     return gangs_[job.gang];
 }
 
 void ClusterCore::set_nodes(Job& job, std::vector<std::uint32_t> nodes) {
-    job.node = nodes.front();
+    job.place = nodes.front();
     if (nodes.size() == 1) return;
     if (unused_gangs_.empty()) {
         unused_gangs_.push_back(static_cast<std::uint32_t>(gangs_.size()));

@@ -5,7 +5,8 @@
 // the same decisions. Order is order.h's formula, the node select_node.h's, victims preempt.h's.
 // The best job that does not fit holds a reservation where it can start first; others start around
 // it only if they do not delay it (EASY; conservative: every one of the first kPlannedMax). A job
-// near its deadline counts as critical. docs/policy.md.
+// near its deadline counts as critical; run times are learned from what ended (user, request and
+// name) and cost whoever is known as long some points. docs/policy.md.
 //
 // Waiting jobs stand in classes (same user, wants and importance): what fits nowhere is passed over
 // as a whole, and the nodes are searched through an index, so a pass costs what can change.
@@ -30,6 +31,7 @@
 #include "scheduler/core/node_index.h"
 #include "scheduler/core/order.h"
 #include "scheduler/core/parked_shapes.h"
+#include "scheduler/core/predictor.h"
 #include "scheduler/core/preempt.h"
 #include "scheduler/core/select_node.h"
 
@@ -61,6 +63,7 @@ struct ClusterJob {
     std::int64_t limit = 3600;   // seconds it may run; what backfill counts on
     std::int64_t deadline = -1;  // absolute; -1: none
     std::string user, group;
+    std::string name;                       // what it runs, for learning; "": not told
     std::vector<std::string> named_limits;  // takes one of each while it runs
     PreemptMode preempt = PreemptMode::kRequeue;
     std::int64_t minimum_run = 60;
@@ -97,6 +100,7 @@ struct Explanation {
     std::string state;   // waiting running ended rejected
     std::string reason;  // stable code: resources reservation quota named-limit budget impossible
     OrderTerms order;
+    std::optional<double> expected_s;  // learned run time, within its limit
     std::vector<NodeVerdict> nodes;
     // By time limits, behind everybody who is ahead; nullopt: never as things are.
     std::optional<std::int64_t> earliest_start;
@@ -148,16 +152,17 @@ private:
         std::int64_t limit = 0;
         std::int64_t deadline = -1;
         std::int64_t started = 0;
-        std::uint32_t node = 0;      // while running
+        std::uint32_t place = 0;     // waiting: its class; running: its node
         std::uint32_t gang = kNone;  // index into gangs_: it runs on more than one
         std::uint32_t minimum_run = 0;
         std::uint32_t want = 0;
         std::uint32_t account = 0;
-        std::uint32_t cls = 0;  // while waiting
+        std::uint32_t program = kNone;  // its name's number
         std::int32_t priority = 0;
-        std::uint16_t pushed = 0;  // how often it was preempted for another job
-        PreemptMode preempt = PreemptMode::kRequeue;
-        State state = State::kUnknown;
+        std::uint16_t length_milli = 0;  // length points, settled when it came
+        std::uint8_t pushed = 0;         // how often it was preempted for another job
+        PreemptMode preempt : 4 = PreemptMode::kRequeue;
+        State state : 4 = State::kUnknown;
     };
     static_assert(sizeof(Job) == 64);
     struct Run {
@@ -244,6 +249,8 @@ private:
     std::uint32_t named_limit_of(const std::string& name);
     std::uint32_t want_of(const ClusterJob& request);
     std::uint32_t account_of(const ClusterJob& request);
+    std::uint32_t program_of(const std::string& name);
+    RunKey run_key(const Job& job) const;
     std::uint32_t class_of(std::int64_t now, const Job& job);
 
     // cluster.cc: what happened.
@@ -318,6 +325,7 @@ private:
     std::unordered_multimap<std::uint64_t, std::uint32_t> account_ids_;  // by hash
     std::unordered_map<std::string, std::uint32_t> user_ids_;
     std::unordered_map<std::string, std::uint32_t> named_ids_;
+    std::unordered_map<std::string, std::uint32_t> program_ids_;
     std::unordered_map<ClassKey, std::uint32_t, ClassKey::Hash> class_ids_;
     std::vector<std::uint32_t> listed_;  // classes somebody waits in
     std::size_t waiting_ = 0;
@@ -334,6 +342,7 @@ private:
     std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;          // deadlines near or past
     std::map<double, std::uint32_t> running_importance_;              // without urgency: how many
     FairShare fair_;
+    RunTimePredictor run_times_;
     std::uint64_t collected_ = 0;  // how often the heads were
 };
 

@@ -89,6 +89,16 @@ std::uint32_t ClusterCore::account_of(const ClusterJob& request) {
     return id;
 }
 
+std::uint32_t ClusterCore::program_of(const std::string& name) {
+    if (name.empty()) return kNone;
+    return program_ids_.try_emplace(name, static_cast<std::uint32_t>(program_ids_.size()))
+        .first->second;
+}
+
+RunKey ClusterCore::run_key(const Job& job) const {
+    return RunKey{accounts_[job.account].user_index, job.want, 1, job.program};
+}
+
 std::uint32_t ClusterCore::class_of(std::int64_t now, const Job& job) {
     const std::int64_t limit = options_.policy == ClusterPolicy::kEasySjbf ? job.limit : 0;
     const ClassKey key{job.account, job.want, job.priority, sla_of(now, job), limit};

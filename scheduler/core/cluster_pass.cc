@@ -47,7 +47,7 @@ double ClusterCore::rank_of(std::int64_t now, const Class& cls, const Job& job) 
         account.fair_points = fair_.points(account.user, account.group, static_cast<double>(now));
     }
     return -order_terms(cls.priority, cls.sla, static_cast<double>(now - job.submit),
-                        account.fair_points)
+                        account.fair_points, job.length_milli / 1000.0)
                 .score();
 }
 
@@ -205,7 +205,8 @@ bool ClusterCore::try_preempt(std::int64_t now, std::uint32_t ref, std::vector<D
         return false;
     }
     for (const std::uint32_t victim : choice->jobs) {
-        ++jobs_[victim].pushed;
+        std::uint8_t& pushed = jobs_[victim].pushed;
+        if (pushed < std::numeric_limits<std::uint8_t>::max()) ++pushed;
         push_aside(now, victim, "preempted", out);
     }
     place(now, ref, {choice->node}, out);

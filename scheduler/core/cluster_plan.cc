@@ -190,7 +190,10 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
     out.state = kStates[static_cast<std::size_t>(job.state)];
     if (job.state == State::kRejected) out.reason = "impossible";
     out.order = order_terms(job.priority, sla_of(now, job), static_cast<double>(now - job.submit),
-                            fair_.points(account.user, account.group, static_cast<double>(now)));
+                            fair_.points(account.user, account.group, static_cast<double>(now)),
+                            job.length_milli / 1000.0);
+    out.expected_s = run_times_.known(run_key(job));
+    if (out.expected_s) out.expected_s = std::min(*out.expected_s, static_cast<double>(job.limit));
     if (job.state != State::kWaiting) return out;
     for (std::uint32_t node = 0; node < index_.size(); ++node) {
         NodeVerdict verdict{node, refusal_of(want(job), index_[node]), {}};
@@ -219,7 +222,7 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
         if (planned && reservations_.size() < kExplainedMax) add_reservation(std::move(*planned));
         push_next(now, head);
     }
-    out.reason = blocked_by_limits(classes_[job.cls]);
+    out.reason = blocked_by_limits(classes_[job.place]);
     const bool limited = !out.reason.empty();
     clear_reservations();
     if (!limited) out.reason = choose_nodes(now, job) ? "reservation" : "resources";

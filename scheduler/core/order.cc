@@ -24,10 +24,10 @@ double sla_points(SlaClass sla) {
 }
 
 std::string OrderTerms::to_string() const {
-    std::array<char, 160> text{};
+    std::array<char, 200> text{};
     std::snprintf(text.data(), text.size(),
-                  "%.2f = priority %.0f + sla %.0f + age %.2f - fair share %.2f", score(), priority,
-                  sla, age, fair_share);
+                  "%.2f = priority %.0f + sla %.0f + age %.2f - fair share %.2f - length %.2f",
+                  score(), priority, sla, age, fair_share, length);
     return text.data();
 }
 
@@ -35,13 +35,21 @@ std::int64_t urgent_from(std::int64_t deadline_s, std::int64_t limit_s) {
     return deadline_s - limit_s - limit_s / 10;
 }
 
-std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points) {
-    return std::llround((priority + sla_points(sla) - fair_points) * kAgeingSeconds);
+double length_points(std::optional<double> expected_s) {
+    if (!expected_s || *expected_s <= kShortSeconds) return 0;
+    return std::min(std::log2(*expected_s / kShortSeconds), kLengthPointsMax);
 }
 
-OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points) {
+std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points,
+                          double length_points) {
+    return std::llround((priority + sla_points(sla) - fair_points - length_points) *
+                        kAgeingSeconds);
+}
+
+OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points,
+                       double length_points) {
     return OrderTerms{static_cast<double>(priority), sla_points(sla),
-                      std::max(waited_s, 0.0) / kAgeingSeconds, fair_points};
+                      std::max(waited_s, 0.0) / kAgeingSeconds, fair_points, length_points};
 }
 
 FairShare::FairShare(double half_life_s) : half_life_s_(half_life_s) {

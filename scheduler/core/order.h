@@ -1,6 +1,6 @@
 // The one formula by which waiting jobs are ordered, with every term named for `explain`.
 //
-//   score = priority + sla points + waited / kAgeingSeconds - fair-share points
+//   score = priority + sla points + waited / kAgeingSeconds - fair-share points - length points
 //
 // Higher first, ties by submission. Priority and SLA points never change and waiting grows at one
 // speed for all, so without fair share the order of two jobs is fixed at submission: that is the
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -18,17 +19,25 @@ namespace reeve::sched {
 
 inline constexpr double kAgeingSeconds = 3600;  // waiting this long is worth one priority point
 inline constexpr double kFairPointsMax = 10;    // most that past usage can cost
+inline constexpr double kShortSeconds = 225;    // up to here learned run times cost nothing
+inline constexpr double kLengthPointsMax = 4;   // from an hour on
 
 // critical +20, standard 0, flexible -5, spot -10.
 double sla_points(SlaClass sla);
+
+// What being known as long costs: a point for each doubling of kShortSeconds. Nobody has seen it
+// run (nullopt): nothing, so the first of its kind is not overtaken by the second.
+double length_points(std::optional<double> expected_s);
 
 struct OrderTerms {
     double priority = 0;
     double sla = 0;
     double age = 0;
-    double fair_share = 0;  // subtracted
-    double score() const { return priority + sla + age - fair_share; }
-    std::string to_string() const;  // "12.5 = priority 10 + sla 0 + age 3.5 - fair share 1"
+    double fair_share = 0;  // subtracted, as is the next
+    double length = 0;
+    double score() const { return priority + sla + age - fair_share - length; }
+    // "10.5 = priority 10 + sla 0 + age 3.5 - fair share 1 - length 2"
+    std::string to_string() const;
 };
 
 // A job counts as critical from here on until its deadline has passed: a tenth of its limit before
@@ -37,9 +46,11 @@ std::int64_t urgent_from(std::int64_t deadline_s, std::int64_t limit_s);
 
 // By how much its points put a job ahead of the time of its submission: the order of two scores is
 // the order of (submission - head start), for waiting counts the same for all.
-std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points);
+std::int64_t head_start_s(std::int32_t priority, SlaClass sla, double fair_points,
+                          double length_points = 0);
 
-OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points);
+OrderTerms order_terms(std::int32_t priority, SlaClass sla, double waited_s, double fair_points,
+                       double length_points = 0);
 
 // Decayed usage of users and groups: what was used a half-life ago counts half.
 class FairShare {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace reeve::sched {
 namespace {
@@ -19,7 +20,7 @@ double RunTimePredictor::History::mean() const {
     return sum / static_cast<double>(n);
 }
 
-std::size_t RunTimePredictor::KeyHash::operator()(const std::array<std::int64_t, 4>& key) const {
+std::size_t RunTimePredictor::KeyHash::operator()(const Key& key) const {
     std::uint64_t hash = 0x9E3779B97F4A7C15ULL;
     for (const std::int64_t part : key) {
         hash = (hash ^ static_cast<std::uint64_t>(part)) * 0xFF51AFD7ED558CCDULL;
@@ -28,19 +29,45 @@ std::size_t RunTimePredictor::KeyHash::operator()(const std::array<std::int64_t,
     return static_cast<std::size_t>(hash);
 }
 
-std::array<std::int64_t, 4> RunTimePredictor::exact(const RunKey& key) {
+RunTimePredictor::Key RunTimePredictor::exact(const RunKey& key) {
     return {key.user, key.size, key.limit, key.program};
 }
-std::array<std::int64_t, 4> RunTimePredictor::by_limit(const RunKey& key) {
+RunTimePredictor::Key RunTimePredictor::by_limit(const RunKey& key) {
     return {key.user, kAnySize, key.limit, 0};
 }
-std::array<std::int64_t, 4> RunTimePredictor::by_user(const RunKey& key) {
+RunTimePredictor::Key RunTimePredictor::by_user(const RunKey& key) {
     return {key.user, kAnySize, kAnyLimit, 0};
 }
 
-double RunTimePredictor::mean_of(const std::array<std::int64_t, 4>& key) const {
-    const auto found = histories_.find(key);
-    return found == histories_.end() ? -1 : found->second.mean();
+const RunTimePredictor::History* RunTimePredictor::find(const Key& key) const {
+    for (const Histories* half : {&young_, &old_}) {
+        const auto found = half->find(key);
+        if (found != half->end()) return &found->second;
+    }
+    return nullptr;
+}
+
+double RunTimePredictor::mean_of(const Key& key) const {
+    const History* history = find(key);
+    return history == nullptr ? -1 : history->mean();
+}
+
+std::optional<double> RunTimePredictor::known(const RunKey& key) const {
+    const History* history = find(exact(key));
+    if (history == nullptr) return std::nullopt;
+    return history->mean();
+}
+
+RunTimePredictor::History& RunTimePredictor::entry(const Key& key) {
+    const auto known = young_.find(key);
+    if (known != young_.end()) return known->second;
+    if (young_.size() >= histories_max_ / 2) {
+        old_ = std::move(young_);
+        young_.clear();
+    }
+    History history;
+    if (const auto before = old_.find(key); before != old_.end()) history = before->second;
+    return young_.emplace(key, history).first->second;
 }
 
 double RunTimePredictor::predict(const RunKey& key) const {
@@ -54,12 +81,7 @@ double RunTimePredictor::predict(const RunKey& key) const {
     return std::clamp(guess, 1.0, std::max(limit, 1.0));
 }
 
-void RunTimePredictor::remember(const std::array<std::int64_t, 4>& key, double value) {
-    histories_[key].add(value);
-}
-
 void RunTimePredictor::learn(const RunKey& key, std::int64_t run) {
-    if (histories_.size() >= kHistoriesMax) histories_.clear();
     const auto seconds = static_cast<double>(std::max<std::int64_t>(run, 1));
     remember(exact(key), seconds);
     remember(by_limit(key), seconds);

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 namespace reeve::sched {
@@ -23,32 +24,59 @@ struct RunKey {
 
 class RunTimePredictor {
 public:
-    // Seconds, at least 1 and at most the limit.
-    double predict(const RunKey& key) const;
-    void learn(const RunKey& key, std::int64_t run);
-
-private:
     static constexpr std::size_t kRemembered = 5;
-    static constexpr std::size_t kHistoriesMax = 1U << 20;  // then everything is forgotten once
+    using Key = std::array<std::int64_t, 4>;
 
+    // The last runs of one kind of job.
     struct History {
         std::array<double, kRemembered> last{};
         std::size_t count = 0;
         void add(double value) { last[count++ % kRemembered] = value; }
         double mean() const;
     };
+
+    // Beyond so many kinds those that were not learned of for longest are forgotten.
+    explicit RunTimePredictor(std::size_t histories_max = 1U << 20)
+        : histories_max_(histories_max) {}
+
+    // Seconds, at least 1 and at most the limit.
+    double predict(const RunKey& key) const;
+    void learn(const RunKey& key, std::int64_t run);
+
+    // The same without guesses from jobs that are only similar: the mean of the last runs of just
+    // this kind, in seconds. Not bounded by the limit.
+    std::optional<double> known(const RunKey& key) const;
+    void note(const RunKey& key, double seconds) { remember(exact(key), seconds); }
+
+    // Everything remembered, the oldest first, and back.
+    template <typename Visit>
+    void for_each(Visit&& visit) const {
+        for (const auto& [key, history] : old_) {
+            if (!young_.contains(key)) visit(key, history);
+        }
+        for (const auto& [key, history] : young_) visit(key, history);
+    }
+    void restore(const Key& key, const History& history) { entry(key) = history; }
+    bool empty() const { return young_.empty() && old_.empty(); }
+
+private:
     struct KeyHash {
-        std::size_t operator()(const std::array<std::int64_t, 4>& key) const;
+        std::size_t operator()(const Key& key) const;
     };
-    using Histories = std::unordered_map<std::array<std::int64_t, 4>, History, KeyHash>;
+    using Histories = std::unordered_map<Key, History, KeyHash>;
 
-    static std::array<std::int64_t, 4> exact(const RunKey& key);
-    static std::array<std::int64_t, 4> by_limit(const RunKey& key);
-    static std::array<std::int64_t, 4> by_user(const RunKey& key);
-    double mean_of(const std::array<std::int64_t, 4>& key) const;  // < 0: no history
-    void remember(const std::array<std::int64_t, 4>& key, double value);
+    static Key exact(const RunKey& key);
+    static Key by_limit(const RunKey& key);
+    static Key by_user(const RunKey& key);
+    const History* find(const Key& key) const;
+    double mean_of(const Key& key) const;  // < 0: no history
+    History& entry(const Key& key);
+    void remember(const Key& key, double value) { entry(key).add(value); }
 
-    Histories histories_;
+    std::size_t histories_max_;
+    // Half of what may be kept; when it is full it is the old half, and what was old is forgotten.
+    Histories young_;
+    Histories old_;
 };
 
 }  // namespace reeve::sched

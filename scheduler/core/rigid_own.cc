@@ -13,6 +13,7 @@
 
 #include "common/base/assert.h"
 #include "scheduler/core/rigid.h"
+#include "scheduler/core/run_bound.h"
 
 namespace reeve::sched {
 namespace {
@@ -101,8 +102,9 @@ void RigidCore::count_likely(std::int64_t now) {
         likely_.erase(likely_.begin());
         Entry& entry = entries_[ref];
         const std::int64_t elapsed = now - entry.start;
-        entry.likely_end = std::max(
-            now + 1, entry.start + std::min(entry.job.estimate, elapsed + elapsed / 2 + 60));
+        const auto predicted = static_cast<std::int64_t>(entry.predicted);
+        entry.likely_end =
+            std::max(now + 1, entry.start + likely_run_s(predicted, elapsed, entry.job.estimate));
         note_likely(ref);
     }
     likely_free_.clear();

@@ -228,6 +228,7 @@ Status fill_job(const Place& place, SimJob& out) {
     out.job.want.sla = *parsed;
     REEVE_TRY(text(place, "user", out.job.user));
     REEVE_TRY(text(place, "group", out.job.group));
+    REEVE_TRY(text(place, "name", out.job.name));
     REEVE_TRY(texts(place, "labels", out.job.want.labels));
     REEVE_TRY(texts(place, "limits", out.job.named_limits));
     REEVE_TRY(number(place, "max_price", 0, 1e9, out.job.want.max_price_per_hour));

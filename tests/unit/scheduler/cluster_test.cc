@@ -1,5 +1,6 @@
 // ClusterCore scenarios, one rule each.
 #include "scheduler/core/cluster.h"
+#include "scheduler/core/run_bound.h"
 
 #include "tests/support/catch.h"
 
@@ -306,4 +307,72 @@ TEST_CASE("ClusterCore: past use costs the heavy user the next free place", "[cl
     scene.pass(10'100);
     CHECK(scene.place_of(turn) == 0);
     CHECK(scene.place_of(again) == -1);
+}
+
+TEST_CASE("ClusterCore: what is known to take long stands behind what is short", "[cluster]") {
+    Scene scene;
+    scene.node(1);
+    const auto run = [&](const char* name, std::int64_t from, std::int64_t to) {
+        ClusterJob job = Scene::job(1, 20'000);
+        job.name = name;
+        const auto ref = scene.submit(from, job);
+        scene.pass(from);
+        REQUIRE(scene.place_of(ref) == 0);
+        scene.core.end(to, ref);
+    };
+    run("sort", 0, 3600);
+    run("count", 3600, 3610);
+    const auto blocker = scene.submit(4000, Scene::job(1, 20'000));
+    scene.pass(4000);
+    ClusterJob job = Scene::job(1, 20'000);
+    job.name = "sort";
+    const auto slow = scene.submit(4000, job);
+    job.name = "count";
+    const auto quick = scene.submit(4000 + 3599, job);
+    job.name = "sort";
+    job.user = "somebody else";
+    const auto unknown = scene.submit(4000 + 3599, job);
+    const Explanation known = scene.core.explain(4000 + 3600, slow);
+    CHECK(known.order.length == 4);
+    CHECK(known.expected_s == 3600);
+    CHECK(scene.core.explain(4000 + 3600, unknown).order.length == 0);
+    CHECK_FALSE(scene.core.explain(4000 + 3600, unknown).expected_s);
+    scene.core.end(4000 + 3600, blocker);
+    scene.pass(4000 + 3600);
+    CHECK(scene.place_of(quick) == 0);
+    CHECK(scene.place_of(slow) == -1);
+    // The limit bounds what was learned.
+    job.limit = 60;
+    job.user = "";
+    CHECK(scene.core.explain(4000 + 3600, scene.submit(4000 + 3600, job)).expected_s == 60);
+}
+
+TEST_CASE("Run times: what ends late is expected later, never beyond its limit", "[order]") {
+    CHECK(likely_run_s(100, 0, 0) == 100);
+    CHECK(likely_run_s(100, 99, 0) == 100);
+    CHECK(likely_run_s(100, 100, 0) == 210);
+    CHECK(likely_run_s(100, 100, 150) == 150);
+    CHECK(likely_run_s(500, 0, 150) == 150);
+    CHECK(backfill_bound_s(100, 0) == 260);
+    CHECK(backfill_bound_s(100, 7) == 7);
+    CHECK(backfill_bound_s(0, 0) == 0);
+    CHECK(length_points(std::nullopt) == 0);
+    CHECK(length_points(225) == 0);
+    CHECK(length_points(450) == 1);
+    CHECK(length_points(1e6) == kLengthPointsMax);
+}
+
+TEST_CASE("RunTimePredictor: forgets what was not learned of for longest", "[order]") {
+    RunTimePredictor predictor(4);
+    for (std::int64_t user = 0; user < 6; ++user) {
+        predictor.note(RunKey{user, 1, 1, 1}, 10);
+        predictor.note(RunKey{0, 1, 1, 1}, 20);
+    }
+    CHECK_FALSE(predictor.known(RunKey{1, 1, 1, 1}));
+    CHECK(predictor.known(RunKey{5, 1, 1, 1}) == 10);
+    CHECK(predictor.known(RunKey{0, 1, 1, 1}) == 20);  // the last five
+    RunTimePredictor copy(4);
+    predictor.for_each([&](const auto& key, const auto& history) { copy.restore(key, history); });
+    CHECK(copy.known(RunKey{0, 1, 1, 1}) == 20);
+    CHECK(copy.known(RunKey{5, 1, 1, 1}) == 10);
 }

@@ -7,7 +7,8 @@ using namespace reeve::sched;
 TEST_CASE("Order: the score is the sum of its terms", "[order]") {
     const OrderTerms terms = order_terms(10, SlaClass::kCritical, 7200, 3);
     CHECK(terms.score() == 10 + 20 + 2 - 3);
-    CHECK(terms.to_string() == "29.00 = priority 10 + sla 20 + age 2.00 - fair share 3.00");
+    CHECK(terms.to_string() ==
+          "29.00 = priority 10 + sla 20 + age 2.00 - fair share 3.00 - length 0.00");
 }
 
 TEST_CASE("Order: the order of head starts is the order of scores", "[order]") {

@@ -1,0 +1,25 @@
+// How long something will likely run, from what was learned of its kind (predictor.h) and the
+// user's limit, which is always the hard bound. The same for the live scheduler, for explain and
+// for the simulator.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace reeve::sched {
+
+// Seconds that what has run for `elapsed` will have run in the end. Whoever outlives what was
+// expected is expected to run half as long again. limit 0: none.
+inline std::int64_t likely_run_s(std::int64_t expected, std::int64_t elapsed, std::int64_t limit) {
+    const std::int64_t likely = elapsed < expected ? expected : elapsed + elapsed / 2 + 60;
+    return limit > 0 ? std::min(likely, limit) : likely;
+}
+
+// What a task that has not started is taken to need where it may be in somebody's way: its limit,
+// without one twice what was learned and a minute. 0: nobody knows.
+inline std::int64_t backfill_bound_s(std::int64_t expected, std::int64_t limit) {
+    if (limit > 0) return limit;
+    return expected > 0 ? 2 * expected + 60 : 0;
+}
+
+}  // namespace reeve::sched
