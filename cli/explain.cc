@@ -180,7 +180,8 @@ sched::SlaClass sla_class(std::uint8_t sla) {
     }
 }
 
-// The terms of its score. What its key is ahead of priority and submission is SLA and fair share.
+// The terms of its score. What its key is ahead of priority and submission is SLA, fair share and
+// length.
 sched::OrderTerms order_of(const Picture& picture, const ExplainJob& job, const PictureTask& mine) {
     const auto submit_ns = job.status.submit_ns();
     const auto sla = sla_class(mine.sla);
@@ -188,8 +189,22 @@ sched::OrderTerms order_of(const Picture& picture, const ExplainJob& job, const 
         static_cast<double>(shm::head_start_of(mine.key, job.status.priority(), submit_ns)) /
         sched::kAgeingSeconds;
     const auto waited_ns = picture.now_ns - std::min(picture.now_ns, submit_ns);
+    const double length = mine.length_milli / 1000.0;
     return sched::order_terms(job.status.priority(), sla, static_cast<double>(waited_ns) / kSecond,
-                              std::max(sched::sla_points(sla) - head_start, 0.0));
+                              std::max(sched::sla_points(sla) - head_start - length, 0.0), length);
+}
+
+// When the last of its running tasks will likely have ended; 0: of one nobody knows.
+std::uint64_t likely_end_of(const Picture& picture, const ExplainJob& job) {
+    std::uint64_t last = 0;
+    for (const auto& task : picture.tasks) {
+        if (task.job != job.status.job() || !holds_resources(task.state)) continue;
+        if (task.state == shm::SlotState::kEnded) continue;
+        if (job.element && task.element != *job.element) continue;
+        if (task.expected_ns == 0) return 0;
+        last = std::max(last, likely_end_ns(task, picture.now_ns));
+    }
+    return last;
 }
 
 void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
@@ -412,6 +427,8 @@ Picture take_picture(const shm::Segment& segment) {
         }
         task.started_ns = view.result.started_ns();
         task.time_limit_ns = view.time_limit_ns;
+        task.expected_ns = view.expected_ns;
+        task.length_milli = view.length_milli;
         task.sla = shm::TaskPolicy::unpack(view.policy).sla;
         task.stopping = (view.intent & shm::kIntentStop) != 0;
         if (header.pushing_for.load() == view.slot + 1ULL) {
@@ -441,6 +458,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     if (job.status.state() == "active" && (waiting == 0 || (job.element && !where.empty()))) {
         out.reasons.push_back(
             {"running", where.empty() ? "is being finished" : "runs on " + where, {}});
+        out.likely_end_ns = likely_end_of(picture, job);
         return out;
     }
     for (const auto& worker : picture.workers) {
@@ -478,6 +496,9 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
         out.urgent = mine->sla == v1::SLA_CRITICAL && job.status.spec().sla() != v1::SLA_CRITICAL;
         const ForecastTask task{job.request, job.wants, mine->time_limit_ns, mine->key};
         out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
+        if (out.earliest_start_ns != 0 && mine->expected_ns != 0) {
+            out.likely_end_ns = out.earliest_start_ns + mine->expected_ns;
+        }
     }
     return out;
 }

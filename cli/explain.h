@@ -31,6 +31,8 @@ struct PictureTask {
     Resources request;
     std::uint64_t started_ns = 0;
     std::uint64_t time_limit_ns = 0;
+    std::uint64_t expected_ns = 0;  // learned run time; 0: none
+    std::uint32_t length_milli = 0;
     std::uint8_t sla = 0;   // v1::SlaClass; critical while its deadline is near
     bool stopping = false;  // somebody asked its holder to end it
 };
@@ -96,6 +98,7 @@ struct Answer {
     std::uint64_t deadline_ns = 0;
     bool urgent = false;                  // counts as critical because its deadline is near
     std::uint64_t earliest_start_ns = 0;  // by time limits (forecast.h); 0: cannot be told
+    std::uint64_t likely_end_ns = 0;      // by learned run times; 0: cannot be told
 };
 // Why a job that wants this cannot start on any of the workers that are here, whatever becomes
 // free; "" when it can, or when there are none at all.

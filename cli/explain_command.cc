@@ -41,12 +41,14 @@ void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job)
         json.begin_object().field("score", answer.order->score());
         json.field("priority", answer.order->priority).field("sla", answer.order->sla);
         json.field("age", answer.order->age).field("fair_share", answer.order->fair_share);
+        json.field("length", answer.order->length);
         json.field("urgent", answer.urgent).end_object();
     } else {
         json.null();
     }
     write_time(json, "deadline", answer.deadline_ns);
     write_time(json, "earliest_start", answer.earliest_start_ns);
+    write_time(json, "likely_end", answer.likely_end_ns);
     json.key("reasons").begin_array();
     for (const auto& reason : answer.reasons) {
         json.begin_object().field("code", reason.code).field("text", reason.text);
@@ -143,6 +145,10 @@ void print_answer(const Answer& answer, std::uint64_t now_ns) {
     }
     if (answer.earliest_start_ns > now_ns) {
         write_out("  " + forecast_words(answer.earliest_start_ns, now_ns) + "\n");
+    }
+    if (answer.likely_end_ns != 0) {
+        write_out("  likely ends at " + format_time_ns(answer.likely_end_ns) +
+                  ", as it took when it ran before\n");
     }
 }
 

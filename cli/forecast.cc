@@ -6,6 +6,7 @@
 #include "cli/text.h"
 #include "common/base/clock.h"
 #include "scheduler/core/cluster.h"
+#include "scheduler/core/run_bound.h"
 
 namespace reeve::cli {
 
@@ -30,7 +31,25 @@ std::int64_t ran_for(const PictureTask& task, std::uint64_t now_ns) {
     return static_cast<std::int64_t>((now_ns - task.started_ns) / kSecond);
 }
 
+std::uint64_t likely_run_ns(const PictureTask& task, std::uint64_t now_ns) {
+    const auto likely =
+        sched::likely_run_s(sched::whole_seconds(task.expected_ns), ran_for(task, now_ns), 0);
+    const auto run = static_cast<std::uint64_t>(likely) * kSecond;
+    return task.time_limit_ns == 0 ? run : std::min(run, task.time_limit_ns);
+}
+
+// Its limit, else what was learned; 0: nobody knows.
+std::uint64_t taken_to_run_ns(const PictureTask& task, std::uint64_t now_ns) {
+    if (task.time_limit_ns != 0 || task.expected_ns == 0) return task.time_limit_ns;
+    return likely_run_ns(task, now_ns);
+}
+
 }  // namespace
+
+std::uint64_t likely_end_ns(const PictureTask& task, std::uint64_t now_ns) {
+    const auto since = task.started_ns == 0 ? now_ns : task.started_ns;
+    return std::max(since + likely_run_ns(task, now_ns), now_ns);
+}
 
 std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const ForecastTask& task) {
     sched::ClusterOptions options;
@@ -55,8 +74,8 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
         after += other.request;
         if (!after.fits(core.node(node->second).capacity)) continue;
         used[node->second] = after;
-        core.adopt(ref++, job_of(other.request, Wants{}, other.time_limit_ns), {node->second},
-                   -ran_for(other, picture.now_ns));
+        core.adopt(ref++, job_of(other.request, Wants{}, taken_to_run_ns(other, picture.now_ns)),
+                   {node->second}, -ran_for(other, picture.now_ns));
     }
     if (ahead.size() > kAheadMax || picture.backlog > 0) return std::nullopt;
     std::sort(ahead.begin(), ahead.end(),
@@ -66,7 +85,7 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
         const auto wants = picture.wants.find(other->class_id);
         sched::ClusterJob job =
             job_of(other->request, wants == picture.wants.end() ? Wants{} : wants->second,
-                   other->time_limit_ns);
+                   other->time_limit_ns != 0 ? other->time_limit_ns : other->expected_ns);
         job.submit = ref;  // the order of the queue
         core.submit(0, ref++, job, decisions);
     }
@@ -81,7 +100,8 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
 std::string forecast_words(std::uint64_t start_ns, std::uint64_t now_ns) {
     if (start_ns <= now_ns) return "can start now";
     return "can start at " + format_time_ns(start_ns) + " (in " +
-           format_duration_ns(start_ns - now_ns) + ") by the time limits of what is before it";
+           format_duration_ns(start_ns - now_ns) +
+           ") by the time limits (or learned run times) of what is before it";
 }
 
 }  // namespace reeve::cli

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/shm/run_code.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
@@ -237,6 +238,8 @@ std::optional<TaskView> view_task(const shm::Segment& segment, std::uint32_t ind
         out.claim = slot.claim.load(std::memory_order_relaxed);
         out.gpu_mask = slot.gpu_mask.load(std::memory_order_relaxed);
         out.time_limit_ns = slot.time_limit_ns;
+        out.expected_ns = shm::run_ns_of(slot.expected);
+        out.length_milli = slot.length_milli;
         out.not_before_ns = slot.not_before_wall_ns;
         out.priority = slot.priority;
         out.uid = slot.uid;

@@ -38,6 +38,8 @@ struct TaskView {
     std::uint32_t claim = 0;   // worker slot + 1
     std::uint64_t gpu_mask = 0;
     std::uint64_t time_limit_ns = 0;
+    std::uint64_t expected_ns = 0;   // learned run time; 0: none
+    std::uint32_t length_milli = 0;  // what that cost it in its key, in thousandths of a point
     std::uint64_t not_before_ns = 0;
     std::int32_t priority = 0;
     std::uint32_t uid = 0;

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/shm/class_wants.h"
+#include "common/shm/run_code.h"
 #include "common/shm/wake.h"
 #include "scheduler/core/memory_ports.h"
+#include "scheduler/core/run_bound.h"
 
 namespace reeve::sched {
 namespace {
@@ -85,6 +88,13 @@ std::optional<ClassHead> LiveQueue::peek(ClassRef cls) {
     if (!entry || closed(cls)) return std::nullopt;  // no room is kept for what may not start
     refresh_shape(cls);
     return ClassHead{entry->key, cls, entry->slot};
+}
+
+std::uint64_t LiveQueue::limit_ns(const ClassHead& head) const {
+    const auto& slot = segment_.task(head.task);
+    if (slot.time_limit_ns != 0) return slot.time_limit_ns;
+    const auto expected = whole_seconds(shm::run_ns_of(slot.expected));
+    return static_cast<std::uint64_t>(backfill_bound_s(expected, 0)) * kSecond;
 }
 
 bool LiveQueue::claim(const ClassHead& head) {

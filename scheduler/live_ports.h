@@ -36,9 +36,8 @@ public:
     void unpark(ClassRef cls) { index_.unpark(cls); }
     const ClassShape& shape(ClassRef cls) const { return shapes_[cls]; }
 
-    std::uint64_t limit_ns(const ClassHead& head) const {
-        return segment_.task(head.task).time_limit_ns;
-    }
+    // Its time limit, without one twice what was learned of its kind.
+    std::uint64_t limit_ns(const ClassHead& head) const;
 
     const shm::Claimed& last_claim() const { return last_claim_; }
     shm::ClassIndex& index() { return index_; }

@@ -9,10 +9,12 @@
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/role/role.h"
+#include "common/shm/run_code.h"
 #include "common/shm/transitions.h"
 #include "common/shm/used_slots.h"
 #include "common/shm/wake.h"
 #include "scheduler/core/placement.h"
+#include "scheduler/core/run_bound.h"
 #include "scheduler/live_ports.h"
 #include "scheduler/preemption.h"
 
@@ -246,7 +248,25 @@ private:
         core_.reserve(std::nullopt);
     }
 
-    // What is free on each worker, and what comes back when, by time limits.
+    static std::uint64_t since(const shm::TaskSlot& slot) {
+        const auto started = slot.started_wall_ns.load();
+        return started != 0 ? started : slot.assigned_wall_ns.load();
+    }
+
+    // How long it will likely have run in the end, never longer than its limit. 0: nobody knows.
+    static std::uint64_t likely_run_ns(const shm::TaskSlot& slot, std::uint64_t now) {
+        const auto limit = slot.time_limit_ns;
+        const auto expected = shm::run_ns_of(slot.expected);
+        if (expected == 0) return limit;
+        const auto began = since(slot);
+        const auto elapsed = now > began ? sched::whole_seconds(now - began) : 0;
+        const auto likely = static_cast<std::uint64_t>(
+                                sched::likely_run_s(sched::whole_seconds(expected), elapsed, 0)) *
+                            kSecond;
+        return limit == 0 ? likely : std::min(likely, limit);
+    }
+
+    // What is free on each worker, and what comes back when.
     std::vector<sched::WorkerOutlook> look_ahead() {
         std::vector<sched::WorkerOutlook> out(segment_.config().workers);
         for (std::uint32_t i = 0; i < out.size(); ++i) {
@@ -261,10 +281,10 @@ private:
         shm::for_each_used_slot(segment_, [&](std::uint32_t, const shm::TaskSlot& slot) {
             const auto word = shm::load_word(slot);
             if (!word.held_by_worker() || word.worker_slot() >= out.size()) return;
-            if (slot.time_limit_ns == 0 || slot.class_id >= segment_.config().classes) return;
-            const auto started = slot.started_wall_ns.load();
-            const auto since = started != 0 ? started : slot.assigned_wall_ns.load();
-            out[word.worker_slot()].ends.emplace_back(std::max(since + slot.time_limit_ns, soon),
+            if (slot.class_id >= segment_.config().classes) return;
+            const auto run = likely_run_ns(slot, soon);
+            if (run == 0) return;
+            out[word.worker_slot()].ends.emplace_back(std::max(since(slot) + run, soon),
                                                       segment_.task_class(slot.class_id).request);
         });
         return out;

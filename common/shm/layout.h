@@ -145,7 +145,8 @@ struct alignas(64) TaskSlot {
     std::atomic<std::uint8_t> core_dumped{0};
     std::atomic<std::uint8_t> has_digest{0};  // detail holds SHA-256(output), 32 raw bytes
     std::atomic<std::uint8_t> has_text{0};    // detail is the start of a text left for the PLM
-    std::uint8_t reserved2[4]{};
+    std::uint16_t length_milli = 0;           // length points its key was made with; PLM
+    std::uint16_t expected = 0;               // learned run time (run_code.h), 0: none; PLM
     std::atomic<std::uint64_t> user_us{0};
     std::atomic<std::uint64_t> system_us{0};
     std::atomic<std::uint64_t> max_rss_bytes{0};

@@ -189,6 +189,7 @@ bool Core::reuse_segment(const std::string& name) {
     }
     segment_ = std::move(*opened);
     slots_ = std::make_unique<SlotTable>(*segment_);
+    slots_->learn_from(model_.run_times);
     budgets_told_.clear();
     gather_budgets(open_);
     tell_budgets(open_);
@@ -281,6 +282,7 @@ Status Core::create_segment(std::uint32_t generation) {
     if (!created) return fail(std::move(created).error().with("making the segment " + name));
     segment_ = std::move(*created);
     slots_ = std::make_unique<SlotTable>(*segment_);
+    slots_->learn_from(model_.run_times);
     budgets_told_.clear();
     gather_budgets(open_);
     tell_budgets(open_);

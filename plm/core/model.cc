@@ -1,6 +1,7 @@
 #include "plm/core/model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/base/assert.h"
 #include "common/shm/layout.h"
@@ -275,6 +276,11 @@ Status Model::apply_submitted(const JobSubmitted& record) {
     job.fair_milli = record.fair_milli;
     job.spec = SpecBytes(record.spec);
     REEVE_TRY(record.parsed != nullptr ? take_spec(job, *record.parsed) : parse_spec(job));
+    if (!job.function) {
+        const auto expected = run_times.expected_s(job.kind(), job.time_limit_ns);
+        job.length_milli =
+            static_cast<std::uint16_t>(std::lround(sched::length_points(expected) * 1000));
+    }
     next_job = std::max(next_job, record.job + 1);
     next_sequence = std::max(next_sequence, record.first_sequence + job.count);
     index_job(job);
@@ -331,6 +337,9 @@ Status Model::apply_ended(const TaskEnded& record) {
     spend.note_attempt(job->uid, record);
     mark(*job);
     usage.charge(job->uid, job->gid, job->request, record.started_ns, record.ended_ns);
+    if (!job->function) {
+        run_times.learn(job->kind(), record.outcome, record.started_ns, record.ended_ns);
+    }
     if (!record.final) {
         const bool pushed =
             record.outcome == Outcome::kRequeued && (task->intent & shm::kIntentPreempt) != 0;

@@ -29,6 +29,7 @@
 #include "plm/core/records.h"
 #include "plm/core/spend.h"
 #include "plm/core/task_table.h"
+#include "plm/core/run_times.h"
 #include "plm/core/usage.h"
 #include "plm/policy.h"
 #include "scheduler/core/order.h"
@@ -189,7 +190,8 @@ struct Job {
     std::uint32_t payload_bytes = 0;
     std::uint32_t payload_slots = 0;
     bool dirty = false;
-    std::uint16_t fair_milli = 0;  // fair-share points when it was submitted, in thousandths
+    std::uint16_t fair_milli = 0;    // fair-share points when it was submitted, in thousandths
+    std::uint16_t length_milli = 0;  // length points, the same
     shm::WaitsFor waits_for = shm::WaitsFor::kNothing;  // as the gates last said
     // What the backlog keeps with a job (not durable); see backlog.h.
     BacklogQueue* queue = nullptr;
@@ -201,8 +203,10 @@ struct Job {
 
     // By how much it is put ahead of its submission, beside priority (heap_key.h).
     std::int64_t head_start_s() const {
-        return sched::head_start_s(0, extras->policy.counts_as(), fair_milli / 1000.0);
+        return sched::head_start_s(0, extras->policy.counts_as(), fair_milli / 1000.0,
+                                   length_milli / 1000.0);
     }
+    WorkKind kind() const { return {uid, request, name()}; }
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }
     // Each of its slots has a payload of its own.
@@ -302,6 +306,7 @@ public:
     std::map<std::uint64_t, Chain> worker_chains;  // by incarnation
     Chain scheduler_chain;
     Usage usage;
+    RunTimes run_times;
 
     // A snapshot of all of it, and back.
     std::string save() const;

@@ -7,6 +7,7 @@
 #include "common/base/assert.h"
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
+#include "common/shm/run_code.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
@@ -250,6 +251,7 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     shared.retries_max = job.retries_max;
     shared.priority = job.priority;
     write_policy(*slot, job, task);
+    write_run_time(job, shared);
     shared.assigned_wall_ns.store(task.assigned_ns);
     shared.started_wall_ns.store(task.started_ns);
     shared.ended_wall_ns.store(0);
@@ -271,6 +273,14 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
     // Nobody but us moves a slot out of init.
     REEVE_ASSERT(move(*slot, init, word));
     return slot;
+}
+
+void SlotTable::write_run_time(const Job& job, TaskSlot& slot) const {
+    slot.length_milli = job.length_milli;
+    slot.expected = 0;
+    if (run_times_ == nullptr || job.function) return;
+    const auto expected = run_times_->expected_s(job.kind(), job.time_limit_ns);
+    if (expected) slot.expected = shm::run_code(*expected);
 }
 
 void SlotTable::write_policy(std::uint32_t slot, const Job& job, const Task& task) {

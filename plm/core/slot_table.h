@@ -96,6 +96,8 @@ public:
     // TaskSlot::policy of a task that is published, pushed aside, or whose deadline comes near.
     void write_policy(std::uint32_t slot, const Job& job, const Task& task);
     void set_minimum_run(std::uint32_t seconds) { minimum_run_s_ = seconds; }  // the default
+    // Where tasks published from now on have their learned run times from.
+    void learn_from(const RunTimes& run_times) { run_times_ = &run_times; }
     void touch(std::vector<std::uint32_t>& slots);  // sorts, climbs shared ancestors once
 
     // What this user has spent of a budget: at or beyond it none of their tasks may start. Classes
@@ -151,6 +153,7 @@ private:
     bool write_function(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
     bool ensure_payload(Job& job, std::uint64_t ordinal, shm::TaskSlot& slot);
     void free_payload(std::uint32_t slot, Job* job);
+    void write_run_time(const Job& job, shm::TaskSlot& slot) const;
     void mark_free(std::uint32_t slot);
     void note_used(std::uint32_t slot);
     std::uint32_t take_entry(Model& model);
@@ -168,6 +171,7 @@ private:
     std::map<std::uint32_t, Budget> budgets_;  // by uid
     std::vector<std::uint32_t> free_entries_;
     std::uint32_t minimum_run_s_ = kMinimumRunDefault;
+    const RunTimes* run_times_ = nullptr;
     std::vector<JobId> entry_job_;
     std::vector<bool> entry_ended_;
     std::deque<std::uint32_t> ended_entries_;  // oldest first

@@ -250,6 +250,31 @@ public:
         model.usage.load(in);
     }
 
+    // Run times, and what they cost whom: last of all.
+    static void save_run_times(const Model& model, ByteWriter& out) {
+        std::vector<std::pair<JobId, std::uint16_t>> lengths;
+        for (const auto& [id, job] : model.jobs_) {
+            if (job.length_milli != 0) lengths.emplace_back(id, job.length_milli);
+        }
+        out.put(static_cast<std::uint64_t>(lengths.size()));
+        for (const auto& [id, milli] : lengths) {
+            out.put(id);
+            out.put(milli);
+        }
+        model.run_times.save(out);
+    }
+
+    static void load_run_times(Model& model, ByteReader& in) {
+        if (in.at_end()) return;
+        const auto lengths = in.get<std::uint64_t>();
+        for (std::uint64_t i = 0; i < lengths && in.ok(); ++i) {
+            const auto id = in.get<std::uint64_t>();
+            const auto milli = in.get<std::uint16_t>();
+            if (Job* job = model.find(id)) job->length_milli = milli;
+        }
+        model.run_times.load(in);
+    }
+
     static void load_rest(Model& model, ByteReader& in) {
         get_set(in, model.jobs_ok_);
         get_set(in, model.jobs_not_ok_);
@@ -307,6 +332,7 @@ std::string Model::save() const {
     ModelSnapshot::save_late(*this, out);
     spend.save(out);
     ModelSnapshot::save_keys(*this, out);
+    ModelSnapshot::save_run_times(*this, out);
     return bytes;
 }
 
@@ -344,6 +370,7 @@ Status Model::load(std::string_view bytes) {
     ModelSnapshot::load_late(*this, in);
     if (!in.at_end()) spend.load(in);  // older ones end here
     ModelSnapshot::load_keys(*this, in);
+    ModelSnapshot::load_run_times(*this, in);
     if (!in.ok() || !in.at_end()) return fail(ErrorCode::kDataLoss, "ledger snapshot is damaged");
     return {};
 }

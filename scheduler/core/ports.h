@@ -58,7 +58,7 @@ struct Placement {
 //             queue must then have refreshed that class, or the core would ask again for ever.
 // park        hides a class from best_head until unpark. Both are idempotent.
 // shape       of a live class.
-// limit_ns    how long that task may run; 0: for ever.
+// limit_ns    how long that task may run, or is taken to; 0: nobody knows.
 template <typename Q>
 concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHead& head) {
     { queue.best_head() } -> std::same_as<std::optional<ClassHead>>;

@@ -1,7 +1,8 @@
 // The place that is kept for the best task that does not fit (EASY backfill), live.
 //
 // Others may use its worker if they end before the reserved task can start, or if they fit beside
-// it. Whether they end in time is a matter of time limits; what runs without one never ends here.
+// it. Whether they end in time is a matter of time limits, for tasks without one of what was
+// learned of their kind; what nobody has seen run never ends here.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ namespace reeve::sched {
 struct WorkerOutlook {
     WorkerRef worker = kNoRef;
     Resources free;
-    std::vector<std::pair<std::uint64_t, Resources>> ends;  // by time limit, any order
+    std::vector<std::pair<std::uint64_t, Resources>> ends;  // likely (run_bound.h), any order
 };
 
 struct Reservation {

@@ -16,10 +16,15 @@ inline std::int64_t likely_run_s(std::int64_t expected, std::int64_t elapsed, st
 }
 
 // What a task that has not started is taken to need where it may be in somebody's way: its limit,
-// without one twice what was learned and a minute. 0: nobody knows.
+// without one twice what was learned. 0: nobody knows.
 inline std::int64_t backfill_bound_s(std::int64_t expected, std::int64_t limit) {
     if (limit > 0) return limit;
-    return expected > 0 ? 2 * expected + 60 : 0;
+    return 2 * expected;
+}
+
+// Nanoseconds as whole seconds, the next larger.
+inline std::int64_t whole_seconds(std::uint64_t ns) {
+    return static_cast<std::int64_t>(ns / 1'000'000'000 + (ns % 1'000'000'000 != 0 ? 1 : 0));
 }
 
 }  // namespace reeve::sched

@@ -52,7 +52,7 @@ class Explain(OwnCellCase):
         for job in (limited, unlimited):
             env.until_running(job)
         ahead = env.submit("-c", "2", "-t", "10m", "--", "true")
-        last = env.submit("-c", "1", "--", "true")
+        last = env.submit("-c", "1", "--name", "never ran", "--", "true")
 
         def hours(told):
             when = datetime.datetime.fromisoformat(told["earliest_start"].replace("Z", "+00:00"))
@@ -71,6 +71,29 @@ class Explain(OwnCellCase):
         env.cli("cancel", "all")
         env.wait(limited, unlimited, ahead, last, code=FAILED)
         self.assertIn("it can start now", env.cli("submit", "--dry-run", "--", "true").out)
+
+    def test_learned_run_times(self):
+        """What ran before is expected to take as long; so nothing needs a limit to be planned."""
+        env = self.env
+        nap = ("-c", "2", "--name", "a nap", "--", "sleep")
+        env.wait(*[env.submit(*nap, "1") for _ in range(2)])
+        naps = [env.submit(*nap, "4") for _ in range(2)]
+        for job in naps:
+            env.until_running(job)
+        blocked = env.submit("-c", "2", "--name", "never ran", "--", "true")
+
+        def at(told, what):
+            return datetime.datetime.fromisoformat(told[what].replace("Z", "+00:00")).timestamp()
+
+        told = self.codes(naps[0])[1]
+        self.assertAlmostEqual(at(told, "likely_end"), env.task(naps[0])["started"] and
+                               at(env.task(naps[0]), "started") + 1, delta=1.1)
+        self.assertIn("likely ends at", env.cli("explain", naps[0]).out)
+        told = self.codes(blocked)[1]
+        self.assertLess(at(told, "earliest_start"), time.time() + 120)
+        self.assertIsNone(told["likely_end"], "it never ran")
+        self.assertEqual(told["order"]["length"], 0)
+        env.wait(*naps, blocked)
 
     def test_memory_and_several_holders(self):
         """Row 15: memory is missing; no single holder is enough, both are named."""

@@ -353,7 +353,7 @@ TEST_CASE("Run times: what ends late is expected later, never beyond its limit",
     CHECK(likely_run_s(100, 100, 0) == 210);
     CHECK(likely_run_s(100, 100, 150) == 150);
     CHECK(likely_run_s(500, 0, 150) == 150);
-    CHECK(backfill_bound_s(100, 0) == 260);
+    CHECK(backfill_bound_s(100, 0) == 200);
     CHECK(backfill_bound_s(100, 7) == 7);
     CHECK(backfill_bound_s(0, 0) == 0);
     CHECK(length_points(std::nullopt) == 0);
