@@ -29,7 +29,7 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
 // When a running task of which a run time was learned will likely end, within its limit.
 std::uint64_t likely_end_ns(const PictureTask& task, std::uint64_t now_ns);
 
-// "can start at 2026-11-22 10:03:17 (in 5m00s) by the time limits (or learned run times) of what ...".
+// "can start at 2026-11-22 10:03:17 (in 5m00s) by the time limits of what is before it".
 std::string forecast_words(std::uint64_t start_ns, std::uint64_t now_ns);
 
 }  // namespace reeve::cli

@@ -24,7 +24,7 @@ constexpr std::uint64_t kCountMax = 1'000'000'000;
 constexpr double kShareMax = 1e6;
 constexpr std::uint64_t kHalfLifeMaxMs = 3650ULL * 24 * 3'600'000;
 constexpr std::uint64_t kMinimumRunMaxMs = 30ULL * 24 * 3'600'000;
-constexpr const char* kFields = "shares, quotas, limits, half_life or minimum_run";
+constexpr const char* kFields = "shares, quotas, limits, half_life, minimum_run or backfill";
 constexpr const char* kQuotaFields = "cpu, memory, gpus or tasks";
 
 tl::unexpected<Error> bad_at(const std::string& path, const JsonNode& node,
@@ -109,6 +109,20 @@ Status take_quota(const std::string& path, const JsonNode& node, plm::Quota& quo
     return {};
 }
 
+Status take_backfill(const JsonNode& node, plm::CellPolicy& policy) {
+    constexpr std::pair<std::string_view, sched::Backfill> kWords[] = {
+        {"easy", sched::Backfill::kEasy},
+        {"conservative", sched::Backfill::kConservative},
+        {"none", sched::Backfill::kNone}};
+    for (const auto& [word, backfill] : kWords) {
+        if (node.kind == JsonNode::Kind::kString && node.text == word) {
+            policy.backfill = backfill;
+            return {};
+        }
+    }
+    return bad_at("backfill", node, "is none of \"easy\", \"conservative\", \"none\"");
+}
+
 Status take_field(const std::string& name, const JsonNode& node, plm::CellPolicy& policy) {
     if (name == "shares") return take_shares(node, policy);
     if (name == "quotas") {
@@ -140,6 +154,7 @@ Status take_field(const std::string& name, const JsonNode& node, plm::CellPolicy
         policy.minimum_run_s = static_cast<std::uint32_t>((ms + 999) / 1000);
         return {};
     }
+    if (name == "backfill") return take_backfill(node, policy);
     return bad_at(name, node, std::string("is not known; a policy has ") + kFields);
 }
 

@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "scheduler/core/reservation.h"
+
 namespace reeve::plm {
 
 inline constexpr std::uint32_t kMinimumRunDefault = 60;
@@ -33,6 +35,7 @@ struct CellPolicy {
     std::map<std::string, std::uint64_t> limits;       // named limits: how many there are
     double half_life_s = 7 * 86'400.0;                 // of past usage
     std::uint32_t minimum_run_s = kMinimumRunDefault;  // before a task may be preempted
+    sched::Backfill backfill = sched::Backfill::kEasy;
 };
 
 }  // namespace reeve::plm

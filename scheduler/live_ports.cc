@@ -122,16 +122,19 @@ LiveWorkers::LiveWorkers(const shm::Segment& segment, const LiveQueue& queue)
     for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
 }
 
-WorkerRef LiveWorkers::find(const ClassShape& shape, WorkerRef except) {
+WorkerRef LiveWorkers::find(const ClassShape& shape, std::span<const WorkerRef> except) {
     if (!wants_nothing(shape)) {
         if (!indexed_) build_index();
-        const auto found = index_.best(queue_.job(shape),
-                                       [except](std::uint32_t worker) { return worker != except; });
+        const auto found = index_.best(queue_.job(shape), [except](std::uint32_t worker) {
+            return !is_among(except, worker);
+        });
         return found.value_or(kNoRef);
     }
     const auto best = heap_.best();
     if (!best) return kNoRef;
-    const auto takes = [&](WorkerRef worker) { return worker != except && fits_on(worker, shape); };
+    const auto takes = [&](WorkerRef worker) {
+        return !is_among(except, worker) && fits_on(worker, shape);
+    };
     if (takes(best->slot)) return best->slot;
     WorkerRef found = kNoRef;
     std::uint32_t looked = 0;

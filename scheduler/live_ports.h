@@ -76,7 +76,7 @@ class LiveWorkers {
 public:
     LiveWorkers(const shm::Segment& segment, const LiveQueue& queue);
 
-    WorkerRef find(const ClassShape& shape, WorkerRef except);
+    WorkerRef find(const ClassShape& shape, std::span<const WorkerRef> except);
     // Apart from room: is it there, with the labels, at the price?
     bool allows(WorkerRef worker, const ClassShape& shape) const;
     bool fits_on(WorkerRef worker, const ClassShape& shape) const;

@@ -27,8 +27,8 @@ using shm::SlotWord;
 constexpr std::size_t kPlacePerRound = 1'024;
 constexpr std::uint64_t kRescanNs = 50 * kMillisecond;
 constexpr std::uint64_t kReconcileNs = kSecond;
-constexpr std::uint64_t kPlanNs = kSecond;            // between looks at a reservation
-constexpr std::size_t kHeadsPlanned = 8;              // of which the first possible one gets it
+constexpr std::uint64_t kPlanNs = kSecond;  // between looks at a reservation
+constexpr std::size_t kHeadsPlanned = 8;    // of which the first possible one gets it, or each
 constexpr std::uint64_t kPatienceNs = 600 * kSecond;  // then tasks without a limit keep away too
 
 class Scheduler {
@@ -62,7 +62,9 @@ public:
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;
             work = place() > 0 || work;
-            if (now - last_plan_ns_ >= (core_.reserved() ? kPlanNs : kRescanNs)) plan_ahead(now);
+            if (now - last_plan_ns_ >= (core_.reserved().empty() ? kRescanNs : kPlanNs)) {
+                plan_ahead(now);
+            }
             wake_others();
             if (!work) sleep();
         }
@@ -222,15 +224,21 @@ private:
             limit, [this](const sched::Placement& placement) { assign(placement); }, wall_ns());
     }
 
-    // Keeps a place for the best task that does not fit (reservation.h).
+    // Keeps places for the best tasks that do not fit (reservation.h).
     void plan_ahead(std::uint64_t now) {
         last_plan_ns_ = now;
-        if (core_.parked_classes() == 0 && !preemption_.pushing()) {
-            return core_.reserve(std::nullopt);
-        }
+        if (core_.parked_classes() == 0 && !preemption_.pushing()) return core_.reserve({});
         const auto heads = core_.parked_heads(kHeadsPlanned);
-        if (const auto push = preemption_.plan(heads, now)) return core_.reserve(push);
-        const auto outlooks = look_ahead();
+        if (const auto push = preemption_.plan(heads, now)) return core_.reserve({*push});
+        core_.reserve(plan_for(heads));
+    }
+
+    std::vector<sched::Reservation> plan_for(const std::vector<sched::ClassHead>& heads) {
+        const auto backfill = static_cast<sched::Backfill>(segment_.header().backfill.load());
+        std::vector<sched::Reservation> out;
+        if (backfill == sched::Backfill::kNone) return out;
+        const std::size_t most = backfill == sched::Backfill::kConservative ? heads.size() : 1;
+        auto outlooks = look_ahead();
         for (const auto& head : heads) {
             const auto& shape = queue_.shape(head.cls);
             std::vector<sched::WorkerOutlook> allowed;
@@ -243,9 +251,13 @@ private:
             reservation->key = head.key;
             const auto waits_since = segment_.task(head.task).submit_wall_ns;
             reservation->strict = waits_since + kPatienceNs <= wall_ns();
-            return core_.reserve(reservation);
+            out.push_back(*reservation);
+            if (out.size() == most) break;
+            std::erase_if(outlooks, [&](const sched::WorkerOutlook& outlook) {
+                return outlook.worker == reservation->worker;
+            });
         }
-        core_.reserve(std::nullopt);
+        return out;
     }
 
     static std::uint64_t since(const shm::TaskSlot& slot) {

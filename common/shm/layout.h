@@ -94,6 +94,7 @@ struct alignas(64) Header {
         0};                                       // + 1 by who could not push an event; PLM sweeps
     std::atomic<std::uint64_t> acknowledging{1};  // 0 while the ledger cannot be written
     std::atomic<std::uint64_t> pushing_for{0};    // slot + 1 of the task victims make room for
+    std::atomic<std::uint64_t> backfill{0};       // sched::Backfill, from the policy; PLM
 };
 
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.

@@ -25,6 +25,7 @@ std::uint64_t stamp_of(const std::string& path) {
 // Everything that is taken is counted anew: first what holds its place whatever the policy says.
 void Core::apply_policy(CellPolicy policy) {
     slots_->set_minimum_run(policy.minimum_run_s);
+    segment_->header().backfill.store(static_cast<std::uint64_t>(policy.backfill));
     std::map<std::uint32_t, double> users;
     std::map<std::uint32_t, double> groups;
     for (const auto& [name, weight] : policy.shares) {

@@ -93,13 +93,13 @@ void MemoryWorkers::set_open(WorkerRef worker, bool open) {
     publish(worker);
 }
 
-WorkerRef MemoryWorkers::find(const ClassShape& shape, WorkerRef except) {
+WorkerRef MemoryWorkers::find(const ClassShape& shape, std::span<const WorkerRef> except) {
     if (shape.only_worker != kNoRef) {
-        const bool fits = shape.only_worker != except && fits_on(shape.only_worker, shape);
+        const bool fits = !is_among(except, shape.only_worker) && fits_on(shape.only_worker, shape);
         return fits ? shape.only_worker : kNoRef;
     }
     return tree_.first_fit(shape.request,
-                           [except](std::uint32_t worker) { return worker != except; });
+                           [except](std::uint32_t worker) { return !is_among(except, worker); });
 }
 
 bool MemoryWorkers::fits_on(WorkerRef worker, const ClassShape& shape) const {

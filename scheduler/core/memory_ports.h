@@ -58,7 +58,7 @@ public:
     const Resources& used_of(WorkerRef worker) const { return workers_[worker].used; }
     const Resources& capacity_of(WorkerRef worker) const { return workers_[worker].capacity; }
 
-    WorkerRef find(const ClassShape& shape, WorkerRef except);
+    WorkerRef find(const ClassShape& shape, std::span<const WorkerRef> except);
     bool fits_on(WorkerRef worker, const ClassShape& shape) const;
     std::optional<Grant> claim(WorkerRef worker, const Resources& request);
     void release(WorkerRef worker, const Resources& request, const Grant& grant);

@@ -5,9 +5,9 @@
 // tasks that do not fit cost nothing to the one that does; a worker that frees room unparks exactly
 // the classes it can satisfy. Pure: no clock, no I/O; the same calls give the same placements.
 //
-// With a reservation (reservation.h) its worker is passed over for tasks behind the reserved one
-// that would delay it; for all others where somebody was pushed aside to make the room. A class is
-// judged by its first task.
+// With reservations (reservation.h) their workers are passed over for tasks behind the reserved
+// ones that would delay them; for all others where somebody was pushed aside to make the room. A
+// class is judged by its first task.
 #pragma once
 
 #include <algorithm>
@@ -62,12 +62,12 @@ public:
                 continue;
             }
             const Resources request = shape.request;
-            const std::uint64_t limit_ns = reserved_ ? queue_.limit_ns(*head) : 0;
+            const std::uint64_t limit_ns = reserved_.empty() ? 0 : queue_.limit_ns(*head);
             if (!queue_.claim(*head)) continue;  // somebody else took it; the queue has noticed
             const std::optional<Grant> grant = workers_.claim(worker, request);
             REEVE_ASSERT(grant.has_value());
             on_place(Placement{head->task, head->cls, worker, request, *grant});
-            keep_reservation(*head, worker, request, now_ns, limit_ns);
+            if (!reserved_.empty()) keep_reservations(*head, worker, request, now_ns, limit_ns);
             ++placed;
         }
         return placed;
@@ -88,45 +88,60 @@ public:
         return heads;
     }
 
-    // Another task or another worker than before: those it held up are tried again.
-    void reserve(const std::optional<Reservation>& reservation) {
+    // At most one on a worker. Other tasks or other workers than before: those they held up are
+    // tried again.
+    void reserve(std::vector<Reservation> reservations) {
         const bool same =
-            reservation.has_value() == reserved_.has_value() &&
-            (!reservation ||
-             (reservation->cls == reserved_->cls && reservation->key == reserved_->key &&
-              reservation->worker == reserved_->worker && reservation->only == reserved_->only));
-        reserved_ = reservation;
+            std::equal(reservations.begin(), reservations.end(), reserved_.begin(), reserved_.end(),
+                       [](const Reservation& a, const Reservation& b) { return a.same_place(b); });
+        reserved_ = std::move(reservations);
         if (!same) unpark_all();
     }
-    const std::optional<Reservation>& reserved() const { return reserved_; }
+    const std::vector<Reservation>& reserved() const { return reserved_; }
 
 private:
     WorkerRef find(const ClassHead& head, const ClassShape& shape, std::uint64_t now_ns) {
-        const WorkerRef worker = workers_.find(shape, kNoRef);
-        if (!reserved_ || worker != reserved_->worker || reserved_->is_for(head)) return worker;
-        if (!reserved_->only) {
-            if (head.key <= reserved_->key) return worker;
-            if (reserved_->ends_in_time(now_ns, queue_.limit_ns(head))) return worker;
+        except_.clear();
+        WorkerRef worker = workers_.find(shape, except_);
+        while (worker != kNoRef && !may_use(worker, head, shape, now_ns)) {
+            except_.push_back(worker);
+            worker = workers_.find(shape, except_);
         }
-        if (shape.request.fits(reserved_->spare)) return worker;
-        return workers_.find(shape, reserved_->worker);
+        return worker;
     }
 
-    void keep_reservation(const ClassHead& head, WorkerRef worker, const Resources& request,
-                          std::uint64_t now_ns, std::uint64_t limit_ns) {
-        if (!reserved_) return;
-        if (reserved_->is_for(head)) {
-            reserve(std::nullopt);
-        } else if (worker == reserved_->worker && request.fits(reserved_->spare) &&
-                   (reserved_->only || !reserved_->ends_in_time(now_ns, limit_ns))) {
-            reserved_->spare -= request;
+    bool may_use(WorkerRef worker, const ClassHead& head, const ClassShape& shape,
+                 std::uint64_t now_ns) {
+        for (const Reservation& reservation : reserved_) {
+            if (reservation.worker != worker || reservation.is_for(head)) continue;
+            if (!reservation.only) {
+                if (head.key <= reservation.key) continue;
+                if (reservation.ends_in_time(now_ns, queue_.limit_ns(head))) continue;
+            }
+            if (!shape.request.fits(reservation.spare)) return false;
         }
+        return true;
+    }
+
+    void keep_reservations(const ClassHead& head, WorkerRef worker, const Resources& request,
+                           std::uint64_t now_ns, std::uint64_t limit_ns) {
+        for (Reservation& reservation : reserved_) {
+            if (reservation.worker == worker && !reservation.is_for(head) &&
+                request.fits(reservation.spare) &&
+                (reservation.only || !reservation.ends_in_time(now_ns, limit_ns))) {
+                reservation.spare -= request;
+            }
+        }
+        const auto met = std::erase_if(
+            reserved_, [&head](const Reservation& each) { return each.is_for(head); });
+        if (met != 0) unpark_all();
     }
 
     Queue& queue_;
     Workers& workers_;
     ParkedShapes parked_;
-    std::optional<Reservation> reserved_;
+    std::vector<Reservation> reserved_;
+    std::vector<WorkerRef> except_;  // of one search
 };
 
 }  // namespace reeve::sched

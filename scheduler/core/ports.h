@@ -10,9 +10,11 @@
 // the best unparked head, asks the index for a worker, and claims both.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "common/model/resources.h"
 
@@ -23,6 +25,10 @@ using TaskRef = std::uint32_t;    // TaskSlot index
 using WorkerRef = std::uint32_t;  // WorkerSlot index
 
 inline constexpr std::uint32_t kNoRef = 0xFFFFFFFFU;
+
+inline bool is_among(std::span<const WorkerRef> workers, WorkerRef worker) {
+    return std::find(workers.begin(), workers.end(), worker) != workers.end();
+}
 
 // What all tasks of a class share. Two classes with equal shapes fit the same workers.
 struct ClassShape {
@@ -70,9 +76,9 @@ concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHe
     { view.limit_ns(head) } -> std::same_as<std::uint64_t>;
 };
 
-// find      the best-ranked worker but `except` on which the shape fits now and which takes new
-// work,
-//           or kNoRef.
+// find      the best-ranked worker but those of `except` on which the shape fits now and which
+// takes
+//           new work, or kNoRef.
 //           What it returns must be claimable: a draining worker, or one whose dispatch ring is
 //           full, is not offered (close it in the index; open it and call worker_freed() later).
 // fits_on   the same question for one worker.
@@ -80,8 +86,9 @@ concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHe
 // release   gives a claim back; exactly once per claim.
 template <typename W>
 concept WorkerIndex = requires(W index, const W& view, WorkerRef worker, const ClassShape& shape,
-                               const Resources& request, const Grant& grant) {
-    { index.find(shape, worker) } -> std::same_as<WorkerRef>;
+                               const Resources& request, const Grant& grant,
+                               std::span<const WorkerRef> except) {
+    { index.find(shape, except) } -> std::same_as<WorkerRef>;
     { view.fits_on(worker, shape) } -> std::same_as<bool>;
     { index.claim(worker, request) } -> std::same_as<std::optional<Grant>>;
     index.release(worker, request, grant);

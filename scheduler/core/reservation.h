@@ -1,4 +1,5 @@
-// The place that is kept for the best task that does not fit (EASY backfill), live.
+// The place that is kept for the best task that does not fit (EASY backfill), live; with
+// conservative backfill for each of the best few, on a worker of its own each.
 //
 // Others may use its worker if they end before the reserved task can start, or if they fit beside
 // it. Whether they end in time is a matter of time limits, for tasks without one of what was
@@ -16,6 +17,9 @@
 
 namespace reeve::sched {
 
+// What is kept for whom: for the best that does not fit, for each of the first few, for nobody.
+enum class Backfill : std::uint8_t { kEasy, kConservative, kNone };
+
 // A worker that may run the task, what is free on it now, and when what comes back.
 struct WorkerOutlook {
     WorkerRef worker = kNoRef;
@@ -32,6 +36,9 @@ struct Reservation {
     bool strict = false;  // also against tasks without a time limit
     bool only = false;    // room that others were pushed aside for: theirs to wait, better or not
 
+    bool same_place(const Reservation& other) const {
+        return cls == other.cls && key == other.key && worker == other.worker && only == other.only;
+    }
     bool is_for(const ClassHead& head) const { return head.cls == cls && head.key == key; }
     bool ends_in_time(std::uint64_t now_ns, std::uint64_t limit_ns) const {
         return limit_ns == 0 ? !strict : now_ns + limit_ns <= at_ns;

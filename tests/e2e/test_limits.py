@@ -123,6 +123,31 @@ class Limits(OwnCellCase):
         self.assertEqual(len(self.running(one, two)), 1)
         env.cli("cancel", one, two)
 
+    def test_backfill(self):
+        """Room is kept for nobody, for the best task, or for each of the best."""
+        env = self.start_cell(start=False, workers=2, cpus=2)
+        self.policy_file = write(env.file("policy.json"), json.dumps({"backfill": "conservative"}))
+        env.up_words += ["--policy", self.policy_file]
+        env.up()
+        nap = ("--", "sleep", "600")
+        for node, limit in (("worker-1", "10m"), ("worker-2", "20m")):
+            env.until_running(env.submit("--node", node, "-c", "1", "-t", limit, *nap))
+        wide = [env.submit("-c", "2", "--mem", "%dM" % (10 + i), "-p", "5", *nap) for i in (0, 1)]
+        time.sleep(3)   # a look ahead is taken every second
+        small = [env.submit("-c", "1", "-t", "1h", *nap) for _ in range(2)]
+        time.sleep(1.5)
+        self.assertEqual(self.running(*small, *wide), [], "conservative keeps both workers")
+        write(self.policy_file, json.dumps({"backfill": "easy"}))
+        env.up()
+        until(lambda: len(self.running(*small)) == 1, "one worker is kept")
+        time.sleep(1.5)
+        self.assertEqual(len(self.running(*small)), 1)
+        write(self.policy_file, json.dumps({"backfill": "none"}))
+        env.up()
+        until(lambda: self.running(*small) == small, "none is kept")
+        self.assertEqual(self.running(*wide), [])
+        env.cli("cancel", "all")
+
     def test_policy_file(self):
         """A wrong file is refused with its line; a changed one is taken over by a running cell."""
         env = self.start_cell(workers=1, cpus=8)   # without one at first

@@ -22,6 +22,10 @@ TEST_CASE("policy file: everything in it", "[cli]") {
     CHECK(policy->half_life_s == 3 * 86'400.0);
     CHECK(policy->minimum_run_s == 90);
     CHECK(parse_policy("{}")->minimum_run_s == 60);
+    CHECK(parse_policy("{}")->backfill == sched::Backfill::kEasy);
+    CHECK(parse_policy(R"({"backfill": "none"})")->backfill == sched::Backfill::kNone);
+    CHECK(parse_policy(R"({"backfill": "conservative"})")->backfill ==
+          sched::Backfill::kConservative);
     CHECK(parse_policy(R"({"minimum_run": "0"})")->minimum_run_s == 0);
 }
 
@@ -41,6 +45,8 @@ TEST_CASE("policy file: what is wrong is named with its line", "[cli]") {
         {"{\"half_life\": \"7\"}", "half_life (line 1): \"7\" has no unit"},
         {"{\"minimum_run\": 60}", "minimum_run (line 1): expected a time"},
         {"{\"minimum_run\": \"31d\"}", "minimum_run (line 1): is too long"},
+        {"{\"backfill\": \"lazy\"}", "backfill (line 1): is none of"},
+        {"{\"backfill\": 1}", "backfill (line 1): is none of"},
         {"{\"limits\": {\"a\": 1, \"a\": 2}}", "line 1"},
         {"{", "line 1"},
     };

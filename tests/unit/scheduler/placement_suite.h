@@ -202,7 +202,7 @@ void reservation_holds() {
     const auto running = place_all(core);
     const TaskRef wide = f.push(whole, 10);
     CHECK(place_all(core).empty());
-    core.reserve(reservation_for(whole, 10, 1'000));
+    core.reserve({reservation_for(whole, 10, 1'000)});
     const auto place_at = [&](std::uint64_t now) {
         std::vector<TaskRef> tasks;
         core.place(
@@ -225,14 +225,14 @@ void reservation_holds() {
     const TaskRef no_limit = f.push(one, 30, 0);
     auto strict = reservation_for(whole, 10, 1'000);
     strict.strict = true;
-    core.reserve(strict);
+    core.reserve({strict});
     CHECK(place_at(400).empty());
     // The reserved task starts as soon as there is room, and ends the reservation.
     f.workers().release(0, cpus(1), Grant{});
     f.workers().release(0, running[0].request, running[0].grant);
     core.worker_freed(0);
     CHECK(place_at(400) == std::vector<TaskRef>{wide});
-    CHECK_FALSE(core.reserved());
+    CHECK(core.reserved().empty());
     f.workers().release(0, cpus(4), Grant{});
     core.worker_freed(0);
     CHECK(place_at(400) == std::vector<TaskRef>{no_limit});
@@ -255,7 +255,7 @@ void reservation_after_a_push() {
     push.only = push.strict = true;
     push.at_ns = 0;
     push.spare = cpus(0, 50);
-    core.reserve(push);
+    core.reserve({push});
     f.push(one, 5, 1);
     CHECK(place_all(core).empty());
     f.push(memory, 20, 0);
@@ -282,7 +282,7 @@ void reservation_leaves_the_rest() {
     place_all(core);
     f.push(whole, 10);
     place_all(core);
-    core.reserve(reservation_for(whole, 10, 1'000));
+    core.reserve({reservation_for(whole, 10, 1'000)});
     f.push(one, 20, 5'000);
     const auto elsewhere = place_all(core);
     REQUIRE(elsewhere.size() == 1);
@@ -290,8 +290,48 @@ void reservation_leaves_the_rest() {
     // Beside the reserved task there is memory to spare, for as long as one likes; but only once.
     f.push(memory, 30, 5'000);
     CHECK(place_all(core).size() == 1);
-    REQUIRE(core.reserved());
-    CHECK(core.reserved()->spare.memory_bytes == std::uint64_t{150} << 20);
+    REQUIRE(core.reserved().size() == 1);
+    CHECK(core.reserved().front().spare.memory_bytes == std::uint64_t{150} << 20);
+}
+
+// Conservative: each of the best has a worker of its own that is kept for it.
+template <typename Fixture>
+void several_reservations() {
+    Fixture f;
+    for (int i = 0; i < 3; ++i) f.add_worker(cpus(4, 200));
+    auto core = make_core(f);
+    const ClassRef half = f.add_class({cpus(2, 100)});
+    const ClassRef whole = f.add_class({cpus(4)});
+    const ClassRef one = f.add_class({cpus(1)});
+    for (std::uint64_t key = 1; key <= 3; ++key) {
+        f.push(half, key);
+        f.push(half, 100 * key);
+    }
+    const auto running = place_all(core);
+    REQUIRE(running.size() == 6);
+    // One of two ends on each worker: a small task fits everywhere, a whole one nowhere.
+    std::vector<bool> freed(3, false);
+    for (const Placement& each : running) {
+        if (freed[each.worker]) continue;
+        freed[each.worker] = true;
+        f.workers().release(each.worker, each.request, each.grant);
+        core.worker_freed(each.worker);
+    }
+    f.push(whole, 10);
+    f.push(whole, 11);
+    CHECK(place_all(core).empty());
+    auto first = reservation_for(whole, 10, 1'000);
+    auto second = reservation_for(whole, 11, 1'000);
+    first.worker = 0;
+    second.worker = 1;
+    core.reserve({first, second});
+    for (std::uint64_t key = 20; key < 24; ++key) f.push(one, key, 5'000);
+    const auto placed = place_all(core);
+    REQUIRE(placed.size() == 2);
+    CHECK(placed[0].worker == 2);
+    CHECK(placed[1].worker == 2);
+    core.reserve({second});
+    REQUIRE(place_all(core).size() == 2);
 }
 
 // Random pushes, cancels, ends and drains; after each step: capacity and GPU sets hold, and nothing
@@ -411,6 +451,9 @@ void run_all_placement_scenarios() {
     SECTION("a reservation leaves other workers and what is to spare") {
         reservation_leaves_the_rest<Fixture>();
         reservation_after_a_push<Fixture>();
+    }
+    SECTION("several reservations hold at once") {
+        several_reservations<Fixture>();
     }
     SECTION("random events keep every invariant") {
         const std::uint64_t seed = test_seed();
