@@ -152,6 +152,10 @@ Status replace_file(const std::string& path, std::string_view bytes, Durable dur
     return {};
 }
 
+Status write_unread_file(const std::string& path, std::string_view bytes, mode_t mode) {
+    return write_temporary(path, bytes, Durable::kNo, mode);
+}
+
 Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode) {
     // The bytes are complete before the name exists, so a crash leaves no half key behind.
     const std::string temporary = path + ".tmp";

@@ -24,6 +24,10 @@ enum class Durable : bool { kNo, kYes };
 Status replace_file(const std::string& path, std::string_view bytes, Durable durable,
                     mode_t mode = 0644);
 
+// For a name that nobody reads yet: neither atomic nor durable, two steps fewer. What lies there is
+// overwritten. kNotFound: its directory is missing.
+Status write_unread_file(const std::string& path, std::string_view bytes, mode_t mode = 0644);
+
 // kAlreadyExists when there is one; durable.
 Status write_new_file(const std::string& path, std::string_view bytes, mode_t mode);
 

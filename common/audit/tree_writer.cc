@@ -124,7 +124,15 @@ void TreeWriter::note_full_written() {
 
 Status TreeWriter::write_full() {
     sort_full();
-    for (const File& file : full_) REEVE_TRY(write_file(file));
+    for (const File& file : full_) {
+        const std::string path = directory_ + "/" + file.name.path();
+        auto written = write_unread_file(path, file.bytes);
+        if (!written && written.error().code == ErrorCode::kNotFound) {
+            REEVE_TRY(make_spread(directory_ + "/tile", parent_of(path)));
+            written = write_unread_file(path, file.bytes);
+        }
+        REEVE_TRY(written);
+    }
     note_full_written();
     return {};
 }

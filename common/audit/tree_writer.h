@@ -1,7 +1,8 @@
 // TreeWriter grows the tree and writes its tiles: the right edge in memory, full tiles to files.
 //
 // append hashes and keeps; write brings everything appended so far to the directory, bundles first,
-// then hash tiles level by level; write_full only the full tiles, which no later entry changes.
+// then hash tiles level by level; write_full only the full tiles, which no later entry changes. It
+// writes them in place: precondition: no checkpoint covers them yet.
 // What could not be written (disk full) is tried again by the next write, so a failure loses
 // nothing. Memory: one partial tile per level and what awaits writing; callers with millions of
 // entries call write or write_full every kBatchEntries. Not thread-safe.
