@@ -225,7 +225,9 @@ class Lost(OwnCellCase):
         """The group stops, and leaves no process behind."""
         env = self.env
         pids = [p["pid"] for p in env.processes()]
-        shutil.rmtree(env.state)
+        # A role may write a file between the listing of a directory and its removal.
+        until(lambda: shutil.rmtree(env.state, ignore_errors=True) or
+              not os.path.exists(env.state), "the removal of the directory")
         until(lambda: not any(alive(pid) for pid in pids), "the end of the group")
         shutil.rmtree(env.state, ignore_errors=True)  # what a role wrote while it ended
         env.up()
