@@ -35,6 +35,10 @@ Words words_of(v1::ActionKind action) {
             return {"requeue", "requeued"};
         case v1::ACTION_RETRY:
             return {"retry", "queued again"};
+        case v1::ACTION_SUSPEND:
+            return {"suspend", "suspended"};
+        case v1::ACTION_RESUME:
+            return {"resume", "resumed"};
         default:
             return {"update", "updated"};
     }

@@ -19,14 +19,12 @@ void add_action(CLI::App& root, Line& line, const char* name, const char* help,
         ->required();
     command->add_option("--reason", options->reason, "kept with the job")->type_name("TEXT");
     if (action == v1::ACTION_UPDATE) {
-        command->add_option("-p,--priority", options->priority, "the new priority")
-            ->type_name("N");
+        command->add_option("-p,--priority", options->priority, "the new priority")->type_name("N");
         command->add_option("-t,--time", options->time_limit, "the new time limit")
             ->type_name("TIME");
     }
     command->callback([&line, options] {
-        run_with_cell(line,
-                      [&](const Context& context) { return act_command(context, *options); });
+        run_with_cell(line, [&](const Context& context) { return act_command(context, *options); });
     });
 }
 
@@ -36,6 +34,10 @@ void add_act_commands(CLI::App& root, Line& line) {
     add_action(root, line, "cancel", "end jobs or tasks: TERM, then KILL", v1::ACTION_CANCEL);
     add_action(root, line, "hold", "keep queued tasks from starting", v1::ACTION_HOLD);
     add_action(root, line, "release", "let held tasks start", v1::ACTION_RELEASE);
+    add_action(root, line, "suspend", "stop running tasks where they are; what waits is held",
+               v1::ACTION_SUSPEND);
+    add_action(root, line, "resume", "let suspended tasks go on; what is held is released",
+               v1::ACTION_RESUME);
     add_action(root, line, "requeue", "stop running tasks and queue them again",
                v1::ACTION_REQUEUE);
     add_action(root, line, "retry", "queue tasks again that ended without success",

@@ -348,6 +348,19 @@ std::string running_on(const Picture& picture, const ExplainJob& job) {
     return out;
 }
 
+// Something of it is on a worker, and all of that is suspended.
+bool all_suspended(const Picture& picture, const ExplainJob& job) {
+    bool any = false;
+    for (const auto& task : picture.tasks) {
+        const bool placed = task.job == job.status.job() && holds_resources(task.state) &&
+                            task.state != shm::SlotState::kEnded &&
+                            (!job.element || task.element == *job.element);
+        if (placed && task.state != shm::SlotState::kSuspended) return false;
+        any = any || placed;
+    }
+    return any;
+}
+
 // The best queued task of the job, or of the element asked for.
 const PictureTask* queued_task(const Picture& picture, const ExplainJob& job) {
     const PictureTask* best = nullptr;
@@ -456,6 +469,14 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     const auto waiting = job.status.queued() + job.status.backlog() + job.status.held();
     const auto where = running_on(picture, job);
     if (job.status.state() == "active" && (waiting == 0 || (job.element && !where.empty()))) {
+        if (all_suspended(picture, job)) {
+            out.reasons.push_back({"suspended",
+                                   "is suspended on " + where +
+                                       "; let it go on with: reeve resume " +
+                                       std::to_string(job.status.job()),
+                                   {}});
+            return out;
+        }
         out.reasons.push_back(
             {"running", where.empty() ? "is being finished" : "runs on " + where, {}});
         out.likely_end_ns = likely_end_of(picture, job);

@@ -256,6 +256,9 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
     RenameRecord rename{id, {word.raw, task.job, task.element, slot, word.attempt()}};
     MessageWriter message;
     message.add(RecordKind::kRename, rename);
+    // Our predecessor may have died between telling the launcher and the word.
+    message.add(RecordKind::kFreeze,
+                FreezeRecord{id, word.state() == SlotState::kSuspended ? 1U : 0U, 0});
     send(message.text());
     Running running;
     running.id = id;

@@ -383,6 +383,9 @@ bool Agent::obey_freeze(Running& running, bool frozen) {
     if (running.function) return false;  // others share its runner
     const auto wanted = frozen ? SlotState::kSuspended : SlotState::kRunning;
     if (running.word.state() == wanted) return false;
+    const bool unstarted = std::any_of(waiting_.begin(), waiting_.end(),
+                                       [&](const Waiting& one) { return one.id == running.id; });
+    if (unstarted) return false;  // once the launcher has it
     const auto next = running.word.to(wanted, owner_);
     MessageWriter message;
     message.add(RecordKind::kFreeze, FreezeRecord{running.id, frozen ? 1U : 0U, 0});

@@ -178,6 +178,9 @@ private:
                        const shm::Event& event);
     void attempt_assigned(std::uint32_t slot, Job& job, Task& task, shm::SlotWord word,
                           const shm::Event& event);
+    bool thawed(std::uint32_t slot, shm::SlotWord target) const;
+    void attempt_frozen(Job& job, Task& task, std::uint64_t ordinal, bool frozen,
+                        std::uint64_t wall_ns);
     void attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_ns);
     bool record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
                          std::uint64_t wall_time, std::int32_t code);
@@ -239,6 +242,9 @@ private:
     void record_job_held(const Job& job, audit::Kind kind);
     void retry_element(Job& job, std::uint64_t ordinal);
     void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);
+    void let_go_on(Job& job, std::uint64_t ordinal, Task& task);
+    void act_on_placed(Job& job, std::uint64_t ordinal, Task& task, v1::ActionKind action,
+                       v1::ActResult& result);
     void update_job(Job& job, const v1::ActRequest& request);
     void write_keys(Job& job);
     void watch_deadline(Job& job);
@@ -255,6 +261,7 @@ private:
     bool begin_selection(Action& action, Job* job);
     bool act_on_job(Job& job, Action& action, std::uint64_t until);
     bool act_on_all(Job& job, Action& action, std::uint64_t until);
+    bool suspend_all(Job& job, Action& action, std::uint64_t until);
     bool cancel_all(Job& job, Action& action, std::uint64_t until);
     template <typename Act>
     bool for_tasks(Job& job, Action& action, std::uint64_t until, Act act);

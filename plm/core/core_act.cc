@@ -88,7 +88,8 @@ bool Core::go_on(Action& action, std::uint64_t until) {
             acting_reason_.clear();
             const bool stays =
                 selection.elements().empty() &&
-                (request.action() == v1::ACTION_CANCEL || request.action() == v1::ACTION_HOLD);
+                (request.action() == v1::ACTION_CANCEL || request.action() == v1::ACTION_HOLD ||
+                 request.action() == v1::ACTION_SUSPEND);
             acting_on_ = !finished && stays ? job->id : 0;
             model_.mark(*job);  // it may start, or not, as of now
             if (!finished) return false;
@@ -219,6 +220,9 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
             }
             release_job(job, result);
             return true;
+        case v1::ACTION_SUSPEND:
+        case v1::ACTION_RESUME:
+            return suspend_all(job, action, until);
         case v1::ACTION_RETRY:
             while (true) {
                 const auto ordinal =
@@ -242,6 +246,32 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
     });
     if (finished && !running) nothing_to_do(result, "nothing of it is running");
     return finished;
+}
+
+// What runs is suspended or goes on; what waits is held or released.
+bool Core::suspend_all(Job& job, Action& action, std::uint64_t until) {
+    auto& result = action.result;
+    const auto kind = action.request.action();
+    const bool suspend = kind == v1::ACTION_SUSPEND;
+    if (!for_tasks(job, action, until, [&](std::uint64_t ordinal, Task& task) {
+            if (!shm::is_pending(task.state)) {
+                act_on_placed(job, ordinal, task, kind, result);
+            } else if (suspend
+                           ? task.state == SlotState::kQueued && hold_task(job, ordinal, task)
+                           : task.state == SlotState::kHeld && release_task(job, ordinal, task)) {
+                result.set_changed(result.changed() + 1);
+            }
+        })) {
+        return false;
+    }
+    const auto queued = job.queued_in_slots + job.tasks->loose_count();
+    const bool waiting = suspend ? !job.held && job.in_run() + queued != 0 : job.all_held() != 0;
+    if (waiting) {
+        suspend ? hold_job(job, result) : release_job(job, result);
+    } else if (result.changed() + result.refused() == 0) {
+        nothing_to_do(result, suspend ? "it is held already" : "it is not suspended");
+    }
+    return true;
 }
 
 bool Core::cancel_all(Job& job, Action& action, std::uint64_t until) {

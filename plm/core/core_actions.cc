@@ -65,6 +65,13 @@ void Core::act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action
     }
     Task& task = *found;
     const bool pending = shm::is_pending(task.state);
+    if (action == v1::ACTION_SUSPEND || action == v1::ACTION_RESUME) {
+        if (!pending) {
+            act_on_placed(job, ordinal, task, action, result);
+            return;
+        }
+        action = action == v1::ACTION_SUSPEND ? v1::ACTION_HOLD : v1::ACTION_RELEASE;
+    }
     switch (action) {
         case v1::ACTION_CANCEL:
             cancel_task(job, ordinal, 0);
@@ -113,6 +120,7 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
         case v1::ACTION_CANCEL:
             cancel_run(job, ordinal, ordinal, 0);
             break;
+        case v1::ACTION_SUSPEND:
         case v1::ACTION_HOLD:
             if (job.held_elements.contains(ordinal)) {
                 refuse(result, "it is held already");
@@ -120,6 +128,7 @@ void Core::act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action
             }
             batch_.emit(JobChanged{job.id, JobChange::kHoldElements, value, value, {}});
             break;
+        case v1::ACTION_RESUME:
         case v1::ACTION_RELEASE:
             if (!job.held_elements.contains(ordinal)) {
                 refuse(result, job.held ? "its job is held as a whole" : "it is not held");
@@ -260,6 +269,36 @@ void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t
                           task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
                           task.deaths, task.retries_used, task.intent | intent});
     if (task.slot != shm::kNone32) open_.intents.emplace_back(task.slot, intent);
+}
+
+void Core::let_go_on(Job& job, std::uint64_t ordinal, Task& task) {
+    batch_.emit(TaskMoved{job.id, ordinal, task.state, task.attempt, task.worker,
+                          task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
+                          task.deaths, task.retries_used, task.intent & ~shm::kIntentSuspend});
+    if (task.slot != shm::kNone32) open_.intents.emplace_back(task.slot, 0);
+}
+
+// Suspend or resume of a task that a worker has.
+void Core::act_on_placed(Job& job, std::uint64_t ordinal, Task& task, v1::ActionKind action,
+                         v1::ActResult& result) {
+    const bool asked = (task.intent & shm::kIntentSuspend) != 0;
+    if ((task.intent & shm::kIntentStop) != 0) {
+        refuse(result, "it is being stopped");
+    } else if (action == v1::ACTION_RESUME && !asked) {
+        refuse(result, "it is not suspended");
+    } else if (action == v1::ACTION_RESUME) {
+        let_go_on(job, ordinal, task);
+        result.set_changed(result.changed() + 1);
+    } else if (job.function) {
+        refuse(result,
+               "a function shares its runner and cannot be suspended; hold what has not started, "
+               "or cancel it");
+    } else if (asked) {
+        refuse(result, "it is suspended already");
+    } else {
+        ask_holder(job, ordinal, task, shm::kIntentSuspend);
+        result.set_changed(result.changed() + 1);
+    }
 }
 
 void Core::retry_element(Job& job, std::uint64_t ordinal) {

@@ -154,7 +154,8 @@ void Core::effects() {
     hand_on_entries();
     REEVE_FAILPOINT("plm.before_push");
     for (const auto& [slot, bits] : sealed_.intents) {
-        segment_->task(slot).intent.fetch_or(bits);
+        auto& intent = segment_->task(slot).intent;
+        bits != 0 ? intent.fetch_or(bits) : intent.fetch_and(~shm::kIntentSuspend);
         intents_.insert(slot);
         wake_holder(shm::load_word(segment_->task(slot)));
     }

@@ -202,7 +202,11 @@ void Core::advance(std::uint32_t slot, SlotWord target, const Event& event) {
             return;
         }
         binding.known = next;
-        if (next.rank() >= target.rank()) binding.known = target;
+        const bool to_be_frozen =
+            target.state() == SlotState::kSuspended && next.state() == SlotState::kRunning;
+        if (next.rank() > target.rank() || (next.rank() == target.rank() && !to_be_frozen)) {
+            binding.known = target;
+        }
     }
 }
 
@@ -246,6 +250,16 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target, c
                 if (known.state() != SlotState::kRunning) {
                     return known.to(SlotState::kRunning, known.owner());
                 }
+            }
+            if (same_attempt && target.state() == SlotState::kSuspended) {
+                if (known.state() != SlotState::kSuspended) {
+                    attempt_frozen(job, task, ordinal, true, event.wall_ns);
+                }
+                return target;
+            }
+            if (same_attempt && known.state() == SlotState::kSuspended && thawed(slot, target)) {
+                attempt_frozen(job, task, ordinal, false, event.wall_ns);
+                return known.to(SlotState::kRunning, known.owner());
             }
             if (same_attempt && target.state() == SlotState::kEnded) {
                 attempt_ended(slot, job, task, event);

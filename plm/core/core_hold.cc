@@ -1,4 +1,4 @@
-// Holding and releasing, whole jobs and single tasks.
+// Holding and releasing, whole jobs and single tasks; what is recorded of suspended ones.
 
 #include "common/base/clock.h"
 #include "plm/core/act_result.h"
@@ -7,6 +7,7 @@
 namespace reeve::plm {
 
 using shm::SlotState;
+using shm::SlotWord;
 
 bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
     if (task.slot != shm::kNone32) {
@@ -107,6 +108,24 @@ void Core::release_job(Job& job, v1::ActResult& result) {
         return;
     }
     result.set_changed(changed);
+}
+
+// Whether it went on before it came to `target`: it does before it ends, unless its worker died.
+bool Core::thawed(std::uint32_t slot, SlotWord target) const {
+    if (target.state() == SlotState::kRunning) return true;
+    const auto outcome = static_cast<Outcome>(segment_->task(slot).outcome.load());
+    return target.state() == SlotState::kEnded && outcome != Outcome::kLost &&
+           outcome != Outcome::kPoison;
+}
+
+void Core::attempt_frozen(Job& job, Task& task, std::uint64_t ordinal, bool frozen,
+                          std::uint64_t wall_time) {
+    batch_.audit_task(frozen ? audit::Kind::kPreempted : audit::Kind::kResumed,
+                      TaskId{job.id, job.element_of(ordinal)}, task.attempt, task.worker,
+                      wall_time);
+    batch_.emit(TaskMoved{job.id, ordinal, frozen ? SlotState::kSuspended : SlotState::kRunning,
+                          task.attempt, task.worker, wall_time, task.deaths, task.retries_used,
+                          task.intent});
 }
 
 // HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.

@@ -239,6 +239,7 @@ void Core::adopt_slot(std::uint32_t slot) {
     const auto known = SlotWord::make(word.generation(), task->attempt, owner, task->state);
     slots_->adopt(slot, job, ordinal, known);
     model_.bind_slot(*job, ordinal, *task, slot);
+    if ((task->intent & shm::kIntentSuspend) == 0) shared.intent.fetch_and(~shm::kIntentSuspend);
     if (task->intent != 0) {
         shared.intent.fetch_or(task->intent);
         intents_.insert(slot);
@@ -315,6 +316,10 @@ void Core::publish_orphans() {
             auto& task = job.tasks->at(ordinal);
             const bool running = shm::is_placed(task.state);
             if (!running && task.state != SlotState::kHeld) continue;
+            // Its worker lets it go on when it takes it over, and is told of the intent anew.
+            if (task.state == SlotState::kSuspended) {
+                attempt_frozen(job, task, ordinal, false, wall_ns());
+            }
             const auto slot = slots_->publish(job, ordinal, task,
                                               running ? SlotState::kRunning : SlotState::kHeld);
             if (!slot) {

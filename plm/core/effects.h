@@ -39,7 +39,7 @@ struct Effects {
         false;  // nothing gathers beside their flush: the model must not be ahead
     std::vector<std::uint32_t> ended;                              // slots to be freed
     std::vector<std::uint32_t> requeued;                           // slots to be queued again
-    std::vector<std::pair<std::uint32_t, std::uint32_t>> intents;  // slot, bits
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> intents;  // slot, bits; 0: not suspend
     std::vector<std::string> result_files;                         // that were read, and go
     std::vector<v1::TaskResult> results;                           // for watchers
     std::vector<std::pair<std::shared_ptr<ResultSink>, v1::SubmitReply>> streamed;
