@@ -357,7 +357,7 @@ private:
     std::thread publisher_;
     std::mutex publisher_mutex_;
     std::condition_variable publisher_wanted_;
-    bool unpublished_ = false;  // guarded by publisher_mutex_
+    bool unpublished_ = true;   // guarded by publisher_mutex_; at first what a replay found
     std::mutex publish_mutex_;  // one publish() at a time: the publisher's, or one asked for
     std::mutex events_mutex_;
     std::vector<std::shared_ptr<EventSink>> event_sinks_;  // guarded by events_mutex_

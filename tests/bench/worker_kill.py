@@ -49,7 +49,7 @@ def main():
             time.sleep(0.6)
             cell.run("cancel", str(job))
             time.sleep(0.1)
-        cell.run("audit", "head", "--publish")
+        cell.run("audit", "head")
         time.sleep(0.5)
         entries = list(audit_reader.read_entries(top + "/cell/audit"))
         cell.run("down")

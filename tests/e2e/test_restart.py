@@ -5,6 +5,7 @@ Processes die by SIGKILL. Random kills under load are in tests/stress.
 import os
 import shutil
 import signal
+import sqlite3
 import unittest
 
 from reeve_env import FAILED, OwnCellCase, alive, read, until, write
@@ -119,6 +120,21 @@ class Restart(OwnCellCase):
                              ["acked-%d" % n for n in range(i + 1)])
             self.assertEqual(env.job(cancelled)["state"], "cancelled")
             self.assertEqual(env.job_ids(), list(range(1, 2 * i + 3)))
+
+    def test_the_last_entries_are_signed(self):
+        """What a killed PLM had not signed yet its successor signs, though nothing happens then."""
+        env = self.env
+        env.wait(env.submit("--array", "1-20", "--output", "none", "--", "true"))
+        env.kill("plm")
+
+        def unsigned():
+            ledger = sqlite3.connect("file:%s/ledger.db?mode=ro" % env.state, uri=True)
+            (leaves,) = ledger.execute("SELECT max(first_leaf + leaf_count) FROM batch").fetchone()
+            ledger.close()
+            checkpoint = os.path.join(env.state, "audit", "checkpoint")
+            signed = int(read(checkpoint).split("\n")[1]) if os.path.exists(checkpoint) else 0
+            return leaves - signed
+        until(lambda: unsigned() == 0, "the checkpoint")
 
     def test_idempotency_keys(self):
         """One key, one job: again, after an end, after a restart; another job is refused."""

@@ -209,8 +209,7 @@ def check(cell, load, witness_path, never, report):
     stuck = wait_all(cell, load.acked, deadline)
     if stuck:
         failures.append("lost: jobs %s never ended" % sorted(stuck)[:10])
-    cell.run("audit", "head", "--publish")
-    time.sleep(1.5)
+    time.sleep(3)  # nobody asks for a checkpoint: it comes by itself, within a second
     entries = list(audit_reader.read_entries(os.path.join(cell.directory, "audit")))
     problems, states = audit_reader.check_rules(entries)
     failures += problems[:10]
