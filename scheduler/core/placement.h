@@ -88,12 +88,13 @@ public:
         return heads;
     }
 
-    // At most one on a worker. Other tasks or other workers than before: those they held up are
-    // tried again.
+    // At most one on a worker. Other tasks or other workers than before, or one that begins later:
+    // those they held up are tried again.
     void reserve(std::vector<Reservation> reservations) {
-        const bool same =
-            std::equal(reservations.begin(), reservations.end(), reserved_.begin(), reserved_.end(),
-                       [](const Reservation& a, const Reservation& b) { return a.same_place(b); });
+        const bool same = std::equal(reservations.begin(), reservations.end(), reserved_.begin(),
+                                     reserved_.end(), [](const auto& now, const auto& before) {
+                                         return now.same_place(before) && now.at_ns <= before.at_ns;
+                                     });
         reserved_ = std::move(reservations);
         if (!same) unpark_all();
     }

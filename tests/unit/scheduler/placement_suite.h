@@ -213,8 +213,9 @@ void reservation_holds() {
     CHECK(place_at(400).empty());  // until 1,100
     f.cancel(too_long);
     const TaskRef in_time = f.push(one, 21, 600);
+    core.reserve({reservation_for(whole, 10, 1'000)});
     CHECK(place_at(400).empty());  // parked with its class until something changes
-    core.unpark_all();
+    core.reserve({reservation_for(whole, 10, 1'001)});  // what runs there will take longer
     CHECK(place_at(400) == std::vector<TaskRef>{in_time});
     // Who comes before the reserved task is not held up, and without a limit only once it is
     // strict.
