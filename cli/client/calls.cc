@@ -199,7 +199,11 @@ Result<v1::SubmitReply> Calls::submit(v1::SubmitRequest& request) {
         const auto left_ms = now < give_up ? (give_up - now) / kMillisecond + 1 : 1;
         auto reply =
             rpc_->call(&v1::Reeve::Stub::Submit, request, std::chrono::milliseconds(left_ms));
-        if (reply || reply.error().code != ErrorCode::kUnavailable) return reply;
+        // A PLM that ends may cancel its calls before it says why.
+        if (reply || (reply.error().code != ErrorCode::kUnavailable &&
+                      reply.error().code != ErrorCode::kCancelled)) {
+            return reply;
+        }
         if (!rpc::cell_is_run(rpc_->cell()) || request.validate_only()) return reply;
         // Under a key the repetition finds what the lost request may have made.
         if (!keyed) {
@@ -223,7 +227,13 @@ Result<JobStates> Calls::watch(const std::vector<Selected>& selected, std::uint6
 }
 
 Result<v1::ActReply> Calls::act(const v1::ActRequest& request) {
-    return rpc_->call(&v1::Reeve::Stub::Act, request, kActWithin);
+    auto reply = rpc_->call(&v1::Reeve::Stub::Act, request, kActWithin);
+    if (!reply && reply.error().code == ErrorCode::kCancelled) {
+        return fail(ErrorCode::kUnavailable,
+                    "the PLM ended while it answered, so part of it may be done; look with reeve "
+                    "show, and ask again");
+    }
+    return reply;
 }
 
 Result<v1::ActResult> Calls::cancel(std::uint64_t job, const std::string& reason) {

@@ -116,6 +116,9 @@ void Core::refuse_rest() {
                           "the PLM is stopping and may have done a part of it; ask again"));
     }
     actions_.clear();
+    // What waited for a flush that failed: an answer that is dropped says that nobody knows.
+    sealed_ = {};
+    open_ = {};
 }
 
 // True when anything was done.
@@ -147,7 +150,10 @@ bool Core::gather() {
     notice_deadlines(wall);
     reindex_dirty();
     const bool acting = !actions_.empty() && !stopping_.load();
-    return events || acting || !requests.empty() || !batch_.empty() || !model_.dirty().empty();
+    // Gathered beside the flush, with or without a record.
+    const bool owed = !open_.acks.empty() || !open_.streamed.empty();
+    return events || acting || owed || !requests.empty() || !batch_.empty() ||
+           !model_.dirty().empty();
 }
 
 bool Core::asked() {

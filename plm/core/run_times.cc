@@ -41,9 +41,10 @@ std::optional<double> RunTimes::expected_s(const WorkKind& kind,
 
 void RunTimes::save(ByteWriter& out) const {
     std::uint64_t count = 0;
-    predictor_.for_each([&count](const auto&, const auto&) { ++count; });
+    predictor_.for_each([&count](const auto&, const auto&, bool) { ++count; });
     out.put(count);
-    predictor_.for_each([&out](const auto& key, const auto& history) {
+    predictor_.for_each([&out](const auto& key, const auto& history, bool young) {
+        out.put(static_cast<std::uint8_t>(young));
         for (const auto part : key) out.put(static_cast<std::uint64_t>(part));
         out.put(static_cast<std::uint64_t>(history.count));
         for (const auto run : history.last) out.put(std::bit_cast<std::uint64_t>(run));
@@ -54,12 +55,13 @@ void RunTimes::load(ByteReader& in) {
     predictor_ = sched::RunTimePredictor(kKindsMax);
     const auto count = in.get<std::uint64_t>();
     for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
+        const bool young = in.get<std::uint8_t>() != 0;
         sched::RunTimePredictor::Key key{};
         sched::RunTimePredictor::History history;
         for (auto& part : key) part = static_cast<std::int64_t>(in.get<std::uint64_t>());
         history.count = in.get<std::uint64_t>();
         for (auto& run : history.last) run = std::bit_cast<double>(in.get<std::uint64_t>());
-        if (in.ok() && history.count > 0) predictor_.restore(key, history);
+        if (in.ok() && history.count > 0) predictor_.restore(key, history, young);
     }
 }
 

@@ -1,8 +1,10 @@
 #include "plm/server/service.h"
 
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "common/base/assert.h"
 #include "common/rpc/client.h"
 #include "common/rpc/status.h"
 #include "plm/server/prepare.h"
@@ -14,10 +16,28 @@ namespace {
 
 using UnaryReactor = grpc::ServerUnaryReactor;
 
+// A unary call that waits for the core's answer. Where that is dropped (the ledger cannot be
+// written and the PLM ends) the call ends too.
+struct Waiting {
+    UnaryReactor* reactor;
+
+    explicit Waiting(UnaryReactor* call) : reactor(call) {}
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    ~Waiting() {
+        if (reactor == nullptr) return;
+        reactor->Finish(
+            {grpc::StatusCode::UNAVAILABLE,
+             "the PLM ended before it could answer; look what was done, and ask again"});
+    }
+};
+
 // Ends a unary call with the core's answer; runs on the core's thread.
 template <typename Reply>
-Done<Reply> answer(UnaryReactor* reactor, Reply* reply) {
-    return [reactor, reply](Result<Reply> result) {
+Done<Reply> answer(UnaryReactor* call, Reply* reply) {
+    return [waiting = std::make_shared<Waiting>(call), reply](Result<Reply> result) {
+        auto* reactor = std::exchange(waiting->reactor, nullptr);
+        REEVE_ASSERT(reactor != nullptr);  // answered once
         if (!result) {
             reactor->Finish(rpc::to_grpc(result.error()));
             return;

@@ -48,15 +48,18 @@ public:
     std::optional<double> known(const RunKey& key) const;
     void note(const RunKey& key, double seconds) { remember(exact(key), seconds); }
 
-    // Everything remembered, the oldest first, and back.
+    // Everything remembered, with the half it is in, and back: what is restored forgets what this
+    // one would.
     template <typename Visit>
     void for_each(Visit&& visit) const {
         for (const auto& [key, history] : old_) {
-            if (!young_.contains(key)) visit(key, history);
+            if (!young_.contains(key)) visit(key, history, false);
         }
-        for (const auto& [key, history] : young_) visit(key, history);
+        for (const auto& [key, history] : young_) visit(key, history, true);
     }
-    void restore(const Key& key, const History& history) { entry(key) = history; }
+    void restore(const Key& key, const History& history, bool young) {
+        (young ? young_ : old_)[key] = history;
+    }
     bool empty() const { return young_.empty() && old_.empty(); }
 
 private:

@@ -121,6 +121,34 @@ class Flush(unittest.TestCase):
         # 5 ms are left to the noise of two medians of whole client processes.
         self.assertGreaterEqual(slow - plain, 20)
 
+    def test_who_asks_beside_a_flush_is_answered_when_the_plm_stops(self):
+        """A repeated key leaves no record, and its answer waits for the flush before it."""
+        with tempfile.TemporaryDirectory(prefix="reeve-beside-") as top:
+            cell = Cell(REEVE, top + "/cell", {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "200"})
+            with open(top + "/bytes", "w", encoding="utf-8") as data:
+                data.write("x" * 20_000)  # more than the core flushes by itself
+            repeated = ["submit", "--hold", "--key", "k", "--", "true"]
+            try:
+                cell.up()
+                cell.environment.pop("LD_PRELOAD", None)
+                self.assertEqual(cell.run(*repeated).returncode, 0)
+                plm = next(p["pid"] for p in cell.processes() if p["role"] == "plm")
+                time.sleep(1)  # what the beginning had to flush is over
+                large = subprocess.Popen(
+                    [REEVE, "submit", "--hold", "--function", "echo", "--data-file",
+                     top + "/bytes"],
+                    env=cell.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(0.08)
+                again = subprocess.Popen([REEVE, *repeated], env=cell.environment,
+                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                time.sleep(0.03)
+                os.kill(plm, signal.SIGTERM)
+                # A PLM that waits for a call nobody answers is killed after ten seconds.
+                self.assertEqual(again.communicate(timeout=8)[0], b"submitted job 1\n")
+                large.wait(20)
+            finally:
+                cell.run("down")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

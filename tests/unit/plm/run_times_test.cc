@@ -73,4 +73,29 @@ TEST_CASE("RunTimes: a snapshot brings them back, with what they cost", "[plm]")
     CHECK(expected(again, 3) == 1'000);  // the mean
 }
 
+TEST_CASE("RunTimes: what comes back from a snapshot forgets what the first would", "[plm]") {
+    RunTimes first;
+    const auto learn = [](RunTimes& run_times, std::uint32_t uid) {
+        run_times.learn({uid, {}, "sort"}, Outcome::kSucceeded, kStart, kStart + uid * kSecond);
+    };
+    for (std::uint32_t uid = 1; uid <= 3'000; ++uid) learn(first, uid);
+    std::string bytes;
+    ByteWriter out(bytes);
+    first.save(out);
+    RunTimes second;
+    ByteReader in(bytes);
+    second.load(in);
+    for (std::uint32_t uid = 3'001; uid <= 5'000; ++uid) {
+        learn(first, uid);
+        learn(second, uid);
+    }
+    int known = 0;
+    for (std::uint32_t uid = 1; uid <= 5'000; ++uid) {
+        const auto expected = first.expected_s({uid, {}, "sort"}, 0);
+        known += expected ? 1 : 0;
+        REQUIRE(second.expected_s({uid, {}, "sort"}, 0) == expected);
+    }
+    CHECK(known < 5'000);
+}
+
 }  // namespace reeve::plm

@@ -372,7 +372,9 @@ TEST_CASE("RunTimePredictor: forgets what was not learned of for longest", "[ord
     CHECK(predictor.known(RunKey{5, 1, 1, 1}) == 10);
     CHECK(predictor.known(RunKey{0, 1, 1, 1}) == 20);  // the last five
     RunTimePredictor copy(4);
-    predictor.for_each([&](const auto& key, const auto& history) { copy.restore(key, history); });
+    predictor.for_each([&](const auto& key, const auto& history, bool young) {
+        copy.restore(key, history, young);
+    });
     CHECK(copy.known(RunKey{0, 1, 1, 1}) == 20);
     CHECK(copy.known(RunKey{5, 1, 1, 1}) == 10);
 }
