@@ -157,8 +157,8 @@ class Edges(OwnCellCase):
         left = tasks["backlog"] + tasks["queued"]
         self.assertGreaterEqual(tasks["cancelled"], first)
         self.assertEqual(left + tasks["cancelled"], count)
-        if left:
-            self.assertIn("cancelled job", env.cli("cancel", job).out)
+        # What was recorded last may not have been shown before the kill: then nothing is left.
+        env.cli("cancel", job, code=None)
         self.assertEqual(env.job(job)["tasks"]["cancelled"], count)
 
     def test_a_key_outlives_its_job(self):
