@@ -135,7 +135,7 @@ class Edges(OwnCellCase):
     def test_a_large_action_is_done_in_pieces(self):
         """Others are served in between, and a kill in between keeps what was done."""
         env = self.start_cell(start=False)
-        env.cli("up", *env.up_words, env={"REEVE_FP": "plm.after_commit:sleep=40"})
+        env.cli("up", *env.up_words, env={"REEVE_FP": "plm.after_commit:sleep=120"})
         env.learn()
         count = 60000
         job = env.submit("--array", "1-%d" % count, "--function", "no-such-handler")
