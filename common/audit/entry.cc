@@ -178,4 +178,11 @@ Result<Entry> decode(std::string_view bytes) {
     return entry;
 }
 
+std::string_view take_entry(std::string_view& bundle) {
+    const std::size_t length = get_big_endian<std::uint16_t>(bundle.data());
+    const auto entry = bundle.substr(2, length);
+    bundle.remove_prefix(2 + length);
+    return entry;
+}
+
 }  // namespace reeve::audit

@@ -103,4 +103,8 @@ void encode_to(std::string& out, const Entry& entry);  // appends
 // Errors: kInvalidArgument naming what is wrong.
 Result<Entry> decode(std::string_view bytes);
 
+// Takes the first entry off a bundle (u16 length, big-endian, and bytes each; tiles.h) that this
+// process made: nothing is checked.
+std::string_view take_entry(std::string_view& bundle);
+
 }  // namespace reeve::audit

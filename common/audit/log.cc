@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "common/audit/entry.h"
 #include "common/audit/files.h"
 #include "common/audit/recovery.h"
 #include "common/audit/text.h"
@@ -195,15 +196,13 @@ Status AuditLog::State::feed_writer() {
 }
 
 Status AuditLog::State::feed_writer(std::string& chunk) {
-    std::size_t at = 0;
+    std::string_view rest = chunk;
     Status status;
-    while (at < chunk.size() && status) {
-        const std::size_t length = get_big_endian<std::uint16_t>(chunk.data() + at);
-        writer.append(std::string_view(chunk).substr(at + 2, length));
-        at += 2 + length;
+    while (!rest.empty() && status) {
+        writer.append(take_entry(rest));
         if (writer.size() % TreeWriter::kBatchEntries == 0) status = writer.write_full();
     }
-    if (!status) chunk.erase(0, at);
+    if (!status) chunk.erase(0, chunk.size() - rest.size());
     return status;
 }
 

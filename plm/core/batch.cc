@@ -89,14 +89,14 @@ std::string_view SealedBatch::frames() {
     std::string_view entries = entries_.bytes;
     for (auto leaf = first_leaf_; !entries.empty();) {
         std::uint32_t count = 0;
-        std::size_t size = 0;
-        while (size < entries.size() && size < kEntriesFrameBytes) {
-            size += 2 + std::size_t{get_big_endian<std::uint16_t>(entries.data() + size)};
-            ++count;
+        auto rest = entries;
+        for (; !rest.empty() && entries.size() - rest.size() < kEntriesFrameBytes; ++count) {
+            audit::take_entry(rest);
         }
-        encode_entries(frames_.open(), leaf, entries.substr(0, size), count);
+        encode_entries(frames_.open(), leaf, entries.substr(0, entries.size() - rest.size()),
+                       count);
         frames_.close();
-        entries.remove_prefix(size);
+        entries = rest;
         leaf += count;
     }
     frames_.append_frames(records_);

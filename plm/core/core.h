@@ -243,6 +243,8 @@ private:
     void retry_element(Job& job, std::uint64_t ordinal);
     void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);
     void let_go_on(Job& job, std::uint64_t ordinal, Task& task);
+    void record_intent(const Job& job, std::uint64_t ordinal, const Task& task,
+                       std::uint32_t intent);
     void act_on_placed(Job& job, std::uint64_t ordinal, Task& task, v1::ActionKind action,
                        v1::ActResult& result);
     void update_job(Job& job, const v1::ActRequest& request);
@@ -261,6 +263,8 @@ private:
     bool begin_selection(Action& action, Job* job);
     bool act_on_job(Job& job, Action& action, std::uint64_t until);
     bool act_on_all(Job& job, Action& action, std::uint64_t until);
+    void hold_or_release(Job& job, std::uint64_t ordinal, Task& task, bool hold,
+                         v1::ActResult& result);
     bool suspend_all(Job& job, Action& action, std::uint64_t until);
     bool cancel_all(Job& job, Action& action, std::uint64_t until);
     template <typename Act>

@@ -110,9 +110,8 @@ bool Core::begin_selection(Action& action, Job* job) {
     result.set_job(selection.job());
     if (job == nullptr) {
         acting_on_ = 0;
-        const bool existed = selection.job() != 0 && selection.job() < model_.next_job;
         if (action.begun) return false;  // it ended between two pieces, and was forgotten
-        if (existed) {
+        if (selection.job() != 0 && selection.job() < model_.next_job) {
             nothing_to_do(result, "ended long ago");
         } else {
             refuse(result, "there is no such job");
@@ -186,7 +185,6 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
     auto& result = action.result;
     const bool begins = action.at == 0;
     const auto kind = action.request.action();
-    const auto one_more = [&result] { result.set_changed(result.changed() + 1); };
     if (job.ended && kind != v1::ACTION_RETRY) {
         if (begins) nothing_to_do(result, "it has ended");
         return true;
@@ -200,9 +198,7 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
                 return true;
             }
             if (!for_tasks(job, action, until, [&](std::uint64_t ordinal, Task& task) {
-                    if (task.state == SlotState::kQueued && hold_task(job, ordinal, task)) {
-                        one_more();
-                    }
+                    hold_or_release(job, ordinal, task, true, result);
                 })) {
                 return false;
             }
@@ -212,9 +208,7 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
             // Those let go one by one before have waited for their job.
             if (begins && job.held) result.set_changed(job.tasks->loose_count());
             if (!for_tasks(job, action, until, [&](std::uint64_t ordinal, Task& task) {
-                    if (task.state == SlotState::kHeld && release_task(job, ordinal, task)) {
-                        one_more();
-                    }
+                    hold_or_release(job, ordinal, task, false, result);
                 })) {
                 return false;
             }
@@ -248,6 +242,13 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
     return finished;
 }
 
+void Core::hold_or_release(Job& job, std::uint64_t ordinal, Task& task, bool hold,
+                           v1::ActResult& result) {
+    const bool done = hold ? task.state == SlotState::kQueued && hold_task(job, ordinal, task)
+                           : task.state == SlotState::kHeld && release_task(job, ordinal, task);
+    if (done) result.set_changed(result.changed() + 1);
+}
+
 // What runs is suspended or goes on; what waits is held or released.
 bool Core::suspend_all(Job& job, Action& action, std::uint64_t until) {
     auto& result = action.result;
@@ -256,10 +257,8 @@ bool Core::suspend_all(Job& job, Action& action, std::uint64_t until) {
     if (!for_tasks(job, action, until, [&](std::uint64_t ordinal, Task& task) {
             if (!shm::is_pending(task.state)) {
                 act_on_placed(job, ordinal, task, kind, result);
-            } else if (suspend
-                           ? task.state == SlotState::kQueued && hold_task(job, ordinal, task)
-                           : task.state == SlotState::kHeld && release_task(job, ordinal, task)) {
-                result.set_changed(result.changed() + 1);
+            } else {
+                hold_or_release(job, ordinal, task, suspend, result);
             }
         })) {
         return false;

@@ -265,17 +265,21 @@ void Core::finish_cancelled(Job& job, std::uint64_t ordinal, std::int32_t code) 
 
 void Core::ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent) {
     if ((task.intent & intent) == intent) return;
-    batch_.emit(TaskMoved{job.id, ordinal, task.state, task.attempt, task.worker,
-                          task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
-                          task.deaths, task.retries_used, task.intent | intent});
+    record_intent(job, ordinal, task, task.intent | intent);
     if (task.slot != shm::kNone32) open_.intents.emplace_back(task.slot, intent);
 }
 
 void Core::let_go_on(Job& job, std::uint64_t ordinal, Task& task) {
-    batch_.emit(TaskMoved{job.id, ordinal, task.state, task.attempt, task.worker,
-                          task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns(),
-                          task.deaths, task.retries_used, task.intent & ~shm::kIntentSuspend});
+    record_intent(job, ordinal, task, task.intent & ~shm::kIntentSuspend);
     if (task.slot != shm::kNone32) open_.intents.emplace_back(task.slot, 0);
+}
+
+void Core::record_intent(const Job& job, std::uint64_t ordinal, const Task& task,
+                         std::uint32_t intent) {
+    const auto when = task.state == SlotState::kAssigned ? task.assigned_ns : wall_ns();
+    auto moved = record_of(job.id, ordinal, task, when);
+    moved.intent = intent;
+    batch_.emit(moved);
 }
 
 // Suspend or resume of a task that a worker has.

@@ -286,8 +286,9 @@ void Core::retry_intents() {
         } else {
             // What was asked (requeue) is the case.
             segment_->task(slot).intent.store(0);
-            batch_.emit(TaskMoved{job->id, binding.ordinal, task->state, task->attempt,
-                                  task->worker, wall_ns(), task->deaths, task->retries_used, 0});
+            auto moved = record_of(job->id, binding.ordinal, *task, wall_ns());
+            moved.intent = 0;
+            batch_.emit(moved);
             intents_.erase(slot);
         }
     }

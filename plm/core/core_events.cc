@@ -299,16 +299,20 @@ void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord w
     const auto when = direct ? event.wall_ns : shared.assigned_wall_ns.load();
     batch_.audit_task(audit::Kind::kAssigned, TaskId{job.id, job.element_of(ordinal)},
                       word.attempt(), worker, when);
-    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kAssigned, word.attempt(), worker, when,
-                          task.deaths, task.retries_used, task.intent});
+    auto moved = record_of(job.id, ordinal, task, when);
+    moved.state = SlotState::kAssigned;
+    moved.attempt = word.attempt();
+    moved.worker = worker;
+    batch_.emit(moved);
 }
 
 void Core::attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_time) {
     const auto ordinal = slots_->binding(slot).ordinal;
     batch_.audit_task(audit::Kind::kStarted, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
                       task.worker, wall_time);
-    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kRunning, task.attempt, task.worker,
-                          wall_time, task.deaths, task.retries_used, task.intent});
+    auto moved = record_of(job.id, ordinal, task, wall_time);
+    moved.state = SlotState::kRunning;
+    batch_.emit(moved);
 }
 
 // REQUEUED: a task goes back to the queue from `holder`, whose death, if it is dead, is the cause.
@@ -345,9 +349,11 @@ void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const E
     attempt.ended_ns = event.wall_ns != 0 ? event.wall_ns : wall_ns();
     attempt.detail = dead ? "its worker died" : "taken back from its worker";
     batch_.emit(attempt);
-    batch_.emit(TaskMoved{job.id, ordinal, SlotState::kQueued, task.attempt, WorkerId{},
-                          event.wall_ns, task.deaths + (dead ? 1U : 0U), task.retries_used,
-                          task.intent});
+    auto moved = record_of(job.id, ordinal, task, event.wall_ns);
+    moved.state = SlotState::kQueued;
+    moved.worker = {};
+    moved.deaths += dead ? 1U : 0U;
+    batch_.emit(moved);
 }
 
 // What the worker left of a function's result: in the slot's room, or in a file that goes once the

@@ -25,15 +25,11 @@ bool Core::hold_task(Job& job, std::uint64_t ordinal, Task& task) {
     const auto now = wall_ns();
     batch_.audit_task(audit::Kind::kHeld, TaskId{job.id, job.element_of(ordinal)}, task.attempt, {},
                       now);
-    batch_.emit(TaskMoved{job.id,
-                          ordinal,
-                          SlotState::kHeld,
-                          task.attempt,
-                          {},
-                          now,
-                          task.deaths,
-                          task.retries_used,
-                          task.intent & ~shm::kIntentHold});
+    auto moved = record_of(job.id, ordinal, task, now);
+    moved.state = SlotState::kHeld;
+    moved.worker = {};
+    moved.intent &= ~shm::kIntentHold;
+    batch_.emit(moved);
     return true;
 }
 
@@ -56,15 +52,10 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
     const auto now = wall_ns();
     batch_.audit_task(audit::Kind::kReleased, TaskId{job.id, job.element_of(ordinal)}, task.attempt,
                       {}, now);
-    batch_.emit(TaskMoved{job.id,
-                          ordinal,
-                          SlotState::kQueued,
-                          task.attempt,
-                          {},
-                          now,
-                          task.deaths,
-                          task.retries_used,
-                          task.intent});
+    auto moved = record_of(job.id, ordinal, task, now);
+    moved.state = SlotState::kQueued;
+    moved.worker = {};
+    batch_.emit(moved);
     return true;
 }
 
@@ -123,9 +114,9 @@ void Core::attempt_frozen(Job& job, Task& task, std::uint64_t ordinal, bool froz
     batch_.audit_task(frozen ? audit::Kind::kPreempted : audit::Kind::kResumed,
                       TaskId{job.id, job.element_of(ordinal)}, task.attempt, task.worker,
                       wall_time);
-    batch_.emit(TaskMoved{job.id, ordinal, frozen ? SlotState::kSuspended : SlotState::kRunning,
-                          task.attempt, task.worker, wall_time, task.deaths, task.retries_used,
-                          task.intent});
+    auto moved = record_of(job.id, ordinal, task, wall_time);
+    moved.state = frozen ? SlotState::kSuspended : SlotState::kRunning;
+    batch_.emit(moved);
 }
 
 // HELD or RELEASED of a job whose tasks have not left the run: on its header or only task.

@@ -39,9 +39,7 @@ auto damaged() {
 void pack_entries(std::string& out, std::string_view bundle, std::uint32_t count) {
     LastOfKind last;
     for (std::uint32_t i = 0; i < count; ++i) {
-        const std::size_t length = get_big_endian<std::uint16_t>(bundle.data());
-        const auto entry = bundle.substr(2, length);
-        bundle.remove_prefix(2 + length);
+        const auto entry = audit::take_entry(bundle);
         REEVE_ASSERT(entry.size() >= audit::kEntryHeaderSize &&
                      entry.size() == audit::kEntryHeaderSize + detail_length(entry));
         auto& before = last_of(last, entry[kKindAt]);

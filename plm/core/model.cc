@@ -115,6 +115,11 @@ Status parse_spec(Job& job) {
     return take_spec(job, spec);
 }
 
+TaskMoved record_of(JobId job, std::uint64_t ordinal, const Task& task, std::uint64_t wall_ns) {
+    return {job,     ordinal,     task.state,        task.attempt, task.worker,
+            wall_ns, task.deaths, task.retries_used, task.intent};
+}
+
 Status take_spec(Job& job, const v1::JobSpec& spec) {
     job.priority = spec.priority();
     job.array = spec.elements_size() > 0;

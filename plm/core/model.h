@@ -349,6 +349,8 @@ private:
 // Fills the fields of a Job that follow from its serialised JobSpec. kDataLoss if it does not
 // parse.
 Status parse_spec(Job& job);
+// The record of a task as it stands; its caller writes what changes.
+TaskMoved record_of(JobId job, std::uint64_t ordinal, const Task& task, std::uint64_t wall_ns);
 Status take_spec(Job& job, const v1::JobSpec& spec);  // which is what job.spec holds
 
 }  // namespace reeve::plm
