@@ -17,25 +17,14 @@ struct History::Told {
 
 namespace {
 
-std::string element_condition(const Selected& selected) {
+// Of the selected elements: rows of one, or of a block of so many that holds one.
+std::string range_condition(const Selected& selected, const char* column, std::uint64_t so_many) {
     if (selected.elements.empty()) return "";
     std::string out;
     for (const auto& range : selected.elements) {
         out += out.empty() ? " AND (" : " OR ";
-        out += "(element BETWEEN " + std::to_string(range.first) + " AND " +
-               std::to_string(range.last) + ")";
-    }
-    return out + ")";
-}
-
-// Packs that hold such an element.
-std::string block_condition(const Selected& selected) {
-    if (selected.elements.empty()) return "";
-    std::string out;
-    for (const auto& range : selected.elements) {
-        out += out.empty() ? " AND (" : " OR ";
-        out += "(block BETWEEN " + std::to_string(range.first / kPackedBlock) + " AND " +
-               std::to_string(range.last / kPackedBlock) + ")";
+        out += std::string("(") + column + " BETWEEN " + std::to_string(range.first / so_many) +
+               " AND " + std::to_string(range.last / so_many) + ")";
     }
     return out + ")";
 }
@@ -102,8 +91,8 @@ Status History::single_rows(const Selected& selected, std::uint64_t limit, bool 
                       ", element, assigned_ns, started_ns, ended_ns, user_us, system_us, "
                       "max_rss_bytes, " +
                       (has_results ? bytes : "NULL") + " FROM " + from + " a WHERE job = ?" +
-                      element_condition(selected) + " ORDER BY element, attempt LIMIT " +
-                      std::to_string(limit));
+                      range_condition(selected, "element", 1) +
+                      " ORDER BY element, attempt LIMIT " + std::to_string(limit));
     if (!row.good()) return unreadable(database_);
     row.bind(selected.job);
     while (row.step()) {
@@ -124,11 +113,11 @@ Status History::single_rows(const Selected& selected, std::uint64_t limit, bool 
 
 Status History::packed_rows(const Selected& selected, std::uint64_t limit, bool results,
                             std::vector<Told>& out) {
-    Statement pack(database_, std::string("SELECT ") + kCommonColumns +
-                                  ", deaths, price_micro, block, rows, " +
-                                  (results ? "results" : "NULL") +
-                                  " FROM attempt_pack WHERE job = ?" + block_condition(selected) +
-                                  " ORDER BY job, block");
+    Statement pack(database_,
+                   std::string("SELECT ") + kCommonColumns +
+                       ", deaths, price_micro, block, rows, " + (results ? "results" : "NULL") +
+                       " FROM attempt_pack WHERE job = ?" +
+                       range_condition(selected, "block", kPackedBlock) + " ORDER BY job, block");
     if (!pack.good()) return unreadable(database_);
     pack.bind(selected.job);
     std::uint64_t last_block = 0;

@@ -24,10 +24,6 @@ constexpr std::size_t kSparesMax = 4;
 constexpr std::size_t kSpareRowsMax = 16'384;
 constexpr std::size_t kSpareBytesMax = 2 << 20;
 
-std::size_t rows_in(const HistoryRows& rows) {
-    return rows.jobs.size() + rows.ended.size() + 1;
-}
-
 }  // namespace
 
 struct History::Impl {
@@ -179,7 +175,7 @@ Status History::Impl::write_queue() {
 }
 
 Status History::Impl::write(HistoryRows& rows) {
-    round_rows += rows_in(rows);
+    round_rows += rows.weight();
     REEVE_TRY(file.add(rows));
     if (file.rows() >= options.transaction_rows) return finish_transaction();
     return {};
@@ -223,7 +219,7 @@ Result<std::unique_ptr<History>> History::open(const std::string& path, CatchUp 
 
 bool History::push(HistoryRows rows) {
     Impl& impl = *impl_;
-    const std::size_t size = rows_in(rows);
+    const std::size_t size = rows.weight();
     {
         const std::lock_guard hold(impl.mutex);
         impl.pushed_seq = rows.seq;

@@ -132,7 +132,7 @@ Status HistoryFile::add(HistoryRows& rows) {
         REEVE_TRY(write_packs());
         REEVE_ASSERT(packs_.add(rows, row));
     }
-    rows_ += rows.jobs.size() + rows.ended.size() + 1;
+    rows_ += rows.weight();
     open_seq_ = rows.seq;
     return {};
 }

@@ -59,14 +59,12 @@ bool PackBuilder::add(const HistoryRows& rows, const EndedRow& row) {
         found->detail = rows.text(row.detail);
     }
     add_to(*found, rows, row);
-    ++count_;
     return true;
 }
 
 void PackBuilder::clear() {
     packs_.clear();
     newest_.clear();
-    count_ = 0;
 }
 
 }  // namespace reeve::plm

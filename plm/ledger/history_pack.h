@@ -59,7 +59,6 @@ public:
     // False: this attempt was added already; take() the packs first.
     bool add(const HistoryRows& rows, const EndedRow& row);
     std::vector<Pack>& packs() { return packs_; }
-    std::uint64_t rows() const { return count_; }
     void clear();
 
 private:
@@ -75,7 +74,6 @@ private:
     };
     std::vector<Pack> packs_;
     std::unordered_map<Place, std::uint32_t, PlaceHash> newest_;  // index plus 1
-    std::uint64_t count_ = 0;
 };
 
 }  // namespace reeve::plm

@@ -110,6 +110,8 @@ struct HistoryRows {
     std::string_view text(RowText piece) const {
         return std::string_view(bytes).substr(piece.at, piece.size);
     }
+    // What they cost to write, about: with one for the mark.
+    std::size_t weight() const { return jobs.size() + ended.size() + 1; }
     void clear() {
         seq = 0;
         jobs.clear();
