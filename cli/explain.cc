@@ -194,15 +194,22 @@ sched::OrderTerms order_of(const Picture& picture, const ExplainJob& job, const 
                               std::max(sched::sla_points(sla) - head_start - length, 0.0), length);
 }
 
+// The tasks of the job, or the element asked for, that a worker has.
+std::vector<const PictureTask*> on_workers(const Picture& picture, const ExplainJob& job) {
+    std::vector<const PictureTask*> out;
+    for (const auto& task : picture.tasks) {
+        if (task.job != job.status.job() || !shm::has_holder(task.state)) continue;
+        if (!job.element || task.element == *job.element) out.push_back(&task);
+    }
+    return out;
+}
+
 // When the last of its running tasks will likely have ended; 0: of one nobody knows.
 std::uint64_t likely_end_of(const Picture& picture, const ExplainJob& job) {
     std::uint64_t last = 0;
-    for (const auto& task : picture.tasks) {
-        if (task.job != job.status.job() || !holds_resources(task.state)) continue;
-        if (task.state == shm::SlotState::kEnded) continue;
-        if (job.element && task.element != *job.element) continue;
-        if (task.expected_ns == 0) return 0;
-        last = std::max(last, likely_end_ns(task, picture.now_ns));
+    for (const auto* task : on_workers(picture, job)) {
+        if (task->expected_ns == 0) return 0;
+        last = std::max(last, likely_end_ns(*task, picture.now_ns));
     }
     return last;
 }
@@ -335,14 +342,12 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
 
 // The workers that have tasks of the job, or the element asked for: "worker-1, worker-3".
 std::string running_on(const Picture& picture, const ExplainJob& job) {
+    const auto tasks = on_workers(picture, job);
     std::string out;
     for (const auto& worker : picture.workers) {
-        const bool here =
-            std::any_of(picture.tasks.begin(), picture.tasks.end(), [&](const PictureTask& task) {
-                return task.job == job.status.job() && task.worker_slot == worker.slot &&
-                       holds_resources(task.state) && task.state != shm::SlotState::kEnded &&
-                       (!job.element || task.element == *job.element);
-            });
+        const bool here = std::any_of(tasks.begin(), tasks.end(), [&](const PictureTask* task) {
+            return task->worker_slot == worker.slot;
+        });
         if (here) out += (out.empty() ? "" : ", ") + worker.name;
     }
     return out;
@@ -350,15 +355,10 @@ std::string running_on(const Picture& picture, const ExplainJob& job) {
 
 // Something of it is on a worker, and all of that is suspended.
 bool all_suspended(const Picture& picture, const ExplainJob& job) {
-    bool any = false;
-    for (const auto& task : picture.tasks) {
-        const bool placed = task.job == job.status.job() && holds_resources(task.state) &&
-                            task.state != shm::SlotState::kEnded &&
-                            (!job.element || task.element == *job.element);
-        if (placed && task.state != shm::SlotState::kSuspended) return false;
-        any = any || placed;
-    }
-    return any;
+    const auto tasks = on_workers(picture, job);
+    return !tasks.empty() && std::all_of(tasks.begin(), tasks.end(), [](const PictureTask* task) {
+        return task->state == shm::SlotState::kSuspended;
+    });
 }
 
 // The best queued task of the job, or of the element asked for.

@@ -32,10 +32,7 @@ std::int64_t ran_for(const PictureTask& task, std::uint64_t now_ns) {
 }
 
 std::uint64_t likely_run_ns(const PictureTask& task, std::uint64_t now_ns) {
-    const auto likely =
-        sched::likely_run_s(sched::whole_seconds(task.expected_ns), ran_for(task, now_ns), 0);
-    const auto run = static_cast<std::uint64_t>(likely) * kSecond;
-    return task.time_limit_ns == 0 ? run : std::min(run, task.time_limit_ns);
+    return sched::likely_run_ns(task.expected_ns, ran_for(task, now_ns), task.time_limit_ns);
 }
 
 // Its limit, else what was learned; 0: nobody knows.

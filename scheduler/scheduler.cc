@@ -267,15 +267,9 @@ private:
 
     // How long it will likely have run in the end, never longer than its limit. 0: nobody knows.
     static std::uint64_t likely_run_ns(const shm::TaskSlot& slot, std::uint64_t now) {
-        const auto limit = slot.time_limit_ns;
-        const auto expected = shm::run_ns_of(slot.expected);
-        if (expected == 0) return limit;
         const auto began = since(slot);
         const auto elapsed = now > began ? sched::whole_seconds(now - began) : 0;
-        const auto likely = static_cast<std::uint64_t>(
-                                sched::likely_run_s(sched::whole_seconds(expected), elapsed, 0)) *
-                            kSecond;
-        return limit == 0 ? likely : std::min(likely, limit);
+        return sched::likely_run_ns(shm::run_ns_of(slot.expected), elapsed, slot.time_limit_ns);
     }
 
     // What is free on each worker, and what comes back when.

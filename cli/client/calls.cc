@@ -25,6 +25,11 @@ constexpr std::uint64_t kAnswerWithinMs = 60'000;  // repetitions included
 constexpr std::chrono::seconds kActWithin{60};
 constexpr std::uint64_t kLostPlmNs = 30 * kSecond;
 
+// A PLM that ends may cancel its calls before it says why.
+bool went_away(const Error& error) {
+    return error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kCancelled;
+}
+
 class Watching {
 public:
     Watching(const Context& context, rpc::Client& client, const std::vector<Selected>& selected,
@@ -47,11 +52,7 @@ public:
                 return std::move(jobs_);
             }
             if (end_ns_ != 0 && boot_ns() >= end_ns_) return timed_out();
-            // A PLM that ends may cancel its calls before it says why.
-            if (!status && status.error().code != ErrorCode::kUnavailable &&
-                status.error().code != ErrorCode::kCancelled) {
-                return fail(status.error());
-            }
+            if (!status && !went_away(status.error())) return fail(status.error());
             if (boot_ns() - contact_ns > kLostPlmNs || !rpc::cell_is_run(context_.cell)) {
                 return fail(rpc::unreachable(context_.cell, "the PLM went away"));
             }
@@ -199,11 +200,7 @@ Result<v1::SubmitReply> Calls::submit(v1::SubmitRequest& request) {
         const auto left_ms = now < give_up ? (give_up - now) / kMillisecond + 1 : 1;
         auto reply =
             rpc_->call(&v1::Reeve::Stub::Submit, request, std::chrono::milliseconds(left_ms));
-        // A PLM that ends may cancel its calls before it says why.
-        if (reply || (reply.error().code != ErrorCode::kUnavailable &&
-                      reply.error().code != ErrorCode::kCancelled)) {
-            return reply;
-        }
+        if (reply || !went_away(reply.error())) return reply;
         if (!rpc::cell_is_run(rpc_->cell()) || request.validate_only()) return reply;
         // Under a key the repetition finds what the lost request may have made.
         if (!keyed) {

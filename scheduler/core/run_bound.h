@@ -27,4 +27,14 @@ inline std::int64_t whole_seconds(std::uint64_t ns) {
     return static_cast<std::int64_t>(ns / 1'000'000'000 + (ns % 1'000'000'000 != 0 ? 1 : 0));
 }
 
+// likely_run_s() in nanoseconds, within the limit. expected_ns 0: nothing was learned, so the
+// limit; limit_ns 0: none. 0: nobody knows.
+inline std::uint64_t likely_run_ns(std::uint64_t expected_ns, std::int64_t elapsed_s,
+                                   std::uint64_t limit_ns) {
+    if (expected_ns == 0) return limit_ns;
+    const auto likely_s = likely_run_s(whole_seconds(expected_ns), elapsed_s, 0);
+    const auto likely_ns = static_cast<std::uint64_t>(likely_s) * 1'000'000'000;
+    return limit_ns == 0 ? likely_ns : std::min(likely_ns, limit_ns);
+}
+
 }  // namespace reeve::sched
