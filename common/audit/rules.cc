@@ -3,6 +3,7 @@
 #include <random>
 
 #include "common/base/assert.h"
+#include "common/base/ids.h"
 
 namespace reeve::audit {
 namespace {
@@ -142,7 +143,7 @@ void Auditor::grow() {
 }
 
 Auditor::Task& Auditor::place_of(Id id) {
-    if ((task_count_ + 1) * 4 > tasks_.size() * 3) grow();
+    if ((subject_count_ + 1) * 4 > tasks_.size() * 3) grow();
     std::size_t at = slot_of(id);
     while (tasks_[at].state != TaskState::kNone && tasks_[at].id != id) {
         at = (at + 1) & (tasks_.size() - 1);
@@ -158,6 +159,7 @@ const Auditor::Worker* Auditor::find_worker(Id id) const {
 std::optional<std::string> Auditor::add_task_entry(const Entry& entry) {
     Task& task = place_of(entry.task);
     const bool fresh = task.state == TaskState::kNone;
+    const bool header = entry.task.low == kHeaderElement;
     const auto next = next_state(task.state, entry.kind);
     if (!next) {
         return std::string(audit::to_string(entry.kind)) + " of a task that is " +
@@ -168,7 +170,8 @@ std::optional<std::string> Auditor::add_task_entry(const Entry& entry) {
     if (entry.seq == ~std::uint32_t{0}) return "more than 2^32 entries of one task";
 
     if (fresh) {
-        ++task_count_;
+        ++subject_count_;
+        if (header) ++headers_.known;
         task = Task{};
         task.id = entry.task;
         task.holder = kNobody;
@@ -180,7 +183,10 @@ std::optional<std::string> Auditor::add_task_entry(const Entry& entry) {
     task.state = *next;
     task.last = next_index_;
     ++task.next_seq;
-    if (*next == TaskState::kDone) ++done_count_;
+    if (*next == TaskState::kDone) {
+        ++done_count_;
+        if (header) ++headers_.done;
+    }
     return std::nullopt;
 }
 

@@ -42,8 +42,11 @@ public:
     std::optional<std::string> add(const Entry& entry);
 
     std::uint64_t entries() const { return next_index_; }
-    std::uint64_t tasks() const { return task_count_; }
-    std::uint64_t open_tasks() const { return task_count_ - done_count_; }
+    // An array's own entries are of no task and count as none.
+    std::uint64_t tasks() const { return subject_count_ - headers_.known; }
+    std::uint64_t open_tasks() const {
+        return subject_count_ - done_count_ - (headers_.known - headers_.done);
+    }
 
 private:
     struct Task {
@@ -85,9 +88,13 @@ private:
 
     std::uint64_t next_index_ = 0;
     std::uint64_t seed_;
-    std::vector<Task> tasks_;  // open addressing, a power of two
-    std::uint64_t task_count_ = 0;
+    std::vector<Task> tasks_;          // open addressing, a power of two
+    std::uint64_t subject_count_ = 0;  // tasks and headers
     std::uint64_t done_count_ = 0;
+    struct {
+        std::uint64_t known = 0;
+        std::uint64_t done = 0;
+    } headers_;  // those among them
     std::vector<Worker> workers_;
     std::unordered_map<Id, std::uint32_t, IdHash> worker_index_;
     std::unordered_map<std::uint64_t, std::uint32_t> deaths_;  // leaf index -> worker

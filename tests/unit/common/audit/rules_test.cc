@@ -105,6 +105,10 @@ TEST_CASE("Auditor: counts tasks and those not ended", "[audit]") {
     Story story = with_workers();
     for (std::uint64_t job = 1; job <= 5000; ++job) story.run_task(job, 1 + job % 2);
     story.submit(9001);
+    // Arrays' own entries, ended or not, are of no task.
+    story.add(Kind::kTaskSubmitted, {9002, kHeaderElement}, {}, {}, 0);
+    story.add(Kind::kTaskSubmitted, {9003, kHeaderElement}, {}, {}, 0);
+    story.add(Kind::kCancelled, {9003, kHeaderElement}, {}, {}, 0);
     Auditor auditor;
     for (const auto& bytes : story.entries) REQUIRE_FALSE(auditor.add(*decode(bytes)));
     CHECK(auditor.tasks() == 5001);
