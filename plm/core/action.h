@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "plm/core/act_result.h"
 #include "plm/server/backend.h"
 
 namespace reeve::plm {
@@ -29,6 +30,7 @@ struct Action {
     int range = 0;         // of its elements
     std::uint64_t at = 0;  // the next element; of a whole job the next ordinal
     v1::ActResult result{};
+    RefusedElements refused{};
     std::optional<RestOfRun> rest{};  // of a cancelled job whose tasks were seen to
 
     void next_selection() {
@@ -37,6 +39,7 @@ struct Action {
         range = 0;
         at = 0;
         result.Clear();
+        refused.clear();
         rest.reset();
     }
 };

@@ -224,6 +224,7 @@ private:
     Status resolve_labels(Submission& submission, const std::vector<JobId>& ids);
     Status check_capacity(const v1::JobSpec& spec) const;
     Status check_key(const v1::JobSpec& spec, JobId known);
+    void act_on_named(Job& job, std::uint64_t element, Action& action);
     void act_on_element(Job& job, std::uint64_t ordinal, v1::ActionKind action,
                         v1::ActResult& result);
     void act_on_waiting(Job& job, std::uint64_t ordinal, v1::ActionKind action,

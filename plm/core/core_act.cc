@@ -38,6 +38,14 @@ std::uint64_t elements_asked(const Job& job, const v1::Selection& selection) {
     return asked;
 }
 
+// Of a job none of whose tasks failed.
+const char* why_no_retry(const Job& job) {
+    if (job.cancelled.empty()) return "nothing of it failed";
+    return job.cancelled.count() == job.count
+               ? "it was cancelled; submit it again"
+               : "nothing of it failed; submit again what was cancelled";
+}
+
 }  // namespace
 
 void Core::act(Identity who, v1::ActRequest request, Done<v1::ActReply> done) {
@@ -159,13 +167,28 @@ bool Core::act_on_job(Job& job, Action& action, std::uint64_t until) {
                 refuse(result, "it has no element " + std::to_string(element));
                 break;
             }
-            act_on_element(job, ordinal, action.request.action(), result);
+            act_on_named(job, element, action);
             if (element == kAllElements) break;
             action.at = element + 1;
             if (boot_ns() >= until) return false;
         }
     }
+    if (const auto text = action.refused.text(job.array); !text.empty()) {
+        const auto before = result.message();  // of elements it has not
+        result.set_message(before.empty() ? text : before + "; " + text);
+    }
     return true;
+}
+
+// An element a person named; a refusal names it, too.
+void Core::act_on_named(Job& job, std::uint64_t element, Action& action) {
+    auto& result = action.result;
+    v1::ActResult own;
+    act_on_element(job, job.ordinal_of(element), action.request.action(), own);
+    result.set_changed(result.changed() + own.changed());
+    if (own.refused() == 0) return;
+    result.set_refused(result.refused() + own.refused());
+    action.refused.add(element, own.message());
 }
 
 // Does something to each of the job's tasks from action.at on. False: the time is up.
@@ -226,7 +249,7 @@ bool Core::act_on_all(Job& job, Action& action, std::uint64_t until) {
                 act_on_element(job, ordinal, kind, result);
                 if (boot_ns() >= until) return false;
             }
-            if (action.at == 0) nothing_to_do(result, "nothing of it failed");
+            if (action.at == 0) nothing_to_do(result, why_no_retry(job));
             return true;
         default:
             break;

@@ -57,6 +57,54 @@ class Edges(OwnCellCase):
         env.cli("requeue", "%d.1" % job, "--reason", "zzz", code=REFUSED)
         self.assertEqual(env.job(job)["reason"], before)
 
+    def test_a_refusal_names_its_elements(self):
+        """What has ended is told by its numbers; the others are acted on."""
+        env = self.env
+        env.cli("node", "drain", "worker-1")
+        env.cli("node", "drain", "worker-2")
+        job = env.submit("--array", "1-9", "--output", "none", "--", "true")
+        env.cli("cancel", "%d.1-3" % job, "%d.5" % job)
+        done = env.cli("hold", "%d.1-7" % job, code=FAILED)
+        self.assertEqual(done.out, "held job %d (3 tasks)\n" % job)
+        self.assertEqual(done.err,
+                         "reeve: job %d: each of the elements 1-3,5: it has ended\n" % job)
+        self.assertEqual(env.job(job)["tasks"]["held"], 3)
+        said = env.cli("hold", "%d.4" % job, "%d.12" % job, code=REFUSED).err
+        self.assertIn("it has no element 12; element 4: it is held already", said)
+        said = env.cli("release", "%d.3-5" % job, code=FAILED).err
+        self.assertIn("each of the elements 3,5: it has ended", said)
+        said = env.cli("retry", "%d.3-4" % job, code=REFUSED).err
+        self.assertIn("element 3: it was cancelled; submit it again (1 more: other reasons)",
+                      said)
+
+    def test_retry_says_what_was_cancelled(self):
+        env = self.env
+        env.cli("node", "drain", "worker-1")
+        env.cli("node", "drain", "worker-2")
+        one = env.submit("--output", "none", "--", "true")
+        many = env.submit("--array", "1-3", "--output", "none", "--", "true")
+        env.cli("cancel", one, many)
+        for job in one, many:
+            self.assertEqual(env.cli("retry", job, code=REFUSED).err,
+                             "reeve: job %d: it was cancelled; submit it again\n" % job)
+        mixed = env.submit("--array", "1-3", "--output", "none", "--", "true")
+        env.cli("cancel", "%d.2" % mixed)
+        env.cli("node", "undrain", "worker-1")
+        env.wait(mixed, code=FAILED)
+        self.assertEqual(env.cli("retry", mixed, code=REFUSED).err,
+                         "reeve: job %d: nothing of it failed; submit again what was cancelled\n"
+                         % mixed)
+
+    def test_an_arrays_header_is_no_open_task(self):
+        env = self.env
+        env.wait(env.submit("--array", "1-5", "--output", "none", "--", "true"))
+        env.submit("--hold", "--output", "none", "--", "true")
+
+        def counts():
+            done = env.cli("audit", "verify", "--json").json()
+            return done["tasks"], done["open_tasks"]
+        until(lambda: counts() == (6, 1), "five ended tasks and an open one")
+
     def test_every_cancelled_element_is_in_the_log(self):
         """Thousands of holes: what the header's entry has no room for gets entries of its own."""
         env = self.env
