@@ -211,9 +211,9 @@ Status set_sla(JobDraft& draft, const std::string& text) {
 
 // One label more; several are given one by one.
 Status add_label(JobDraft& draft, const std::string& text) {
-    if (!sound_label(text)) {
+    if (!names_a_value(text)) {
         return bad("\"" + text.substr(0, 80) +
-                   "\" is no label; write KEY=VALUE or a word of 1 to 63 letters, digits and "
+                   "\" is no label; write KEY=VALUE, 3 to 63 letters, digits and "
                    "_ - . / +");
     }
     std::size_t bytes = text.size();

@@ -35,9 +35,9 @@ Status add_labels(const char* flag, const std::vector<std::string>& words, const
     for (const auto& word : words) {
         if (!is_for(word, name)) continue;
         const auto label = prefix + value_of(word);
-        if (!sound_label(label)) {
+        if (!names_a_value(label)) {
             return bad(std::string(flag) + ": \"" + word.substr(0, 80) +
-                       "\" is no label; write KEY=VALUE or a word of 1 to 63 letters, digits and "
+                       "\" is no label; write KEY=VALUE, 3 to 63 letters, digits and "
                        "_ - . / +");
         }
         if (label.starts_with(kNodeLabel)) {

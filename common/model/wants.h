@@ -43,6 +43,12 @@ inline bool sound_label(std::string_view label) {
            std::all_of(label.begin(), label.end(), plain);
 }
 
+// How people write one: key=value.
+inline bool names_a_value(std::string_view label) {
+    const auto equals = label.find('=');
+    return sound_label(label) && equals != std::string_view::npos && equals + 1 < label.size();
+}
+
 // What an attempt that held a worker for so long costs.
 inline std::uint64_t cost_nano(std::uint32_t price_micro, std::uint64_t begun_ns,
                                std::uint64_t ended_ns) {

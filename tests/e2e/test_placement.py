@@ -67,12 +67,14 @@ class Labels(Placement):
 
     def test_bad_words(self):
         for words, says in ((["--label", "a b"], "is no label"), (["--label", "=x"], "is no label"),
+                            (["--label", "foo"], "KEY=VALUE"), (["--label", "foo="], "KEY=VALUE"),
                             (["--max-price", "cheap"], "is not a price"),
                             (["--max-price", "0"], "leaves no worker"),
                             (["--sla", "gold"], "none of critical")):
             done = self.env.cli("submit", *words, "--", "true", code=USAGE)
             self.assertIn(says, done.err)
         for words, says in ((["--label", "worker-9:a=b"], "is not started"),
+                            (["--label", "foo"], "KEY=VALUE"),
                             (["--label", "node=x"], "own name"),
                             (["--price", "1e3"], "is not a price"),
                             (["--spot-price", "worker-3:1"], "is not started"),
@@ -184,11 +186,11 @@ class Budgets(Placement):
 
 
 class Notice(Placement):
-    cell = {"workers": 2, "up": ["--price", "1", "--label", "worker-2:fast",
+    cell = {"workers": 2, "up": ["--price", "1", "--label", "worker-2:disk=fast",
                                  "--spot-price", "worker-2:0.1"]}
 
     def test_a_worker_that_will_vanish(self):
-        on_spot = ["--sla", "flexible", "--label", "fast"]
+        on_spot = ["--sla", "flexible", "--label", "disk=fast"]
         stays = self.submit(*on_spot, "-t", "3s", "--", "sleep", "2")
         goes = self.submit("--sla", "flexible", "--", "sleep", "60")
         for job in (stays, goes):
