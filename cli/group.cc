@@ -20,6 +20,7 @@
 #include "cli/group_view.h"
 #include "cli/json_writer.h"
 #include "cli/role.h"
+#include "cli/running_options.h"
 #include "cli/text.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
@@ -111,6 +112,22 @@ int tell_up(const Cell& cell) {
     line += std::to_string(workers) + (workers == 1 ? " worker)" : " workers)");
     std::puts(line.c_str());
     return finish(kExitOk);
+}
+
+// The group goes on as it is; the policy alone is taken over while it runs.
+int tell_up_already(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
+    const auto other = other_options(cell, options, request.by_default);
+    if (!other.empty()) {
+        std::string flags;
+        for (const auto& flag : other) flags += (flags.empty() ? "" : " ") + flag;
+        warn("the running cell keeps its own " + flags +
+             "; to change that: reeve down, then this reeve up again");
+    }
+    std::puts(request.policy.empty() ? "reeve was up already; its options are unchanged"
+              : request.policy == "none"
+                  ? "reeve was up already; it goes on without a policy within a second"
+                  : "reeve was up already; it takes the new policy over within a second");
+    return tell_up(cell);
 }
 
 // The supervisor's place; nullopt once somebody else's group is up there. Waits for whoever has it:
@@ -228,14 +245,13 @@ std::vector<Role> living_roles(const Cell& cell) {
 
 }  // namespace
 
-int up_main(const Cell& cell, const SuperviseOptions& options, bool foreground) {
-    if (foreground) return supervise_main(cell, options);
+int up_main(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
+    if (request.foreground) return supervise_main(cell, options);
     if (const auto made = create_cell_directories(cell); !made) return report(made.error());
     const auto lock = take_place(cell, options.ready_timeout_ns);
     if (!lock) return report(lock.error());
     if (!*lock) {
-        std::puts("reeve was up already; its options are unchanged");
-        return tell_up(cell);
+        return tell_up_already(cell, options, request);
     }
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("pipe", errno).value());

@@ -17,7 +17,14 @@ struct DownOptions {
     double grace_seconds = 10;  // for running roles to stop by themselves; then SIGKILL
 };
 
-int up_main(const Cell& cell, const SuperviseOptions& options, bool foreground);
+// What `up` was asked for beyond what the supervisor is started with.
+struct UpRequest {
+    bool foreground = false;
+    std::string policy;                   // taken over already, "" when none was given
+    std::vector<std::string> by_default;  // flags nobody typed
+};
+
+int up_main(const Cell& cell, const SuperviseOptions& options, const UpRequest& request);
 int down_main(const Cell& cell, const DownOptions& options);
 int status_main(const Cell& cell, bool json);
 int doctor_main(const Cell& cell, bool json);

@@ -80,7 +80,7 @@ void print_table(const Cell& cell, const GroupView& view) {
 // What a person types after `up`.
 struct UpWords {
     SuperviseOptions options;
-    bool foreground = false;
+    UpRequest request;
     std::string cpus;
     std::string memory;
     std::string gpus;
@@ -91,7 +91,6 @@ struct UpWords {
     std::string durability;
     OfferWords offer;
     std::vector<std::string> budgets;
-    std::string policy;
     double lease_seconds = 0;
     double wait_seconds = 30;
 };
@@ -113,6 +112,10 @@ Status checked(const char* flag, Result<T> parsed) {
 Status complete_up(UpWords& words) {
     auto& worker = words.options.worker_arguments;
     auto& plm = words.options.plm_arguments;
+    for (const auto& [flag, word] :
+         {std::pair{"--cpus", &words.cpus}, {"--mem", &words.memory}, {"--gpus", &words.gpus}}) {
+        if (word->empty()) words.request.by_default.emplace_back(flag);
+    }
     if (words.cpus.empty() && words.options.workers > 1) {
         const auto milli = machine_cpus() * 1000 / words.options.workers;
         char text[32];
@@ -206,7 +209,7 @@ CLI::Validator seconds_from(double least, const char* example) {
 void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     auto words = std::make_shared<UpWords>();
     auto* up = root.add_subcommand("up", "start the process group and return when it is ready");
-    up->add_flag("--foreground", words->foreground, "stay, and stop the group on Ctrl-C");
+    up->add_flag("--foreground", words->request.foreground, "stay, and stop the group on Ctrl-C");
     up->add_option("--workers", words->options.workers, "how many workers to start (default 1)")
         ->check(CLI::Range(0, 4096));
     up->add_option("-c,--cpus", words->cpus, "cpus each worker offers (default: the machine's)")
@@ -230,24 +233,25 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
     up->add_option("--durability", words->durability, "sync (default) or async")
         ->check(CLI::IsMember({"sync", "async"}));
-    up->add_option("--policy", words->policy,
+    up->add_option("--policy", words->request.policy,
                    "shares, quotas and limits, kept as policy.json; none: without")
         ->type_name("FILE");
     up->add_option("--lease", words->lease_seconds, "seconds a silent worker is waited for")
         ->check(seconds_from(0.001, "3"));
     up->add_option("--wait", words->wait_seconds, "seconds to wait for readiness (default 30)")
         ->check(seconds_from(0.001, "30"));
-    on_run(up, state_dir, exit_code, [words](const Cell& cell) {
+    on_run(up, state_dir, exit_code, [words, up](const Cell& cell) {
+        if (up->count("--workers") == 0) words->request.by_default.emplace_back("--workers");
         if (const auto completed = complete_up(*words); !completed) {
             return report(completed.error());
         }
-        if (!words->policy.empty()) {
+        if (!words->request.policy.empty()) {
             if (const auto made = create_cell_directories(cell); !made) return report(made.error());
-            if (const auto taken = install_policy(cell, words->policy); !taken) {
+            if (const auto taken = install_policy(cell, words->request.policy); !taken) {
                 return report(taken.error());
             }
         }
-        return up_main(cell, words->options, words->foreground);
+        return up_main(cell, words->options, words->request);
     });
 }
 

@@ -19,6 +19,7 @@
 #include "cli/group_stop.h"
 #include "cli/restart_policy.h"
 #include "cli/role.h"
+#include "cli/running_options.h"
 #include "cli/segment_watch.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
@@ -437,6 +438,7 @@ int supervise_main(const Cell& cell, const SuperviseOptions& options) {
     const auto pid_path = pid_file_path(cell, "supervisor");
     (void)block_stop_signals();  // who reads our pid may send one at once
     write_pid_file(pid_path, getpid(), start_ticks(getpid()).value_or(0));
+    write_running_options(cell, options);
     exit_code = Supervisor(cell, options).run();
     unlink(pid_path.c_str());
     close(*lock);

@@ -213,7 +213,24 @@ class UpAndDown(OwnCellCase):
     def test_up_twice_and_down_twice(self):
         """Row 112: up on a running cell says so; down on none is no error; wait is by `up`."""
         env = self.start_cell()
-        self.assertIn("was up already", env.up().out + env.up().err)
+        for more, says in (((), ""), (("--durability", "sync"), ""), (("--lease", "3"), ""),
+                           (("--durability", "async", "--slots", "1024"), "--durability --slots"),
+                           (("--workers", "3"), "--workers"), (("--cpus", "3"), "--cpus")):
+            with self.subTest(more):
+                done = env.cli("up", *more)
+                self.assertIn("was up already; its options are unchanged", done.out)
+                if says:
+                    self.one_line(done, "keeps its own %s;" % says, "reeve down")
+                else:
+                    self.assertEqual(done.err, "")
+        self.one_line(env.cli("up", "--workers", "2", "--lease", "9"), "own --lease;")
+        policy = write(env.file("policy.json"), '{"limits": {"licence": 2}}')
+        done = env.cli("up", "--policy", policy)
+        self.assertIn("takes the new policy over", done.out)
+        self.assertEqual(done.err, "")
+        until(lambda: env.cli("submit", "--limit", "licence", "--", "true", code=None).code == OK,
+              "the policy in force")
+        self.assertIn("without a policy", env.cli("up", "--policy", "none").out)
         env.down()
         self.assertEqual(env.cli("status", code=UNREACHABLE).code, UNREACHABLE)
         self.one_line(env.cli("submit", "--", "true", code=UNREACHABLE), "reeve up")
