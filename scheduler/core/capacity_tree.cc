@@ -51,31 +51,34 @@ void CapacityTree::close(std::uint32_t leaf) {
 
 void CapacityTree::write(std::uint32_t leaf, std::int32_t cpu, std::int32_t gpus,
                          std::int32_t memory) {
-    Group& group = levels_[0][leaf / kFan];
-    const std::uint32_t place = leaf % kFan;
-    group.cpu[place] = cpu;
-    group.gpus[place] = gpus;
-    group.memory[place] = memory;
-    group.gpu_cpu[place] = gpus > 1 ? cpu : 0;
-    climb(leaf);
+    put(0, leaf, {cpu, gpus, memory, gpus > 1 ? cpu : 0});
 }
 
-void CapacityTree::climb(std::uint32_t leaf) {
-    std::uint32_t index = leaf / kFan;
-    for (std::size_t level = 0; level + 1 < levels_.size(); ++level) {
-        const Group& below = levels_[level][index];
-        Group& above = levels_[level + 1][index / kFan];
+// The maximum of a group is looked for again only where what was the maximum became less.
+void CapacityTree::put(std::size_t level, std::uint32_t index, Entry now) {
+    for (; true; ++level, index /= kFan) {
+        Group& group = levels_[level][index / kFan];
         const std::uint32_t place = index % kFan;
-        const auto lift = [place](std::array<std::int32_t, kFan>& into, const auto& from) {
-            const std::int32_t most = *std::max_element(from.begin(), from.end());
-            return std::exchange(into[place], most) != most;
+        const bool top = level + 1 == levels_.size();
+        const Group* above = top ? nullptr : &levels_[level + 1][index / kFan / kFan];
+        const std::uint32_t place_above = index / kFan % kFan;
+        bool changed = false;
+        const auto lift = [&](auto Group::*part, std::int32_t& value) {
+            const std::int32_t before = std::exchange((group.*part)[place], value);
+            if (top) return;
+            const std::int32_t most = (above->*part)[place_above];
+            if (value < most) {
+                value = before < most
+                            ? most
+                            : *std::max_element((group.*part).begin(), (group.*part).end());
+            }
+            changed |= value != most;
         };
-        bool changed = lift(above.cpu, below.cpu);
-        changed |= lift(above.gpus, below.gpus);
-        changed |= lift(above.memory, below.memory);
-        changed |= lift(above.gpu_cpu, below.gpu_cpu);
+        lift(&Group::cpu, now.cpu);
+        lift(&Group::gpus, now.gpus);
+        lift(&Group::memory, now.memory);
+        lift(&Group::gpu_cpu, now.gpu_cpu);
         if (!changed) return;
-        index /= kFan;
     }
 }
 

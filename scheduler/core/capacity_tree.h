@@ -45,6 +45,14 @@ public:
         return is_open(leaf) && request.fits(free_[leaf]);
     }
 
+    // The leaf will be opened or closed soon.
+    void fetch(std::uint32_t leaf) const {
+        const Group& group = levels_[0][leaf / kFan];
+        __builtin_prefetch(&group, 1);
+        __builtin_prefetch(&group.memory, 1);
+        __builtin_prefetch(&free_[leaf], 1);
+    }
+
     std::uint32_t first_fit(const Resources& request) const {
         return first_fit(request, [](std::uint32_t) { return true; });
     }
@@ -71,7 +79,10 @@ private:
 
     static Want want_of(const Resources& request);
     static std::uint32_t matches(const Group& group, const Want& want);
-    void climb(std::uint32_t leaf);
+    struct Entry {
+        std::int32_t cpu, gpus, memory, gpu_cpu;
+    };
+    void put(std::size_t level, std::uint32_t index, Entry now);
     void write(std::uint32_t leaf, std::int32_t cpu, std::int32_t gpus, std::int32_t memory);
 
     template <typename Accept>

@@ -49,6 +49,7 @@ ClusterCore::ClusterCore(ClusterOptions options)
 
 std::uint32_t ClusterCore::add_node(const NodeOffer& node) {
     nodes_.emplace_back();
+    marks_.emplace_back();
     const std::uint32_t added = index_.add(node);
     room_came(added);
     return added;
@@ -106,7 +107,10 @@ bool ClusterCore::possible(const ClusterJob& request) const {
 
 ClusterCore::Job& ClusterCore::new_job(std::uint32_t ref, const ClusterJob& request) {
     REEVE_ASSERT(request.limit > 0 && request.nodes > 0);
-    if (ref >= jobs_.size()) jobs_.resize(std::size_t{ref} + 1);
+    if (ref >= jobs_.size()) {
+        jobs_.resize(std::size_t{ref} + 1);
+        places_.resize(jobs_.size());
+    }
     Job& job = jobs_[ref];
     REEVE_ASSERT(job.state != State::kWaiting && job.state != State::kRunning);
     job.pushed = 0;
@@ -131,7 +135,7 @@ ClusterCore::Job& ClusterCore::new_job(std::uint32_t ref, const ClusterJob& requ
 void ClusterCore::adopt(std::uint32_t ref, const ClusterJob& request,
                         std::vector<std::uint32_t> nodes, std::int64_t started) {
     new_job(ref, request);
-    run(started, ref, std::move(nodes));
+    run(started, ref, nodes);
 }
 
 void ClusterCore::submit(std::int64_t now, std::uint32_t ref, const ClusterJob& request,
@@ -157,7 +161,17 @@ void ClusterCore::cancel(std::int64_t now, std::uint32_t ref) {
     }
 }
 
+// What stop() will want: nobody has looked at it for long.
+void ClusterCore::fetch(std::uint32_t ref) const {
+    __builtin_prefetch(&jobs_[ref], 1);
+    const std::uint32_t node = places_[ref];
+    if (node >= nodes_.size()) return;
+    __builtin_prefetch(&nodes_[node]);
+    index_.fetch(node);
+}
+
 void ClusterCore::end(std::int64_t now, std::uint32_t ref) {
+    fetch(ref);
     Job& job = jobs_[ref];
     REEVE_ASSERT(job.state == State::kRunning);
     if (job.pushed == 0) {
@@ -182,11 +196,11 @@ double ClusterCore::key_of(const Job& job) const {
 void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
     Job& job = jobs_[ref];
     job.state = State::kWaiting;
-    job.place = class_of(now, job);
-    Class& cls = classes_[job.place];
+    places_[ref] = class_of(now, job);
+    Class& cls = classes_[places_[ref]];
     if (cls.jobs.empty()) {
         cls.listed = static_cast<std::uint32_t>(listed_.size());
-        listed_.push_back(job.place);
+        listed_.push_back(places_[ref]);
     }
     cls.jobs.emplace(key_of(job), ref);
     ++waiting_;
@@ -194,7 +208,7 @@ void ClusterCore::enqueue(std::int64_t now, std::uint32_t ref) {
 
 void ClusterCore::dequeue(std::uint32_t ref) {
     const Job& job = jobs_[ref];
-    Class& cls = classes_[job.place];
+    Class& cls = classes_[places_[ref]];
     const std::size_t gone = cls.jobs.erase({key_of(job), ref});
     REEVE_ASSERT(gone == 1);
     --waiting_;
@@ -240,7 +254,9 @@ void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
     const Resources& request = wanted.want.request;
     const Account& account = accounts_[job.account];
     User& user = users_[account.user_index];
-    const std::span<const std::uint32_t> nodes = nodes_of(job);
+    const Nodes nodes = nodes_of(ref);
+    for (const std::uint32_t node : nodes) __builtin_prefetch(nodes_[node].running.data());
+    ends_.remove(job.started + job.limit, ref);
     const auto seconds = static_cast<double>(now - job.started);
     const double cpus = static_cast<double>(request.cpu_milli) / 1000 + 8.0 * request.gpus;
     fair_.charge(account.user, account.group, cpus * seconds * static_cast<double>(nodes.size()),
@@ -253,7 +269,6 @@ void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
         room_came(node);
     }
     for (const std::uint32_t limit : wanted.named_limits) --named_[limit].used;
-    by_end_.erase({job.started + job.limit, ref});
     const auto level = running_importance_.find(job.priority + sla_points(wanted.want.sla));
     if (--level->second == 0) running_importance_.erase(level);
     if (job.gang != kNone) unused_gangs_.push_back(std::exchange(job.gang, kNone));
@@ -262,7 +277,7 @@ void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
 
 void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::string& reason,
                              std::vector<Decision>& out) {
-    const std::span<const std::uint32_t> nodes = nodes_of(jobs_[job]);
+    const Nodes nodes = nodes_of(job);
     out.push_back(Decision{DecisionKind::kPreempt, job, {nodes.begin(), nodes.end()}, now, reason});
     stop(now, job, State::kEnded);
     if (jobs_[job].preempt == PreemptMode::kCancel) return;
@@ -270,14 +285,14 @@ void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::str
     watch_deadline(now, job);
 }
 
-void ClusterCore::place(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes,
+void ClusterCore::place(std::int64_t now, std::uint32_t ref, Nodes nodes,
                         std::vector<Decision>& out) {
     dequeue(ref);
-    out.push_back(Decision{DecisionKind::kPlace, ref, nodes, now, ""});
-    run(now, ref, std::move(nodes));
+    out.push_back(Decision{DecisionKind::kPlace, ref, {nodes.begin(), nodes.end()}, now, ""});
+    run(now, ref, nodes);
 }
 
-void ClusterCore::run(std::int64_t now, std::uint32_t ref, std::vector<std::uint32_t> nodes) {
+void ClusterCore::run(std::int64_t now, std::uint32_t ref, Nodes nodes) {
     Job& job = jobs_[ref];
     const Want& wanted = wants_[job.want];
     const Resources& request = wanted.want.request;
@@ -289,28 +304,30 @@ void ClusterCore::run(std::int64_t now, std::uint32_t ref, std::vector<std::uint
         note_change(node);
     }
     for (const std::uint32_t limit : wanted.named_limits) ++named_[limit].used;
-    by_end_.emplace(now + job.limit, ref);
+    ends_.add(now + job.limit, ref);
     ++running_importance_[job.priority + sla_points(wanted.want.sla)];
     job.state = State::kRunning;
     job.started = now;
-    set_nodes(job, std::move(nodes));
+    set_nodes(ref, nodes);
 }
 
-std::span<const std::uint32_t> ClusterCore::nodes_of(const Job& job) const {
-    if (job.gang == kNone) return {&job.place, 1};
+ClusterCore::Nodes ClusterCore::nodes_of(std::uint32_t ref) const {
+    const Job& job = jobs_[ref];
+    if (job.gang == kNone) return {&places_[ref], 1};
     return gangs_[job.gang];
 }
 
-void ClusterCore::set_nodes(Job& job, std::vector<std::uint32_t> nodes) {
-    job.place = nodes.front();
+void ClusterCore::set_nodes(std::uint32_t ref, Nodes nodes) {
+    places_[ref] = nodes.front();
     if (nodes.size() == 1) return;
+    Job& job = jobs_[ref];
     if (unused_gangs_.empty()) {
         unused_gangs_.push_back(static_cast<std::uint32_t>(gangs_.size()));
         gangs_.emplace_back();
     }
     job.gang = unused_gangs_.back();
     unused_gangs_.pop_back();
-    gangs_[job.gang] = std::move(nodes);
+    gangs_[job.gang].assign(nodes.begin(), nodes.end());
 }
 
 double ClusterCore::spent(const std::string& user) const {

@@ -26,8 +26,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include <absl/container/btree_set.h>
-
+#include "scheduler/core/end_times.h"
 #include "scheduler/core/node_index.h"
 #include "scheduler/core/order.h"
 #include "scheduler/core/parked_shapes.h"
@@ -152,7 +151,6 @@ private:
         std::int64_t limit = 0;
         std::int64_t deadline = -1;
         std::int64_t started = 0;
-        std::uint32_t place = 0;     // waiting: its class; running: its node
         std::uint32_t gang = kNone;  // index into gangs_: it runs on more than one
         std::uint32_t minimum_run = 0;
         std::uint32_t want = 0;
@@ -164,7 +162,7 @@ private:
         PreemptMode preempt : 4 = PreemptMode::kRequeue;
         State state : 4 = State::kUnknown;
     };
-    static_assert(sizeof(Job) == 64);
+    static_assert(sizeof(Job) <= 64);
     struct Run {
         std::int64_t end = 0;  // by its limit
         std::uint32_t job = 0;
@@ -173,7 +171,11 @@ private:
     struct Node {
         std::vector<Run> running;
         std::vector<std::uint32_t> reserved;  // reservations of this pass
-        bool changed = false;                 // listed in changed_
+    };
+    // What is asked of many nodes, side by side.
+    struct Marks {
+        bool reserved = false;  // by somebody in this pass
+        bool changed = false;   // listed in changed_
     };
     // What decides whether and where jobs fit, apart from time. Once it fitted nowhere it is
     // parked: it is not tried again before room comes free where it fits.
@@ -215,6 +217,7 @@ private:
         std::int32_t priority;
         SlaClass sla;              // kCritical when urgent
         std::uint32_t listed = 0;  // its place in listed_, while somebody waits
+        double importance = 0;
         Ordered jobs;
     };
     struct ClassKey {
@@ -232,17 +235,18 @@ private:
         double rank;
         std::uint32_t job;
         std::uint32_t cls;
-        bool counted;                              // in unparked_heads_
         bool operator<(const Head& other) const {  // for a heap with the smallest on top
             return std::tie(rank, job) > std::tie(other.rank, other.job);
         }
     };
+    enum class ParkedOrder : std::uint8_t { kBestFirst, kNone, kHeap };
     struct Reservation {
         std::uint32_t job = 0;
         std::vector<std::uint32_t> nodes;
         std::int64_t at = 0;
         std::int64_t until = 0;
     };
+    using Nodes = std::span<const std::uint32_t>;
     enum class Tried { kPlaced, kPushed, kNextInClass, kNextClass, kByLimit, kStop };
 
     // cluster_names.cc: who shares what with whom.
@@ -256,21 +260,21 @@ private:
     // cluster.cc: what happened.
     Job& new_job(std::uint32_t ref, const ClusterJob& request);
     bool possible(const ClusterJob& request) const;
-    void run(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes);
+    void run(std::int64_t now, std::uint32_t job, Nodes nodes);
     void enqueue(std::int64_t now, std::uint32_t job);
     void dequeue(std::uint32_t job);
     void stop(std::int64_t now, std::uint32_t job, State next);
     void push_aside(std::int64_t now, std::uint32_t job, const std::string& reason,
                     std::vector<Decision>& out);
-    void place(std::int64_t now, std::uint32_t job, std::vector<std::uint32_t> nodes,
-               std::vector<Decision>& out);
+    void place(std::int64_t now, std::uint32_t job, Nodes nodes, std::vector<Decision>& out);
     void watch_deadline(std::int64_t now, std::uint32_t job);
     bool urgent(std::int64_t now, const Job& job) const;
     SlaClass sla_of(std::int64_t now, const Job& job) const;
     double importance(std::int64_t now, const Job& job, std::uint32_t pushed = 0) const;
     double key_of(const Job& job) const;
-    std::span<const std::uint32_t> nodes_of(const Job& job) const;
-    void set_nodes(Job& job, std::vector<std::uint32_t> nodes);
+    Nodes nodes_of(std::uint32_t job) const;
+    void set_nodes(std::uint32_t job, Nodes nodes);
+    void fetch(std::uint32_t job) const;
     const JobRequest& want(const Job& job) const { return wants_[job.want].want; }
     const Resources& holds(const Run& run) const { return wants_[run.want].want.request; }
     User& user_of(const Job& job) { return users_[accounts_[job.account].user_index]; }
@@ -279,7 +283,8 @@ private:
     bool one_pass(std::int64_t now, std::vector<Decision>& out);
     void add_head(std::int64_t now, std::uint32_t cls, std::uint32_t job);
     bool preempts() const;
-    bool nobody_left() const;
+    bool parked_matter() const;
+    bool any_head() const { return !heads_.empty() || !parked_heads_.empty(); }
     void room_came(std::uint32_t node);
     void park(std::uint32_t want);
     void notice_deadlines(std::int64_t now);
@@ -295,27 +300,31 @@ private:
     std::size_t reservations_max() const;
 
     // cluster_plan.cc: where and when.
-    std::optional<std::vector<std::uint32_t>> choose_nodes(std::int64_t now, const Job& job,
-                                                           bool around = true) const;
+    // Into chosen_.
+    bool choose_nodes(std::int64_t now, const Job& job, bool around = true);
     // Reservations aside.
-    bool fits_now(const Job& job) const { return choose_nodes(0, job, false).has_value(); }
+    bool fits_now(const Job& job) { return choose_nodes(0, job, false); }
     bool fits_at(std::uint32_t node, const Resources& request, std::int64_t time) const;
     bool holds(std::uint32_t node, const Resources& request, std::int64_t from,
                std::int64_t until) const;
-    std::optional<Reservation> earliest(std::int64_t now, std::uint32_t job) const;
+    std::optional<Reservation> earliest(std::int64_t now, std::uint32_t job);
     std::optional<Reservation> reserve_first(std::int64_t now, std::uint32_t job);
     std::optional<std::int64_t> earliest_on(std::int64_t now, std::uint32_t node,
-                                            const Resources& request) const;
+                                            const Resources& request, std::int64_t latest);
     void note_change(std::uint32_t node);
     void add_reservation(Reservation reservation);
     void clear_reservations();
 
     ClusterOptions options_;
     std::vector<Job> jobs_;
+    // Of each job. Waiting: its class; running: its node. Apart from the others, so that what an
+    // ending will touch can be asked for before any of it has come.
+    std::vector<std::uint32_t> places_;
     std::vector<std::vector<std::uint32_t>> gangs_;
     std::vector<std::uint32_t> unused_gangs_;
     NodeIndex index_;
     std::vector<Node> nodes_;
+    std::vector<Marks> marks_;  // of the nodes
     std::vector<Want> wants_;
     std::vector<Class> classes_;
     std::vector<Account> accounts_;
@@ -330,17 +339,22 @@ private:
     std::vector<std::uint32_t> listed_;  // classes somebody waits in
     std::size_t waiting_ = 0;
     ParkedShapes parked_;  // wants, each a shape of its own
+    // The first of each class in which somebody waits: a heap of those that may fit, and the
+    // others, which are put in order only once more than the best of them is looked at.
     std::vector<Head> heads_;
-    std::size_t unparked_heads_ = 0;
+    std::vector<Head> parked_heads_;
+    ParkedOrder parked_order_ = ParkedOrder::kBestFirst;
     double most_important_ = 0;  // of all heads
     std::vector<Reservation> reservations_;
     std::optional<Reservation> first_;    // the first of the last pass, of a job on one node
     std::vector<std::uint32_t> changed_;  // nodes, since first_ was settled
+    std::vector<Run> looked_at_;          // what earliest_on() sorts
+    std::vector<std::uint32_t> chosen_;   // by choose_nodes()
     std::uint64_t pass_number_ = 0;
-    bool by_limit_ = false;                                           // kEasySjbf, behind the head
-    absl::btree_set<std::pair<std::int64_t, std::uint32_t>> by_end_;  // running, by time limit
-    std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;          // deadlines near or past
-    std::map<double, std::uint32_t> running_importance_;              // without urgency: how many
+    bool by_limit_ = false;                                   // kEasySjbf, behind the head
+    EndTimes ends_;                                           // of what runs, by time limit
+    std::set<std::pair<std::int64_t, std::uint32_t>> wakes_;  // deadlines near or past
+    std::map<double, std::uint32_t> running_importance_;      // without urgency: how many
     FairShare fair_;
     RunTimePredictor run_times_;
     std::uint64_t collected_ = 0;  // how often the heads were

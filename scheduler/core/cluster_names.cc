@@ -105,7 +105,13 @@ std::uint32_t ClusterCore::class_of(std::int64_t now, const Job& job) {
     const auto [it, fresh] =
         class_ids_.try_emplace(key, static_cast<std::uint32_t>(classes_.size()));
     if (fresh) {
-        classes_.push_back(Class{key.account, key.want, key.priority, key.sla, 0, {}});
+        classes_.push_back(Class{key.account,
+                                 key.want,
+                                 key.priority,
+                                 key.sla,
+                                 0,
+                                 sched::importance(key.priority, key.sla, 0),
+                                 {}});
     }
     return it->second;
 }

@@ -53,29 +53,49 @@ double ClusterCore::rank_of(std::int64_t now, const Class& cls, const Job& job) 
 
 void ClusterCore::add_head(std::int64_t now, std::uint32_t index, std::uint32_t ref) {
     const Class& cls = classes_[index];
-    const bool counted = !parked_.parked(cls.want);
-    unparked_heads_ += counted ? 1 : 0;
-    heads_.push_back(Head{rank_of(now, cls, jobs_[ref]), ref, index, counted});
+    const Head head{rank_of(now, cls, jobs_[ref]), ref, index};
+    if (!parked_.parked(cls.want)) {
+        heads_.push_back(head);
+        std::push_heap(heads_.begin(), heads_.end());
+        return;
+    }
+    parked_heads_.push_back(head);
+    if (parked_order_ == ParkedOrder::kHeap) {
+        std::push_heap(parked_heads_.begin(), parked_heads_.end());
+    } else if (parked_order_ == ParkedOrder::kBestFirst && parked_heads_.front() < head) {
+        std::swap(parked_heads_.front(), parked_heads_.back());
+    }
 }
 
 void ClusterCore::collect_heads(std::int64_t now) {
     heads_.clear();
+    parked_heads_.clear();
+    parked_order_ = ParkedOrder::kBestFirst;
     ++collected_;
-    unparked_heads_ = 0;
     most_important_ = -std::numeric_limits<double>::max();
     for (const std::uint32_t i : listed_) {
         const Class& cls = classes_[i];
         add_head(now, i, cls.jobs.begin()->second);
-        most_important_ = std::max(most_important_, sched::importance(cls.priority, cls.sla, 0));
+        most_important_ = std::max(most_important_, cls.importance);
     }
-    std::make_heap(heads_.begin(), heads_.end());
 }
 
 ClusterCore::Head ClusterCore::pop_head() {
-    std::pop_heap(heads_.begin(), heads_.end());
-    const Head head = heads_.back();
-    heads_.pop_back();
-    unparked_heads_ -= head.counted ? 1 : 0;
+    if (parked_order_ == ParkedOrder::kNone) {
+        std::make_heap(parked_heads_.begin(), parked_heads_.end());
+        parked_order_ = ParkedOrder::kHeap;
+    }
+    const bool parked =
+        heads_.empty() || (!parked_heads_.empty() && heads_.front() < parked_heads_.front());
+    std::vector<Head>& heads = parked ? parked_heads_ : heads_;
+    const Head head = heads.front();
+    if (parked && parked_order_ == ParkedOrder::kBestFirst) {
+        heads.front() = heads.back();
+        parked_order_ = ParkedOrder::kNone;
+    } else {
+        std::pop_heap(heads.begin(), heads.end());
+    }
+    heads.pop_back();
     return head;
 }
 
@@ -85,7 +105,6 @@ void ClusterCore::push_next(std::int64_t now, const Head& head) {
     const auto next = cls.jobs.upper_bound({key_of(jobs_[head.job]), head.job});
     if (next == cls.jobs.end()) return;
     add_head(now, head.cls, next->second);
-    std::push_heap(heads_.begin(), heads_.end());
 }
 
 bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
@@ -94,7 +113,9 @@ bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
     by_limit_ = false;
     bool pushed = false;
     collect_heads(now);
-    while (!heads_.empty() && (pushed || !nobody_left())) {
+    while (true) {
+        if (!pushed && !parked_matter()) parked_heads_.clear();
+        if (!any_head()) break;
         const Head head = pop_head();
         switch (try_head(now, head, out)) {
             case Tried::kPushed:
@@ -112,6 +133,7 @@ bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
                 break;
             case Tried::kStop:
                 heads_.clear();
+                parked_heads_.clear();
         }
     }
     by_limit_ = false;
@@ -119,10 +141,10 @@ bool ClusterCore::one_pass(std::int64_t now, std::vector<Decision>& out) {
 }
 
 // What is parked only waits for its reservation, or for somebody to push aside.
-bool ClusterCore::nobody_left() const {
-    if (unparked_heads_ > 0 || reservations_.size() < reservations_max()) return false;
-    return !preempts() || running_importance_.empty() ||
-           most_important_ <= running_importance_.begin()->first;
+bool ClusterCore::parked_matter() const {
+    if (reservations_.size() < reservations_max()) return true;
+    return preempts() && !running_importance_.empty() &&
+           most_important_ > running_importance_.begin()->first;
 }
 
 // A want that fitted nowhere is not tried again in this pass, nor one that was in the way of a
@@ -135,8 +157,8 @@ ClusterCore::Tried ClusterCore::try_head(std::int64_t now, const Head& head,
     Want& want = wants_[job.want];
     if (want.tried_pass != pass_number_) want.begin(pass_number_);
     if (!parked_.parked(job.want) && limit < want.too_long) {
-        if (auto nodes = choose_nodes(now, job)) {
-            place(now, head.job, std::move(*nodes), out);
+        if (choose_nodes(now, job)) {
+            place(now, head.job, chosen_, out);
             return Tried::kPlaced;
         }
         want.too_long = limit;
@@ -174,7 +196,7 @@ NodeVictims ClusterCore::victims_on(std::int64_t now, std::uint32_t node) const 
         victim.job = run.job;
         victim.importance = importance(now, job, job.pushed);
         victim.holds = want(job).request;
-        victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(nodes_of(job).size());
+        victim.lost_work_s = keeps ? 0 : ran * static_cast<double>(nodes_of(run.job).size());
         victim.ran_s = ran;
         victim.minimum_run_s = static_cast<double>(job.minimum_run);
         victim.mode = job.preempt;
@@ -209,7 +231,7 @@ bool ClusterCore::try_preempt(std::int64_t now, std::uint32_t ref, std::vector<D
         if (pushed < std::numeric_limits<std::uint8_t>::max()) ++pushed;
         push_aside(now, victim, "preempted", out);
     }
-    place(now, ref, {choice->node}, out);
+    place(now, ref, {&choice->node, 1}, out);
     return true;
 }
 

@@ -38,30 +38,27 @@ bool ClusterCore::holds(std::uint32_t node, const Resources& request, std::int64
 }
 
 // As many different nodes as the job wants, the best first.
-std::optional<std::vector<std::uint32_t>> ClusterCore::choose_nodes(std::int64_t now,
-                                                                    const Job& job,
-                                                                    bool around) const {
+bool ClusterCore::choose_nodes(std::int64_t now, const Job& job, bool around) {
     const Want& wanted = wants_[job.want];
     const bool anywhere = !around || reservations_.empty();
-    std::vector<std::uint32_t> chosen;
+    chosen_.clear();
     std::set<std::uint32_t> taken;  // of a gang
-    while (chosen.size() < wanted.nodes) {
+    while (chosen_.size() < wanted.nodes) {
         const auto best = index_.best(wanted.want, [&](std::uint32_t node) {
-            if (!chosen.empty() && taken.contains(node)) return false;
-            return anywhere || nodes_[node].reserved.empty() ||
+            if (!taken.empty() && taken.contains(node)) return false;
+            return anywhere || !marks_[node].reserved ||
                    holds(node, wanted.want.request, now, now + job.limit);
         });
-        if (!best) return std::nullopt;
-        chosen.push_back(*best);
+        if (!best) return false;
+        chosen_.push_back(*best);
         if (wanted.nodes > 1) taken.insert(*best);
     }
-    return chosen;
+    return true;
 }
 
 // Walks through the times at which something is expected to end. A node that had no room can have
 // some only when something ended there; for a gang the nodes with room are collected on the way.
-std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now,
-                                                              std::uint32_t ref) const {
+std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now, std::uint32_t ref) {
     const Job& job = jobs_[ref];
     const Want& wanted = wants_[job.want];
     std::vector<std::uint32_t> ready;
@@ -82,15 +79,15 @@ std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now,
     }
     std::sort(planned_ends.begin(), planned_ends.end());
     std::vector<std::uint32_t> usable;
-    auto running = by_end_.begin();
+    EndTimes::Walk running(ends_);
     auto planned = planned_ends.begin();
-    while (running != by_end_.end() || planned != planned_ends.end()) {
+    while (running.time() || planned != planned_ends.end()) {
         std::int64_t time = std::numeric_limits<std::int64_t>::max();
-        if (running != by_end_.end()) time = std::max(running->first, now + 1);
+        if (running.time()) time = std::max(*running.time(), now + 1);
         if (planned != planned_ends.end()) time = std::min(time, planned->first);
         if (wanted.nodes == 1) ready.clear();
-        for (; running != by_end_.end() && std::max(running->first, now + 1) == time; ++running) {
-            for (const std::uint32_t node : nodes_of(jobs_[running->second])) consider(node);
+        while (running.time() && std::max(*running.time(), now + 1) == time) {
+            for (const std::uint32_t node : nodes_of(running.take())) consider(node);
         }
         for (; planned != planned_ends.end() && planned->first == time; ++planned) {
             for (const std::uint32_t node : reservations_[planned->second].nodes) consider(node);
@@ -115,16 +112,23 @@ std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now,
 }
 
 void ClusterCore::note_change(std::uint32_t node) {
-    if (!first_ || nodes_[node].changed) return;
-    nodes_[node].changed = true;
+    if (!first_ || marks_[node].changed) return;
+    marks_[node].changed = true;
     changed_.push_back(node);
 }
 
-// When the request fits that node by the time limits of what runs there, reservations aside.
+// When the request fits that node by the time limits of what runs there, reservations aside;
+// nullopt also if that is later than `latest`.
 std::optional<std::int64_t> ClusterCore::earliest_on(std::int64_t now, std::uint32_t node,
-                                                     const Resources& request) const {
-    std::vector<Run> runs = nodes_[node].running;
-    std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.end < b.end; });
+                                                     const Resources& request,
+                                                     std::int64_t latest) {
+    looked_at_.clear();
+    for (const Run& run : nodes_[node].running) {
+        if (std::max(run.end, now + 1) <= latest) looked_at_.push_back(run);
+    }
+    const std::vector<Run>& runs = looked_at_;
+    std::sort(looked_at_.begin(), looked_at_.end(),
+              [](const Run& a, const Run& b) { return a.end < b.end; });
     Resources free = index_[node].capacity;
     free -= index_[node].used;
     for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -148,11 +152,11 @@ std::optional<ClusterCore::Reservation> ClusterCore::reserve_first(std::int64_t 
         return std::tuple(plan.at, index_[node].price(), node);
     };
     std::optional<Reservation> best;
-    if (known && !nodes_[first_->nodes.front()].changed) best = first_;
+    if (known && !marks_[first_->nodes.front()].changed) best = first_;
     for (const std::uint32_t node : changed_) {
-        nodes_[node].changed = false;
+        marks_[node].changed = false;
         if (!known || refusal_when_empty(wanted.want, index_[node]) != Refusal::kNone) continue;
-        const auto at = earliest_on(now, node, wanted.want.request);
+        const auto at = earliest_on(now, node, wanted.want.request, first_->at);
         if (!at) continue;
         Reservation other{ref, {node}, *at, *at + job.limit};
         if (!best || rank(other) < rank(*best)) best = std::move(other);
@@ -167,6 +171,7 @@ std::optional<ClusterCore::Reservation> ClusterCore::reserve_first(std::int64_t 
 
 void ClusterCore::add_reservation(Reservation reservation) {
     for (const std::uint32_t node : reservation.nodes) {
+        marks_[node].reserved = true;
         nodes_[node].reserved.push_back(static_cast<std::uint32_t>(reservations_.size()));
     }
     reservations_.push_back(std::move(reservation));
@@ -174,7 +179,10 @@ void ClusterCore::add_reservation(Reservation reservation) {
 
 void ClusterCore::clear_reservations() {
     for (const Reservation& reservation : reservations_) {
-        for (const std::uint32_t node : reservation.nodes) nodes_[node].reserved.clear();
+        for (const std::uint32_t node : reservation.nodes) {
+            marks_[node].reserved = false;
+            nodes_[node].reserved.clear();
+        }
     }
     reservations_.clear();
 }
@@ -206,12 +214,11 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
     collect_heads(now);
     clear_reservations();
     std::optional<Reservation> mine;
-    while (!heads_.empty()) {
+    while (any_head()) {
         const Head head = pop_head();
-        const auto nodes = choose_nodes(now, jobs_[head.job]);
         std::optional<Reservation> planned;
-        if (nodes) {
-            planned = Reservation{head.job, *nodes, now, now + jobs_[head.job].limit};
+        if (choose_nodes(now, jobs_[head.job])) {
+            planned = Reservation{head.job, chosen_, now, now + jobs_[head.job].limit};
         } else {
             planned = earliest(now, head.job);
         }
@@ -222,7 +229,7 @@ Explanation ClusterCore::explain(std::int64_t now, std::uint32_t ref) {
         if (planned && reservations_.size() < kExplainedMax) add_reservation(std::move(*planned));
         push_next(now, head);
     }
-    out.reason = blocked_by_limits(classes_[job.place]);
+    out.reason = blocked_by_limits(classes_[places_[ref]]);
     const bool limited = !out.reason.empty();
     clear_reservations();
     if (!limited) out.reason = choose_nodes(now, job) ? "reservation" : "resources";

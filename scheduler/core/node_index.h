@@ -32,6 +32,12 @@ public:
     void claim(std::uint32_t node, const Resources& request);
     void release(std::uint32_t node, const Resources& request);
 
+    // The node will be asked about soon.
+    void fetch(std::uint32_t node) const {
+        __builtin_prefetch(&nodes_[node]);
+        if (settled_) tree_.fetch(leaf_of_[node]);
+    }
+
     std::size_t size() const { return nodes_.size(); }
     const NodeOffer& operator[](std::uint32_t node) const { return nodes_[node]; }
 

@@ -23,14 +23,15 @@ using reeve::SlaClass;
 // Spot nodes may vanish: critical and standard work stays on on-demand nodes.
 bool allows_spot(SlaClass sla);
 
-struct NodeOffer {
-    std::string name;
+// What searching and claiming look at is in the first line of cache.
+struct alignas(64) NodeOffer {
     Resources capacity;
     Resources used;
     double price_per_hour = 0;       // on-demand
     double spot_price_per_hour = 0;  // what is paid when `spot`
     bool spot = false;
     bool open = true;  // false: draining or down
+    std::string name;
     std::vector<std::string> labels;
 
     double price() const { return spot ? spot_price_per_hour : price_per_hour; }
