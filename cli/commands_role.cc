@@ -58,7 +58,7 @@ void add_plm(CLI::App& root, Line& line) {
     role->add_option_function<std::string>(
             "--durability",
             [options](const std::string& text) { options->durable = text == "sync"; },
-            "sync: acknowledge after the flush; async: before it")
+            "sync: acknowledge after the flush; async: after the write, flush later")
         ->check(CLI::IsMember({"sync", "async"}));
     role->add_option_function<std::string>(
             "--checkpoint-interval",

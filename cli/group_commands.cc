@@ -231,7 +231,8 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
     add_offer_options(*up, words->offer);
     add_budget_option(*up, words->budgets);
     up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
-    up->add_option("--durability", words->durability, "sync (default) or async")
+    up->add_option("--durability", words->durability,
+                   "sync (default), or async: acknowledge before the flush")
         ->check(CLI::IsMember({"sync", "async"}));
     up->add_option("--policy", words->request.policy,
                    "shares, quotas and limits, kept as policy.json; none: without")

@@ -239,7 +239,7 @@ Status AuditLog::advance() {
     return state.writer.write_full();
 }
 
-Status AuditLog::publish() {
+Status AuditLog::publish(const std::function<Status()>& before_signing) {
     State& state = *state_;
     const std::lock_guard one(state.publishing);
     REEVE_TRY(state.check_wanted());
@@ -248,6 +248,7 @@ Status AuditLog::publish() {
     const std::uint64_t size = state.writer.size();
     REEVE_ASSERT(size >= published_size());
     if (size == published_size() && !state.note.empty()) return {};
+    if (before_signing) REEVE_TRY(before_signing());
     const Checkpoint checkpoint{state.key.verifier().name, size, state.writer.root()};
     REEVE_TRY(state.replace_checkpoint(sign_checkpoint(checkpoint, state.key)));
     {

@@ -6,7 +6,8 @@
 // need no flush of their own while the ledger still holds their entries; sync_tiles() gives them
 // one before it drops them.
 //
-// Contract     append only entries whose ledger batch is durable: a published size is a promise.
+// Contract     append only entries whose ledger batch is durable, or will be by before_signing: a
+//              published size is a promise.
 // Threads      append and the getters from one thread, publish and advance from another; a short
 //              mutex between them, never held during hashing or file I/O.
 // Death        any kill leaves the old checkpoint with its tiles, or the new one with its own;
@@ -68,7 +69,8 @@ public:
 
     // Brings everything appended so far to disk under a signed checkpoint. Nothing new: no file is
     // touched. On an error (disk full) the old checkpoint stands and the next call tries again.
-    Status publish();
+    // `before_signing`, if given, makes the ledger's entries durable where they are not yet.
+    Status publish(const std::function<Status()>& before_signing = {});
     // Hashes what was appended so far and writes the tiles that are full: nobody sees them before
     // the next checkpoint. What could not be written is kept for publish.
     Status advance();

@@ -250,7 +250,9 @@ bool Core::publish_or_complain() {
 Status Core::publish_audit() {
     {
         const std::lock_guard lock(publish_mutex_);
-        REEVE_TRY(audit_log_->publish());
+        const auto flush = [this] { return ledger_->flush(); };
+        REEVE_TRY(audit_log_->publish(flush));
+        REEVE_TRY(flush());  // of batches without entries, too
     }
     tell_events();
     return {};

@@ -82,7 +82,7 @@ Status Core::flush() {
 Status Core::write_batch() {
     const auto begun = boot_ns();
     auto written = ledger_->commit(sealed_batch_.frames(), sealed_batch_.first_leaf(),
-                                   sealed_batch_.entries().count);
+                                   sealed_batch_.entries().count, sealed_.starts_once);
     flush_ns_ = boot_ns() - begun;
     return written;
 }
@@ -151,7 +151,6 @@ void Core::effects() {
         auto& ring = rings_[i].ring;
         if (ring.head() != sealed_.ring_heads[i]) ring.advance(sealed_.ring_heads[i]);
     }
-    hand_on_entries();
     REEVE_FAILPOINT("plm.before_push");
     for (const auto& [slot, bits] : sealed_.intents) {
         auto& intent = segment_->task(slot).intent;
@@ -169,6 +168,7 @@ void Core::effects() {
         slots_->touch(touched_);
         wake_scheduler();
     }
+    hand_on_entries();  // wakes threads that can wait until the tasks are on their way
     notify_watchers(sealed_);
     tell_results(sealed_);
     for (const auto& [entry, record] : sealed_.entries) slots_->write_entry(entry, record);
@@ -180,11 +180,12 @@ void Core::effects() {
     maybe_snapshot();
 }
 
-// What is durable now also belongs to the audit log's tree and to history.
+// What is recorded now also belongs to the audit log's tree and to history.
 void Core::hand_on_entries() {
     const auto& entries = sealed_batch_.entries();
-    if (entries.count != 0) {
-        audit_log_->append_bundle(entries.bytes, entries.count);
+    if (entries.count != 0) audit_log_->append_bundle(entries.bytes, entries.count);
+    // The publisher also flushes what is not durable yet.
+    if (entries.count != 0 || (!options_.durable && !sealed_batch_.empty())) {
         {
             const std::lock_guard lock(publisher_mutex_);
             unpublished_ = true;

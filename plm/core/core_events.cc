@@ -188,6 +188,7 @@ bool Core::apply_moved(const Event& event, bool force) {
 void Core::advance(std::uint32_t slot, SlotWord target, const Event& event) {
     auto& binding = slots_->binding(slot);
     Job* job = model_.find(binding.job);
+    open_.starts_once = open_.starts_once || (job != nullptr && job->at_most_once);
     for (int links = 0; binding.known != target; ++links) {
         Task* task = job == nullptr ? nullptr : model_.find_task(job->id, binding.ordinal);
         if (task == nullptr || links > 3 * shm::kAttemptMax) return;

@@ -36,23 +36,28 @@ std::uint64_t random_id() {
 }  // namespace
 
 Status Core::open() {
-    REEVE_TRY_ASSIGN(ledger_, Ledger::open(cell_.ledger));
+    LedgerOptions ledger_options;
+    ledger_options.durable = options_.durable;
+    REEVE_TRY_ASSIGN(ledger_, Ledger::open(cell_.ledger, ledger_options));
     if (!ledger_->warning().empty()) log::warn("ledger", {{"repaired", ledger_->warning()}});
     auto cell_id = ledger_->get_meta(kMetaCellId);
     if (!cell_id) {
         if (cell_id.error().code != ErrorCode::kNotFound) return fail(std::move(cell_id).error());
         cell_id = std::to_string(random_id());
         REEVE_TRY(ledger_->put_meta(kMetaCellId, *cell_id));
+        REEVE_TRY(ledger_->flush());  // the audit log is named after it
     }
     cell_id_ = std::stoull(*cell_id);
     REEVE_TRY(replay());
     REEVE_TRY(open_audit_log());
     const std::string path = cell_.ledger;
     Ledger* ledger = ledger_.get();
-    REEVE_TRY_ASSIGN(history_,
-                     History::open(cell_.history, [path, ledger](auto after, const auto& take) {
-                         return catch_up_history(path, *ledger, after, take);
-                     }));
+    HistoryOptions history_options;
+    if (!options_.durable) history_options.before_commit = [ledger] { return ledger->flush(); };
+    const auto catch_up = [path, ledger](auto after, const auto& take) {
+        return catch_up_history(path, *ledger, after, take);
+    };
+    REEVE_TRY_ASSIGN(history_, History::open(cell_.history, catch_up, history_options));
     REEVE_FAILPOINT("plm.before_segment");
     REEVE_TRY(attach_segment());
     drop_stale_results();

@@ -182,6 +182,7 @@ Status History::Impl::write(HistoryRows& rows) {
 }
 
 Status History::Impl::finish_transaction() {
+    if (options.before_commit && file.rows() != 0) REEVE_TRY(options.before_commit());
     REEVE_TRY(file.commit());
     last_seq = file.last_seq();
     return {};

@@ -31,6 +31,9 @@ namespace reeve::plm {
 struct HistoryOptions {
     std::size_t queue_rows = 200'000;  // more waiting rows: behind
     std::size_t transaction_rows = 20'000;
+    // Called on the history thread before rows are committed: what they tell of must not outlive
+    // the ledger's record of it. An error ends the round.
+    std::function<Status()> before_commit = {};
 };
 
 class History {

@@ -38,6 +38,10 @@ constexpr const char* kSchema =
     "CREATE TABLE snapshot_part(key INTEGER PRIMARY KEY, hash INTEGER NOT NULL,"
     " data BLOB NOT NULL);";
 
+std::string unflushed_mark(const std::string& path) {
+    return path + "-async";
+}
+
 Status fsync_directory_of(const std::string& path) {
     const std::string directory = path.substr(0, path.find_last_of('/') + 1);
     const int fd =
@@ -162,9 +166,10 @@ std::uint64_t hash_part(std::uint64_t key, std::string_view data) {
     return XXH3_64bits_withSeed(data.data(), data.size(), hash_numbers({key, data.size()}));
 }
 
-Status configure_connection(Database& db) {
+Status configure_connection(Database& db, bool durable) {
+    REEVE_TRY(db.exec(durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
     REEVE_TRY(
-        db.exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+        db.exec("PRAGMA wal_autocheckpoint=0;"
                 "PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA cache_spill=OFF;"
                 "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
                 "PRAGMA cell_size_check=ON;"));
@@ -209,17 +214,20 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path,
 
 Status Ledger::Impl::open_files(bool trial) {
     REEVE_TRY(check_file(path));
-    REEVE_TRY_ASSIGN(const WalReport wal, check_wal(path + "-wal"));
+    const auto tail =
+        access(unflushed_mark(path).c_str(), F_OK) == 0 ? WalTail::kUnflushed : WalTail::kFlushed;
+    REEVE_TRY_ASSIGN(const WalReport wal, check_wal(path + "-wal", tail));
     if (wal.torn_frames > 0) {
         warning = "dropped a torn tail of " + std::to_string(wal.torn_frames) +
-                  " frames at offset " + std::to_string(wal.torn_offset) + " of " + path +
-                  "-wal (never acknowledged)";
+                  " frames at offset " + std::to_string(wal.torn_offset) + " of " + path + "-wal " +
+                  (tail == WalTail::kFlushed ? "(never acknowledged)"
+                                             : "(acknowledged with --durability async only)");
         log::warn("ledger: dropped a torn tail",
                   {{"path", path}, {"frames", wal.torn_frames}, {"offset", wal.torn_offset}});
     }
     REEVE_TRY_ASSIGN(db, Database::open(path, Database::Mode::kReadWrite));
     REEVE_TRY(check_identity(db));
-    REEVE_TRY(configure_connection(db));
+    REEVE_TRY(configure_connection(db, options.durable));
     REEVE_TRY(db.exec("PRAGMA journal_mode=WAL"));
     REEVE_TRY(quick_check(db));
     REEVE_TRY(load_state());
@@ -230,8 +238,28 @@ Status Ledger::Impl::open_files(bool trial) {
         const bool full = !settled && settled.error().code == ErrorCode::kResourceExhausted;
         if (!settled && (trial || !full)) return settled;
     }
+    REEVE_TRY(mark_unflushed());
+    flush_failed = false;
     REEVE_TRY(prepare_statements());
     if (trial) REEVE_TRY(put_meta_row("trial", std::to_string(wall_ns())));
+    return {};
+}
+
+// The mark is there before anything unflushed is, and goes once there is no log.
+Status Ledger::Impl::mark_unflushed() {
+    const auto mark = unflushed_mark(path);
+    if (!options.durable) {
+        const int fd = ::open(mark.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0) return fail_errno("create " + mark, errno);
+        const int rc = fsync(fd);
+        const int error = errno;
+        close(fd);
+        if (rc != 0) return fail_errno("flush " + mark, error);
+        return fsync_directory_of(path);
+    }
+    struct stat info {};
+    const bool empty = stat((path + "-wal").c_str(), &info) != 0 || info.st_size == 0;
+    if (empty && unlink(mark.c_str()) == 0) return fsync_directory_of(path);
     return {};
 }
 
@@ -388,7 +416,8 @@ Status Ledger::Impl::insert(const Batch& batch) {
     return end.run();
 }
 
-Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf, std::uint32_t leaf_count) {
+Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf, std::uint32_t leaf_count,
+                      bool flushed) {
     Impl& impl = *impl_;
     if (impl.failure) return fail(*impl.failure);
     const Batch batch{impl.last_seq + 1, first_leaf, leaf_count, frames};
@@ -401,9 +430,18 @@ Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf, std::ui
                                               ", the ledger is at " +
                                               std::to_string(impl.next_leaf));
     }
+    if (impl.flush_failed) {
+        return impl.stop_acknowledging(
+            {ErrorCode::kDataLoss,
+             impl.path + ": a flush failed; what it was for is written anew"});
+    }
     REEVE_FAILPOINT("ledger_before_commit");
     if (auto inserted = impl.insert(batch); !inserted) {
         return impl.stop_acknowledging(std::move(inserted).error());
+    }
+    impl.unflushed = true;
+    if (flushed) {
+        if (auto done = flush(); !done) return impl.stop_acknowledging(std::move(done).error());
     }
     REEVE_FAILPOINT("ledger_after_commit");
     impl.last_seq = batch.seq;
@@ -411,6 +449,25 @@ Status Ledger::commit(std::string_view frames, std::uint64_t first_leaf, std::ui
     ++impl.commits;
     if (impl.pending_bytes() >= impl.options.passive_bytes) impl.nudge();
     return {};
+}
+
+// By a descriptor of its own: SQLite holds no locks on the log, so closing it takes none away. A
+// log that a checkpoint has begun anew meanwhile was flushed by it.
+Status Ledger::flush() {
+    Impl& impl = *impl_;
+    if (impl.options.durable) return {};
+    const std::lock_guard one(impl.flushing);  // who comes second returns when all is flushed
+    if (impl.flush_failed) return fail(ErrorCode::kDataLoss, impl.path + ": a flush failed");
+    if (!impl.unflushed.exchange(false)) return {};
+    const auto wal = impl.path + "-wal";
+    const int fd = ::open(wal.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    const int rc = fd < 0 ? -1 : fdatasync(fd);
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    if (rc == 0) return {};
+    impl.unflushed = true;
+    impl.flush_failed = true;
+    return fail_errno("flush " + wal, error);
 }
 
 Status Ledger::reopen() {
@@ -433,7 +490,7 @@ Status Ledger::resume_commit(std::string_view frames, std::uint64_t first_leaf,
     Impl& impl = *impl_;
     const std::uint64_t known = impl.failure ? impl.seq_at_failure : impl.last_seq.load();
     REEVE_TRY(reopen());
-    if (impl.last_seq == known) return commit(frames, first_leaf, leaf_count);
+    if (impl.last_seq == known) return commit(frames, first_leaf, leaf_count, true);
     Batch there;
     bool same = false;
     REEVE_TRY(for_each_batch(known, [&](const Batch& batch) -> Status {
@@ -458,12 +515,14 @@ Status Ledger::Impl::put_meta_row(std::string_view key, std::string_view value) 
     insert_meta.bind_blob(2, value);
     insert_meta.bind(3, hash_meta(key, value));
     const std::lock_guard hold(writer);
-    return write_transaction(db, [this]() -> Status {
+    auto written = write_transaction(db, [this]() -> Status {
         REEVE_TRY(insert_meta.run());
         REEVE_TRY_ASSIGN(const std::int64_t count, db.query_integer("SELECT count(*) FROM meta"));
         entries = static_cast<std::uint64_t>(count);
         return set_mark(last_seq);
     });
+    unflushed = true;
+    return written;
 }
 
 Status Ledger::put_meta(std::string_view key, std::string_view value) {

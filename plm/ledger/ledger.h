@@ -20,8 +20,13 @@
 // anew, move everything into the main file with a fresh flush (a page cache that dropped a failed
 // write shows here) and make a trial commit.
 //
+// Not durable (LedgerOptions). A batch is in the file when commit() returns, so that no death of a
+// process loses it, and on the disk when flush() or a checkpoint has returned. A power cut takes
+// the batches after that, the newest ones and only those; `PATH-async` stands beside the file as
+// long as its log may end so (wal_check.h).
+//
 // Threads   open, commit, meta, reopen, for_each_batch, read_snapshot: the core thread.
-//           write_snapshot, snapshot_in_background, the counters, keep_batches_after: any.
+//           write_snapshot, snapshot_in_background, the counters, keep_batches_after, flush: any.
 #pragma once
 
 #include <cstdint>
@@ -45,6 +50,7 @@ struct LedgerOptions {
     std::uint64_t passive_bytes = 8ULL << 20;     // PASSIVE checkpoint after so much was written
     std::uint64_t spare_bytes = 64ULL << 20;      // free pages kept for reuse, rest is given back
     bool maintenance = true;                      // false: tests call maintain() themselves
+    bool durable = true;                          // false: commit() leaves the flush to flush()
 };
 
 struct Batch {
@@ -70,8 +76,14 @@ public:
     Ledger(const Ledger&) = delete;
     Ledger& operator=(const Ledger&) = delete;
 
-    // One batch, seq last_seq() + 1, durable when this returns success.
-    Status commit(std::string_view frames, std::uint64_t first_leaf, std::uint32_t leaf_count);
+    // One batch, seq last_seq() + 1, durable when this returns success (or see above).
+    // `flushed`: durable in any case.
+    Status commit(std::string_view frames, std::uint64_t first_leaf, std::uint32_t leaf_count,
+                  bool flushed = false);
+
+    // What commit() returned for before is durable now. Nothing to do where it was already. After
+    // an error the next commit() fails.
+    Status flush();
 
     // After a failed commit(): opens anew and checks. Harmless when nothing failed.
     Status reopen();

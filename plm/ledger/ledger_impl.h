@@ -4,7 +4,8 @@
 // Two connections: `db` belongs to the core thread, `aux` to whoever holds aux_mutex. Both write
 // only while holding `writer`, so neither ever sees the other's lock as SQLITE_BUSY for long, and
 // at most one unflushed transaction is ever in the WAL (wal_check.h relies on it: both connections
-// run synchronous=FULL). Lock order: aux_mutex, then writer; queue_mutex is held for moments only.
+// run synchronous=FULL, unless the ledger is not durable). Lock order: aux_mutex, then writer;
+// queue_mutex is held for moments only.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,7 @@ std::uint64_t hash_numbers(std::initializer_list<std::uint64_t> numbers);
 std::uint64_t hash_part(std::uint64_t key, std::string_view data);
 
 Result<std::string> read_meta(Database& db, std::string_view key);
-Status configure_connection(Database& db);
+Status configure_connection(Database& db, bool durable = true);
 
 // One write transaction that also touches the mark's page. wal_check.h tells transactions apart by
 // their page numbers; the mark lies on the lowest page of all tables, so each begins with it.
@@ -78,6 +79,9 @@ struct Ledger::Impl {
     std::atomic<std::uint64_t> commits{0};
     std::atomic<std::uint64_t> wal_frames{0};     // in the live log, set by the WAL hook
     std::atomic<std::uint64_t> copied_frames{0};  // of these, checkpointed
+    std::atomic<bool> unflushed{false};           // something was written since flush() began last
+    std::atomic<bool> flush_failed{false};        // what was written may never reach the disk
+    std::mutex flushing;
     std::atomic<std::uint64_t> keep_after{~std::uint64_t{0}};
 
     std::mutex writer;
@@ -99,6 +103,7 @@ struct Ledger::Impl {
     // ledger.cc
     Status open_files(bool trial);
     Status settle_wal();
+    Status mark_unflushed();
     Status load_state();
     Status prepare_statements();
     void close_files();

@@ -64,8 +64,8 @@ private:
 
 class Walk {
 public:
-    Walk(const std::string& path, const File& file, std::uint64_t bytes)
-        : path_(path), file_(file), bytes_(bytes) {}
+    Walk(const std::string& path, const File& file, std::uint64_t bytes, WalTail tail)
+        : path_(path), file_(file), bytes_(bytes), tail_(tail) {}
 
     Result<WalReport> run() {
         REEVE_TRY_ASSIGN(const bool usable, read_header());
@@ -170,7 +170,7 @@ private:
             commit_seen |= frame.commit;
             lowest_page = frame.page;
         }
-        if (second_transaction && sound_ < last_present) {
+        if (second_transaction && sound_ < last_present && tail_ == WalTail::kFlushed) {
             return damaged(offset_of(sound_), "a frame there is damaged and later ones are not");
         }
         return WalReport{bytes_, committed_, last_present - committed_, offset_of(committed_)};
@@ -186,6 +186,7 @@ private:
     const std::string& path_;
     const File& file_;
     std::uint64_t bytes_;
+    WalTail tail_;
     std::uint64_t page_size_ = 0;
     std::uint64_t frames_ = 0;
     std::uint64_t sound_ = 0;
@@ -197,13 +198,13 @@ private:
 
 }  // namespace
 
-Result<WalReport> check_wal(const std::string& wal_path) {
+Result<WalReport> check_wal(const std::string& wal_path, WalTail tail) {
     const int fd = open(wal_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT) return WalReport{};
     if (fd < 0) return fail_errno("open " + wal_path, errno);
     const File file(fd);
     REEVE_TRY_ASSIGN(const std::uint64_t bytes, file.size());
-    return Walk(wal_path, file, bytes).run();
+    return Walk(wal_path, file, bytes, tail).run();
 }
 
 }  // namespace reeve::plm

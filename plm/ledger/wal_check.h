@@ -22,6 +22,11 @@
 
 namespace reeve::plm {
 
+// A ledger that is not durable (ledger.h) may lose any number of its last transactions to a power
+// cut, in pieces: then everything behind the last whole one is a torn tail, and damage there looks
+// the same. (What a signed checkpoint covers was flushed: the audit log notices when it is gone.)
+enum class WalTail : std::uint8_t { kFlushed, kUnflushed };
+
 struct WalReport {
     std::uint64_t bytes = 0;
     std::uint64_t committed_frames = 0;
@@ -30,6 +35,6 @@ struct WalReport {
 };
 
 // A missing or empty file is a lawful, empty log. Damage: kDataLoss with path, offset and cure.
-Result<WalReport> check_wal(const std::string& wal_path);
+Result<WalReport> check_wal(const std::string& wal_path, WalTail tail = WalTail::kFlushed);
 
 }  // namespace reeve::plm

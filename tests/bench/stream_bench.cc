@@ -4,7 +4,8 @@
 //   stream_bench DIR --queue N       N tasks are queued, held, and left there
 //   stream_bench DIR --latency N     one task in flight, N times: p50 and p99
 //   stream_bench --echo ...          against a server of its own that answers every batch at once
-//                                    with the same messages and does nothing else: gRPC's ceiling
+//                                    with the same messages and does nothing else: gRPC's ceiling,
+//                                    and with --latency its round trip
 //
 // DIR is the state directory of a running cell. With --latency and a handler that answers with its
 // own wall clock in nanoseconds (clock_plugin.c: `clock`) the time from submission to the handler's
@@ -184,7 +185,7 @@ public:
         while (stream_->Read(&reply)) {
         }
         (void)stream_->Finish();
-        tell("class_c_result", whole);
+        tell(options.echo ? "grpc_round_trip" : "class_c_result", whole);
         tell("class_c", start);
         return 0;
     }
@@ -235,7 +236,8 @@ int against_echo(const Options& options) {
     const auto server = builder.BuildAndStart();
     auto channel = grpc::CreateChannel(path, grpc::InsecureChannelCredentials());
     const auto stub = v1::Reeve::NewStub(channel);
-    const int code = Load(options, *stub).run();
+    Load load(options, *stub);
+    const int code = options.latency > 0 ? load.run_latency() : load.run();
     server->Shutdown(std::chrono::system_clock::now());
     return code;
 }

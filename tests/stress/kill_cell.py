@@ -260,6 +260,8 @@ def main():
     parser.add_argument("--plugin", help="function tasks of this plug-in instead of programs")
     parser.add_argument("--hand-over", action="store_true",
                         help="the PLM gathers beside the flush of every batch, not of large ones")
+    parser.add_argument("--async", dest="flush_later", action="store_true",
+                        help="a cell with --durability async")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.seconds_max is None:
@@ -280,6 +282,8 @@ def main():
     if options.plugin:
         command = ["--function", "witness", "--data", "%s %s/locks @MS" % (witness_path, top)]
         up = ["--plugin", options.plugin]
+    if options.flush_later:
+        up += ["--durability", "async"]
     load = Load(cell, command, rng, options.never)
     report = {"seed": seed}
     started = time.monotonic()

@@ -53,6 +53,12 @@ class Kills(unittest.TestCase):
         print(done.stdout)
         self.assertEqual(done.returncode, 0)
 
+    def test_functions_flushed_later(self):
+        """No death of a process takes what a power cut may take with --durability async."""
+        done = kill_cell("--kills", "60", "--passes", "1-120", "--plugin", PLUGIN, "--async")
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
     def test_functions_at_most_once(self):
         done = kill_cell("--kills", "40", "--passes", "1-120", "--plugin", PLUGIN, "--never")
         print(done.stdout)
@@ -97,14 +103,16 @@ class Fencing(unittest.TestCase):
 
 class Flush(unittest.TestCase):
     def test_an_acknowledgement_waits_for_the_flush(self):
-        """Two cells side by side, one with slow flushes; submissions take turns."""
+        """Cells side by side, all but one with slow flushes; submissions take turns. That of a
+        cell with --durability async does not wait."""
         delayed = {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "25"}
         with tempfile.TemporaryDirectory(prefix="reeve-ack-") as top:
-            cells = [Cell(REEVE, top + "/plain", {}), Cell(REEVE, top + "/slow", delayed)]
+            cells = [Cell(REEVE, top + "/plain", {}), Cell(REEVE, top + "/slow", delayed),
+                     Cell(REEVE, top + "/async", delayed)]
             times = {id(cell): [] for cell in cells}
             try:
                 for cell in cells:
-                    cell.up()
+                    cell.up("--durability", "async" if cell is cells[2] else "sync")
                     # The delay is the daemons' alone, not the client's.
                     cell.environment.pop("LD_PRELOAD", None)
                 for _ in range(31):
@@ -116,10 +124,32 @@ class Flush(unittest.TestCase):
             finally:
                 for cell in cells:
                     cell.run("down")
-        plain, slow = (statistics.median(times[id(cell)]) for cell in cells)
-        print("median ACK: %.1f ms, with every flush delayed by 25 ms: %.1f ms" % (plain, slow))
+        plain, slow, later = (statistics.median(times[id(cell)]) for cell in cells)
+        print("median ACK: %.1f ms, with every flush delayed by 25 ms: %.1f ms, async: %.1f ms"
+              % (plain, slow, later))
         # 5 ms are left to the noise of two medians of whole client processes.
         self.assertGreaterEqual(slow - plain, 20)
+        self.assertLess(later - plain, 10)
+
+    def test_async_what_may_start_once_waits_for_its_flush(self):
+        delayed = {"LD_PRELOAD": SLOW, "SLOW_FSYNC_MS": "250"}
+        with tempfile.TemporaryDirectory(prefix="reeve-once-") as top:
+            cell = Cell(REEVE, top + "/cell", delayed)
+            cell.up("--durability", "async", "--wait", "60")
+            cell.environment.pop("LD_PRELOAD")
+            try:
+                def took(*words):
+                    started = time.monotonic()
+                    done = cell.run("submit", "--output", "none", *words, "--wait", "--", "true")
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    return time.monotonic() - started
+                free = min(took() for _ in range(4))
+                once = min(took("--retries", "never") for _ in range(4))
+            finally:
+                cell.run("down")
+        print("start to end: %.2f s, of a task that may start once: %.2f s" % (free, once))
+        self.assertLess(free, 0.2)
+        self.assertGreaterEqual(once, 0.25)
 
     def test_who_asks_beside_a_flush_is_answered_when_the_plm_stops(self):
         """A repeated key leaves no record, and its answer waits for the flush before it."""
