@@ -188,6 +188,7 @@ bool Agent::step() {
     any = drain_dispatch() || any;
     any = look_at_running() || any;
     sweep_assigned();
+    tell_starts(now);
     functions_.wake_fed();
     function_deadline_ns_ = functions_.look_at_deadlines(now);
     const bool owed = handled_sequence_ > acknowledged_sequence_;
@@ -243,6 +244,7 @@ Agent::Verdict Agent::run_attached() {
                 continue;
             }
             if (!waiting_.empty() || blocked_ || !outgoing_.empty()) timeout_ns = kSoonNs;
+            if (!starts_.empty()) timeout_ns = std::min(timeout_ns, kTellStartNs);
             if (stopping_) timeout_ns = std::min(timeout_ns, 10 * kMillisecond);
             const auto now = boot_ns();
             const auto due = std::max(function_deadline_ns_, now) - now;

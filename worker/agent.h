@@ -9,6 +9,9 @@
 // of the task: whoever is fenced off never executes. With kTaskAtMostOnce the launcher hears of it
 // only when the PLM's ring head has passed that event, which means it is durable.
 //
+// A function's start is told together with its end where that comes soon (kTellStartNs): one event
+// from ASSIGNED to ENDED, and the start's time in the slot.
+//
 // Death   between RUNNING and the launcher: the next agent finds a running slot its launcher does
 //         not know, and starts it then (it never ran). Between the launcher's ended record and our
 //         CAS: the record is told again to the next agent. Tested in tests/unit/worker/.
@@ -24,6 +27,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "common/process/cell.h"
 #include "common/process/cgroup.h"
 #include "common/process/host.h"
@@ -40,6 +44,8 @@
 #include "worker/worker.h"
 
 namespace reeve::worker {
+
+inline constexpr std::uint64_t kTellStartNs = 5 * kMillisecond;
 
 class Agent final : private FunctionOwner {
 public:
@@ -85,6 +91,12 @@ private:
         StartText start;
         std::string input;
     };
+    // RUNNING, and the PLM has not been told.
+    struct Untold {
+        std::uint32_t slot = 0;
+        shm::SlotWord word;
+        std::uint64_t since_ns = 0;
+    };
     struct ParsedPayload {
         std::string bytes;
         v1::TaskSpec spec;
@@ -128,6 +140,8 @@ private:
     void pin(const v1::TaskSpec& spec, StartText& start, std::vector<int>& cpus);
     bool push_moved(std::uint32_t slot, shm::SlotWord from, shm::SlotWord to, Outcome outcome,
                     std::int32_t code);
+    void tell_start_later(std::uint32_t slot, shm::SlotWord word);
+    void tell_starts(std::uint64_t now_ns);
     void hint_scheduler(std::uint32_t slot, shm::SlotWord word);
     bool room_for_start() const;
     bool is_mine(shm::SlotWord word) const;
@@ -202,6 +216,8 @@ private:
     std::uint64_t next_id_ = 1;
     std::unordered_map<std::uint64_t, Running> running_;
     std::deque<Waiting> waiting_;
+    std::vector<shm::SlotWord> untold_;  // by slot: RUNNING, and its next event begins at ASSIGNED
+    std::deque<Untold> starts_;          // some of them are told by now
     std::deque<Outgoing> outgoing_;
     MessageWriter batch_;
     std::deque<EndedRecord> unhandled_;  // arrived while not attached

@@ -236,6 +236,8 @@ void Agent::adopt_function(std::uint32_t slot, shm::SlotWord word) {
         running.word = ours;
     }
     if (held) {
+        // Our predecessor may not have told its start. Telling it twice does no harm.
+        if (!orphan) tell_start_later(slot, word);
         running_.emplace(running.id, running);
         return;
     }

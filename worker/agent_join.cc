@@ -186,6 +186,8 @@ void Agent::configure_launcher() {
 void Agent::adopt() {
     running_.clear();
     waiting_.clear();
+    starts_.clear();
+    untold_.assign(segment_->config().task_slots, {});
     free_cpus_ = host_.cpus;
     auto known = std::exchange(launcher_alive_, {});
     adopt_runners(known);

@@ -58,6 +58,10 @@ bool Agent::room_for_start() const {
 bool Agent::push_moved(std::uint32_t slot, SlotWord from, SlotWord to, Outcome outcome,
                        std::int32_t code) {
     const auto& task = segment_->task(slot);
+    if (untold_[slot] == from) {
+        untold_[slot] = {};
+        from = from.to(SlotState::kAssigned, owner_);
+    }
     shm::Event event;
     event.kind = shm::EventKind::kMoved;
     event.slot = slot;
@@ -76,6 +80,25 @@ bool Agent::push_moved(std::uint32_t slot, SlotWord from, SlotWord to, Outcome o
     // The slot holds it; the PLM sweeps.
     segment_->header().sweep_requested.fetch_add(1);
     return false;
+}
+
+// Its end may tell it, if that comes soon.
+void Agent::tell_start_later(std::uint32_t slot, SlotWord word) {
+    untold_[slot] = word;
+    starts_.push_back({slot, word, boot_ns()});
+}
+
+void Agent::tell_starts(std::uint64_t now_ns) {
+    for (; !starts_.empty(); starts_.pop_front()) {
+        const auto& [slot, word, since_ns] = starts_.front();
+        if (untold_[slot] != word) continue;
+        if (since_ns + kTellStartNs > now_ns || !room_for_start()) return;
+        // Of another word somebody else tells.
+        if (shm::load_word(segment_->task(slot)) == word) {
+            (void)push_moved(slot, word, word, Outcome::kNone, 0);
+        }
+        untold_[slot] = {};
+    }
 }
 
 void Agent::hint_scheduler(std::uint32_t slot, SlotWord word) {
@@ -168,9 +191,13 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
         refused(slot, running_word, {task.job, task.element});
         return true;
     }
-    (void)push_moved(slot, word, running_word, Outcome::kNone, 0);
-    REEVE_FAILPOINT("worker.after_start");
     const bool wait_durable = (task.flags & shm::kTaskAtMostOnce) != 0;
+    if (function && !wait_durable) {
+        tell_start_later(slot, running_word);
+    } else {
+        (void)push_moved(slot, word, running_word, Outcome::kNone, 0);
+    }
+    REEVE_FAILPOINT("worker.after_start");
     if (function) {
         launch_function(slot, running_word, wait_durable);
     } else {

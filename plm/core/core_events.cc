@@ -174,7 +174,8 @@ bool Core::apply_moved(const Event& event, bool force) {
         const bool cycle = to != binding.known && from == binding.known;
         if (!cycle) return true;
     } else if (!force) {
-        if (from.rank() != binding.known.rank()) return false;
+        // One that begins earlier tells two links at once, the first of which is known already.
+        if (from.rank() > binding.known.rank()) return false;
         if (to.state() == SlotState::kAssigned &&
             !model_.workers().contains(event.worker_incarnation)) {
             return false;
