@@ -19,7 +19,7 @@ struct ServerOptions {
     std::string audit_directory;  // Cell::audit, for Events
     std::size_t connections_max = 1000;
     std::uint32_t streams_per_connection_max = 128;
-    std::uint32_t batches_outstanding_max = 64;  // per SubmitStream
+    std::uint32_t batches_outstanding_max = 128;  // per SubmitStream
     std::size_t watch_results_max = 100'000;     // waiting for one slow watcher
     std::size_t watches_max = 1000;
     bool any_user = false;
