@@ -77,6 +77,11 @@ public:
         at_ += size;
         return in_.substr(at_ - size, size);
     }
+    std::string_view rest() {
+        const auto from = at_;
+        at_ = in_.size();
+        return in_.substr(from);
+    }
     bool ok() const { return ok_; }
     bool at_end() const { return at_ == in_.size(); }
     std::size_t position() const { return at_; }

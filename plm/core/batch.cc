@@ -11,6 +11,7 @@ namespace reeve::plm {
 namespace {
 
 constexpr std::size_t kEntriesFrameBytes = 8u << 20;  // before they are packed
+constexpr std::size_t kRowBytes = 256U << 10;         // of packed records
 
 Chain& chain_of(Model& model, const audit::Entry& entry) {
     switch (audit::subject_of(entry.kind)) {
@@ -32,12 +33,28 @@ void CommitBatch::emit_one(const T& record) {
     if (!applied) log::error("record does not apply", {{"why", applied.error().message}});
     REEVE_ASSERT(applied.has_value());
     projection_.note(model_, record);
-    encode_to(records_.open(), record);
-    records_.close();
+    if constexpr (std::is_same_v<T, Record>) {
+        end_row();
+        encode_to(records_.open(), record);
+        records_.close();
+        return;
+    } else {
+        if (!in_row_) {
+            in_row_ = true;
+            records_.open().push_back(kPackedRecordsType);
+            packer_.begin();
+        }
+        packer_.add(records_.opened(), record);
+        if (records_.opened_bytes() >= kRowBytes) end_row();
+    }
 }
 template void CommitBatch::emit_one(const Record&);
 template void CommitBatch::emit_one(const TaskMoved&);
 template void CommitBatch::emit_one(const TaskEnded&);
+
+void CommitBatch::end_row() {
+    if (std::exchange(in_row_, false)) records_.close();
+}
 
 std::uint64_t CommitBatch::audit(audit::Entry entry) {
     Chain& chain = chain_of(model_, entry);
@@ -75,6 +92,7 @@ void Bundle::clear() {
 }
 
 void CommitBatch::seal(SealedBatch& sealed) {
+    end_row();
     sealed.records_.clear();
     sealed.entries_.clear();
     sealed.frames_.clear();

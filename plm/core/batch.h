@@ -18,6 +18,7 @@
 #include "common/shm/slot_word.h"
 #include "plm/core/model.h"
 #include "plm/core/projection.h"
+#include "plm/core/record_pack.h"
 #include "plm/ledger/frame.h"
 
 namespace reeve::plm {
@@ -64,7 +65,7 @@ public:
     explicit CommitBatch(Model& model) : model_(model) {}
 
     void emit(const Record& record) { emit_one(record); }
-    void emit(const TaskMoved& record) { emit_one(record); }  // the frequent ones, uncopied
+    void emit(const TaskMoved& record) { emit_one(record); }  // the frequent ones, packed
     void emit(const TaskEnded& record) { emit_one(record); }
 
     // Entries about a task, a worker, or the cell; seq and prev are filled in. Returns the leaf
@@ -75,7 +76,7 @@ public:
                              std::string_view detail = {});
 
     bool empty() const { return records_.empty() && entries_.count == 0; }
-    std::size_t bytes() const { return records_.bytes().size() + entries_.bytes.size(); }
+    std::size_t bytes() const { return records_.size() + entries_.bytes.size(); }
     // What was gathered becomes `sealed`, whose own bytes are forgotten.
     void seal(SealedBatch& sealed);
     Projection& projection() { return projection_; }
@@ -83,9 +84,12 @@ public:
 private:
     template <typename T>
     void emit_one(const T& record);
+    void end_row();
 
     Model& model_;
     FrameWriter records_;
+    RecordPacker packer_;
+    bool in_row_ = false;  // a frame of packed records is open
     Bundle entries_;
     Projection projection_;
 };

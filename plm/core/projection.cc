@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "plm/core/batch.h"
 #include "plm/core/entry_pack.h"
+#include "plm/core/record_pack.h"
 #include "plm/ledger/frame.h"
 
 namespace reeve::plm {
@@ -147,10 +148,16 @@ Status replay_frames(Model& model, std::uint64_t seq, std::string_view frames,
             }
             continue;
         }
-        if (auto applied = model.apply(record); !applied) {
+        const auto apply = [&](const Record& one) -> Status {
+            REEVE_TRY(model.apply(one));
+            if (projection != nullptr) projection->note(model, one);
+            return {};
+        };
+        const auto* row = std::get_if<PackedRecords>(&record);
+        auto applied = row != nullptr ? unpack_records(row->packed, apply) : apply(record);
+        if (!applied) {
             return fail(std::move(applied).error().with("ledger batch " + std::to_string(seq)));
         }
-        if (projection != nullptr) projection->note(model, record);
     }
 }
 

@@ -116,6 +116,14 @@ void walk(Reader& w, AuditEntries& r) {
     for (std::uint32_t i = 0; i < count && w.in.ok(); ++i) w.text(r.entries.emplace_back());
 }
 
+// Nothing else is in its frame.
+void walk(Writer& w, PackedRecords& r) {
+    for (const char byte : r.packed) w.out.put(byte);
+}
+void walk(Reader& w, PackedRecords& r) {
+    r.packed = w.in.rest();
+}
+
 template <std::size_t I = 0>
 Result<Record> decode_as(std::uint8_t type, std::string_view body) {
     if constexpr (I < std::variant_size_v<Record>) {
@@ -129,7 +137,9 @@ Result<Record> decode_as(std::uint8_t type, std::string_view body) {
         }
         return Record{std::move(record)};
     } else {
-        return fail(ErrorCode::kDataLoss, "unknown ledger record type " + std::to_string(type));
+        return fail(ErrorCode::kDataLoss,
+                    "the ledger holds records of type " + std::to_string(type) +
+                        ", which a newer reeve writes; start the cell with that one");
     }
 }
 
@@ -170,12 +180,7 @@ void encode_one(std::string& out, const T& record) {
 
 }  // namespace
 
-void encode_to(std::string& out, const TaskMoved& record) {
-    encode_one(out, record);
-}
-void encode_to(std::string& out, const TaskEnded& record) {
-    encode_one(out, record);
-}
+static_assert(index_of<PackedRecords>() + 1 == kPackedRecordsType);
 
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count) {

@@ -136,13 +136,18 @@ struct PackedEntries {
     std::string packed;
 };
 
+// A row of TaskMoved and TaskEnded (record_pack.h).
+struct PackedRecords {
+    std::string_view packed;  // of the bytes it was decoded from
+};
+
 using Record = std::variant<JobSubmitted, Admitted, TaskMoved, TaskEnded, JobChanged, RunCancelled,
-                            TaskRetried, WorkerChanged, EpochOpened, AuditEntries, PackedEntries>;
+                            TaskRetried, WorkerChanged, EpochOpened, AuditEntries, PackedEntries,
+                            PackedRecords>;
+inline constexpr char kPackedRecordsType = 12;
 
 std::string encode(const Record& record);
 void encode_to(std::string& out, const Record& record);  // appends
-void encode_to(std::string& out, const TaskMoved& record);
-void encode_to(std::string& out, const TaskEnded& record);
 // A PackedEntries record from `count` entries in bundle form (common/audit/log.h).
 void encode_entries(std::string& out, std::uint64_t first_leaf, std::string_view bundle,
                     std::uint32_t count);

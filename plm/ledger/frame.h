@@ -43,6 +43,11 @@ public:
         bytes_.append(kFrameHeaderBytes, '\0');
         return bytes_;
     }
+    std::string& opened() {
+        REEVE_ASSERT(opened_);
+        return bytes_;
+    }
+    std::size_t opened_bytes() const { return bytes_.size() - start_; }
     void close() {
         REEVE_ASSERT(opened_);
         opened_ = false;
@@ -65,6 +70,7 @@ public:
         REEVE_ASSERT(!opened_);
         return bytes_;
     }
+    std::size_t size() const { return bytes_.size(); }  // with what is being built
     std::size_t count() const { return count_; }
     bool empty() const { return bytes_.empty(); }
     void clear() {  // keeps the memory, unless it is much
