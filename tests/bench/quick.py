@@ -98,9 +98,38 @@ def heap_ratio(build):
     return figures([build + "/tests/bench/heap_bench", "--quick", "--1p1c"])["heap_1p1c_ratio"]
 
 
+def fdatasync_us(directory, times=50):
+    """The median of one page appended and flushed, as far apart as the tasks of class C."""
+    took = []
+    with open(directory + "/flush", "ab", buffering=0) as file:
+        for _ in range(times):
+            begun = time.monotonic()
+            file.write(b"x" * 4096)
+            os.fdatasync(file.fileno())
+            took.append((time.monotonic() - begun) * 1e6)
+            time.sleep(0.002)
+    return statistics.median(took)
+
+
+def plugin_of(build):
+    return os.path.abspath(build + "/tests/bench/libclock_plugin.so")
+
+
+def latencies(build):
+    """What class C consists of, and class C without the flush."""
+    out = figures([build + "/tests/bench/stream_bench", "--echo", "--latency", "200"])
+    out = {"grpc_round_trip_p50_us": out["grpc_round_trip_p50_us"]}
+    words = ("-c", "2", "--plugin", plugin_of(build), "--durability", "async")
+    with Cell(build, *words) as cell:
+        out["fdatasync_p50_us"] = fdatasync_us(cell.directory)
+        latency = cell.stream("--latency", "200", "--function", "clock")
+        out["class_c_async_p50_us"] = latency["class_c_p50_us"]
+    return out
+
+
 def streams(build):
     """class_b, its rate with a million tasks waiting, class_c: one cell."""
-    plugin = os.path.abspath(build + "/tests/bench/libclock_plugin.so")
+    plugin = plugin_of(build)
     out = {}
     with Cell(build, "-c", "2", "--plugin", plugin) as cell:
         latency = cell.stream("--latency", "200", "--function", "clock")
@@ -141,13 +170,15 @@ def queued(build):
     return {"bytes_per_task": per_task, "idle_cpu_percent": idle}
 
 
-UNITS = {"class_c_p50_us": "us", "class_c_result_p50_us": "us", "heap_1p1c_ratio": "1",
+UNITS = {"grpc_round_trip_p50_us": "us", "fdatasync_p50_us": "us", "class_c_async_p50_us": "us",
+         "class_c_p50_us": "us", "class_c_result_p50_us": "us", "heap_1p1c_ratio": "1",
          "flat_1m_ratio": "1", "bytes_per_task": "B", "idle_cpu_percent": "% of a core"}
 
 
 def one_round(build):
     out = {"launch_loop": launch_loop(build), "class_b_process": process_rate(build)}
     out["grpc_echo"] = grpc_echo(build)
+    out.update(latencies(build))
     out.update(streams(build))
     out["class_a"] = class_a(build)
     out["heap_1p1c_ratio"] = heap_ratio(build)

@@ -4,8 +4,8 @@
 //   stream_bench DIR --queue N       N tasks are queued, held, and left there
 //   stream_bench DIR --latency N     one task in flight, N times: p50 and p99
 //   stream_bench --echo ...          against a server of its own that answers every batch at once
-//                                    with the same messages and does nothing else: gRPC's ceiling,
-//                                    and with --latency its round trip
+//                                    with the same messages and does nothing else: gRPC's ceiling
+//   stream_bench --echo --latency N  unary calls to such a server in another process
 //
 // DIR is the state directory of a running cell. With --latency and a handler that answers with its
 // own wall clock in nanoseconds (clock_plugin.c: `clock`) the time from submission to the handler's
@@ -21,6 +21,8 @@
 #include <thread>
 #include <vector>
 
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -80,6 +82,14 @@ class EchoServer final : public v1::Reeve::CallbackService {
         grpc::CallbackServerContext*) override {
         return new Stream;
     }
+    grpc::ServerUnaryReactor* Submit(grpc::CallbackServerContext* context,
+                                     const v1::SubmitRequest* request,
+                                     v1::SubmitReply* reply) override {
+        for (int i = 0; i < request->jobs_size(); ++i) reply->add_job_ids(1);
+        auto* reactor = context->DefaultReactor();
+        reactor->Finish(grpc::Status::OK);
+        return reactor;
+    }
 };
 
 v1::SubmitRequest make_batch(const Options& options) {
@@ -94,6 +104,15 @@ v1::SubmitRequest make_batch(const Options& options) {
         job.add_element_data(std::string(options.bytes, static_cast<char>('a' + i % 26)));
     }
     return request;
+}
+
+void tell(const char* name, std::vector<double>& values) {
+    if (values.empty()) return;
+    std::sort(values.begin(), values.end());
+    std::printf("{\"name\":\"%s_p50_us\",\"value\":%.1f,\"unit\":\"us\"}\n", name,
+                values[values.size() / 2]);
+    std::printf("{\"name\":\"%s_p99_us\",\"value\":%.1f,\"unit\":\"us\"}\n", name,
+                values[values.size() * 99 / 100]);
 }
 
 class Load {
@@ -185,7 +204,7 @@ public:
         while (stream_->Read(&reply)) {
         }
         (void)stream_->Finish();
-        tell(options.echo ? "grpc_round_trip" : "class_c_result", whole);
+        tell("class_c_result", whole);
         tell("class_c", start);
         return 0;
     }
@@ -208,15 +227,6 @@ private:
         room_.notify_one();
     }
 
-    static void tell(const char* name, std::vector<double>& values) {
-        if (values.empty()) return;
-        std::sort(values.begin(), values.end());
-        std::printf("{\"name\":\"%s_p50_us\",\"value\":%.1f,\"unit\":\"us\"}\n", name,
-                    values[values.size() / 2]);
-        std::printf("{\"name\":\"%s_p99_us\",\"value\":%.1f,\"unit\":\"us\"}\n", name,
-                    values[values.size() * 99 / 100]);
-    }
-
     const Options& options_;
     grpc::ClientContext context_;
     std::unique_ptr<ClientStream> stream_;
@@ -227,6 +237,40 @@ private:
     std::atomic<bool> broken_{false};
 };
 
+// Unary calls to a server in a process of its own, as far apart as run_latency's tasks.
+int round_trips(const Options& options) {
+    const auto path = "unix:/tmp/reeve-echo-" + std::to_string(::getpid());
+    const pid_t server = ::fork();
+    if (server == 0) {
+        EchoServer service;
+        grpc::ServerBuilder builder;
+        builder.AddListeningPort(path, grpc::InsecureServerCredentials());
+        builder.RegisterService(&service);
+        builder.BuildAndStart()->Wait();
+        ::_exit(0);
+    }
+    const auto stub =
+        v1::Reeve::NewStub(grpc::CreateChannel(path, grpc::InsecureChannelCredentials()));
+    auto one = options;
+    one.batch = 1;
+    const auto request = make_batch(one);
+    std::vector<double> took;
+    while (static_cast<int>(took.size()) < options.latency) {
+        grpc::ClientContext context;
+        context.set_wait_for_ready(true);
+        v1::SubmitReply reply;
+        const auto before = boot_ns();
+        if (!stub->Submit(&context, request, &reply).ok()) break;
+        took.push_back(static_cast<double>(boot_ns() - before) / 1000);
+        ::usleep(2000);
+    }
+    ::kill(server, SIGKILL);
+    ::waitpid(server, nullptr, 0);
+    ::unlink(path.c_str() + std::strlen("unix:"));
+    tell("grpc_round_trip", took);
+    return static_cast<int>(took.size()) < options.latency ? 1 : 0;
+}
+
 int against_echo(const Options& options) {
     const auto path = "unix:/tmp/reeve-echo-" + std::to_string(::getpid());
     EchoServer service;
@@ -236,14 +280,13 @@ int against_echo(const Options& options) {
     const auto server = builder.BuildAndStart();
     auto channel = grpc::CreateChannel(path, grpc::InsecureChannelCredentials());
     const auto stub = v1::Reeve::NewStub(channel);
-    Load load(options, *stub);
-    const int code = options.latency > 0 ? load.run_latency() : load.run();
+    const int code = Load(options, *stub).run();
     server->Shutdown(std::chrono::system_clock::now());
     return code;
 }
 
 int main_with(const Options& options) {
-    if (options.echo) return against_echo(options);
+    if (options.echo) return options.latency > 0 ? round_trips(options) : against_echo(options);
     const auto cell = find_cell(options.dir);
     auto client = cell ? rpc::Client::connect(*cell) : fail(cell.error());
     if (!client) {
