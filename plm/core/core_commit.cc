@@ -186,11 +186,12 @@ void Core::hand_on_entries() {
     if (entries.count != 0) audit_log_->append_bundle(entries.bytes, entries.count);
     // The publisher also flushes what is not durable yet.
     if (entries.count != 0 || (!options_.durable && !sealed_batch_.empty())) {
+        bool asleep = false;
         {
             const std::lock_guard lock(publisher_mutex_);
-            unpublished_ = true;
+            asleep = !std::exchange(unpublished_, true);  // else it waits for its time
         }
-        publisher_wanted_.notify_one();
+        if (asleep) publisher_wanted_.notify_one();
     }
     if (sealed_.rows.seq != 0) {
         (void)history_->push(std::exchange(sealed_.rows, {}));

@@ -20,6 +20,8 @@ constexpr auto kRetryPause = std::chrono::seconds(1);
 // for many changes, and more of its attempts share a pack.
 constexpr std::size_t kBusyRows = 1'000;
 constexpr auto kRest = std::chrono::milliseconds(100);
+// Any other begins a little later: the task whose rows they are has the processors until then.
+constexpr auto kGather = std::chrono::milliseconds(5);
 constexpr std::size_t kSparesMax = 4;
 constexpr std::size_t kSpareRowsMax = 16'384;
 constexpr std::size_t kSpareBytesMax = 2 << 20;
@@ -58,7 +60,7 @@ struct History::Impl {
     Status write_queue();
     Status write(HistoryRows& rows);
     Status finish_transaction();
-    void rest(std::unique_lock<std::mutex>& hold);
+    void rest(std::unique_lock<std::mutex>& hold, std::chrono::milliseconds time);
     void keep_spare(HistoryRows rows);
     Status flush_if_wanted();
     bool flush_is_due() const { return flushes_done != flushes_asked && last_seq >= flush_wanted; }
@@ -81,7 +83,7 @@ void History::Impl::run() {
         });
         if (stopping && queue.empty()) return;
         busy = true;
-        if (round_rows >= kBusyRows) rest(hold);
+        rest(hold, round_rows >= kBusyRows ? kRest : kGather);
         round_rows = 0;
         hold.unlock();
         const Status done = round();
@@ -100,9 +102,9 @@ void History::Impl::run() {
     }
 }
 
-void History::Impl::rest(std::unique_lock<std::mutex>& hold) {
+void History::Impl::rest(std::unique_lock<std::mutex>& hold, std::chrono::milliseconds time) {
     resting = true;
-    wake.wait_for(hold, kRest, [this] {
+    wake.wait_for(hold, time, [this] {
         return stopping || behind || flushes_done != flushes_asked ||
                queued_rows >= options.transaction_rows;
     });
