@@ -135,6 +135,41 @@ TEST_CASE("History: pushed rows are read back, attempt by attempt", "[history]")
     CHECK((info.st_mode & 0777) == 0600);
 }
 
+TEST_CASE("History: holds nothing that the ledger has not flushed", "[history]") {
+    const TempDirectory dir;
+    const std::string path = dir.file("history.db");
+    FakeLedger ledger;
+    std::atomic<bool> flushes{false};
+    std::atomic<int> asked{0};
+    HistoryOptions options;
+    options.before_commit = [&]() -> Status {
+        ++asked;
+        if (flushes) return {};
+        return fail(ErrorCode::kDataLoss, "the flush failed");
+    };
+    auto history = open_good(path, ledger, options);
+    REQUIRE(history->wait_idle(10'000));
+    CHECK(asked == 0);  // nothing to commit
+    for (std::uint64_t seq = 1; seq <= 5; ++seq) {
+        ledger.add(rows_of(seq));
+        (void)history->push(rows_of(seq));
+    }
+    for (const auto deadline = boot_ns() + 10 * kSecond; asked == 0;) {
+        REQUIRE(boot_ns() < deadline);
+        ::usleep(1'000);
+    }
+    CHECK(history->last_seq() == 0);
+    {
+        auto reader = HistoryReader::open(path);
+        REQUIRE(reader);
+        CHECK((*reader)->newest_jobs(10)->empty());
+    }
+    flushes = true;
+    REQUIRE(history->wait_idle(10'000));
+    CHECK(history->last_seq() == 5);
+    check_all(path, 5);
+}
+
 TEST_CASE("History: the same rows twice change nothing, later ones overwrite", "[history]") {
     const TempDirectory dir;
     const std::string path = dir.file("history.db");

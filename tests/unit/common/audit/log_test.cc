@@ -155,6 +155,32 @@ TEST_CASE("AuditLog: publishing nothing new touches no file", "[audit]") {
     CHECK(log->checkpoint() == note);
 }
 
+TEST_CASE("AuditLog: signs nothing before the ledger was flushed", "[audit]") {
+    TempDirectory directory;
+    const auto entries = plain_entries(300);
+    auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
+    REQUIRE(log);
+    log->append(std::span(entries).first(100));
+    REQUIRE(log->publish());
+    const auto before = log->checkpoint();
+    log->append(std::span(entries).subspan(100));
+    int asked = 0;
+    const auto broken = [&]() -> Status {
+        ++asked;
+        CHECK(slurp(directory.file("audit/checkpoint")) == before);
+        return fail(ErrorCode::kDataLoss, "the flush failed");
+    };
+    CHECK_FALSE(log->publish(broken));
+    CHECK(asked == 1);
+    CHECK(slurp(directory.file("audit/checkpoint")) == before);
+    CHECK(log->published_size() == 100);
+    CHECK(is_good(directory.path(), 100));
+    REQUIRE(log->publish([] { return Status{}; }));
+    CHECK(is_good(directory.path(), 300));
+    REQUIRE(log->publish(broken));  // nothing new: nobody is asked
+    CHECK(asked == 1);
+}
+
 TEST_CASE("AuditLog: a second writer is refused", "[audit]") {
     TempDirectory directory;
     const std::vector<std::string> none;
