@@ -114,15 +114,25 @@ int tell_up(const Cell& cell) {
     return finish(kExitOk);
 }
 
+void warn_of_kept(const char* who, const std::vector<std::string>& flags) {
+    if (flags.empty()) return;
+    std::string text;
+    for (const auto& flag : flags) text += (text.empty() ? "" : " ") + flag;
+    warn(std::string(who) + " keeps its own " + text +
+         "; to change that: reeve down, then this reeve up again");
+}
+
+// Roles whose supervisor died are taken over as they are; workers that are missing are started.
+void warn_of_adopted(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
+    if (view_group(cell).state == "down") return;
+    auto flags = other_options(cell, options, request.by_default);
+    std::erase(flags, "--workers");
+    warn_of_kept("what still runs of the cell", flags);
+}
+
 // The group goes on as it is; the policy alone is taken over while it runs.
 int tell_up_already(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
-    const auto other = other_options(cell, options, request.by_default);
-    if (!other.empty()) {
-        std::string flags;
-        for (const auto& flag : other) flags += (flags.empty() ? "" : " ") + flag;
-        warn("the running cell keeps its own " + flags +
-             "; to change that: reeve down, then this reeve up again");
-    }
+    warn_of_kept("the running cell", other_options(cell, options, request.by_default));
     std::puts(request.policy.empty() ? "reeve was up already; its options are unchanged"
               : request.policy == "none"
                   ? "reeve was up already; it goes on without a policy within a second"
@@ -253,6 +263,7 @@ int up_main(const Cell& cell, const SuperviseOptions& options, const UpRequest& 
     if (!*lock) {
         return tell_up_already(cell, options, request);
     }
+    warn_of_adopted(cell, options, request);
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("pipe", errno).value());
     const pid_t child = fork();

@@ -224,6 +224,9 @@ class UpAndDown(OwnCellCase):
                 else:
                     self.assertEqual(done.err, "")
         self.one_line(env.cli("up", "--workers", "2", "--lease", "9"), "own --lease;")
+        env.kill("supervisor")
+        self.one_line(env.cli("up", "--workers", "2", "--durability", "async"),
+                      "what still runs of the cell keeps its own --durability;")
         policy = write(env.file("policy.json"), '{"limits": {"licence": 2}}')
         done = env.cli("up", "--policy", policy)
         self.assertIn("takes the new policy over", done.out)
