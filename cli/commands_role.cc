@@ -227,6 +227,7 @@ void add_worker(CLI::App& root, Line& line) {
             return;
         }
         options->labels = std::move(offer->labels);
+        options->resources = std::move(offer->resources);
         options->spot = offer->spot;
         options->on_demand_micro = offer->price_micro;
         options->price_micro = offer->spot ? offer->spot_price_micro : offer->price_micro;

@@ -28,7 +28,16 @@ Resources minus(const Resources& a, const Resources& b) {
     out.cpu_milli = a.cpu_milli > b.cpu_milli ? a.cpu_milli - b.cpu_milli : 0;
     out.gpus = a.gpus > b.gpus ? a.gpus - b.gpus : 0;
     out.memory_bytes = a.memory_bytes > b.memory_bytes ? a.memory_bytes - b.memory_bytes : 0;
+    for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
+        out.named.set(i, a.named[i] > b.named[i] ? a.named[i] - b.named[i] : 0);
+    }
     return out;
+}
+
+bool shares_named(const NamedCounts& missing, const NamedCounts& held) {
+    bool any = false;
+    for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) any |= missing[i] > 0 && held[i] > 0;
+    return any;
 }
 
 // The holders on a worker that matter: they hold some of what is missing, the sufficient ones
@@ -40,7 +49,8 @@ std::vector<Holder> holders_on(const Picture& picture, const WorkerAnswer& answe
         if (task.worker_slot != answer.worker->slot || !holds_resources(task.state)) continue;
         const bool helps = (answer.missing.cpu_milli > 0 && task.request.cpu_milli > 0) ||
                            (answer.missing.gpus > 0 && task.request.gpus > 0) ||
-                           (answer.missing.memory_bytes > 0 && task.request.memory_bytes > 0);
+                           (answer.missing.memory_bytes > 0 && task.request.memory_bytes > 0) ||
+                           shares_named(answer.missing.named, task.request.named);
         if (!helps) continue;
         Resources room = answer.free;
         room += task.request;

@@ -6,6 +6,7 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/rpc/wants.h"
+#include "common/shm/resource_names.h"
 
 namespace reeve::cli {
 
@@ -22,6 +23,10 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     }
     out.request = resources_of(out.status.spec().task().resources());
     out.wants = rpc::wants_of(out.status.spec());
+    if (gatherer.segment() != nullptr) {
+        const auto named = shm::find_counts(*gatherer.segment(), out.wants.resources);
+        out.request.named = named.value_or(NamedCounts{NamedCounts::kTop});
+    }
     if (!out.status.waits_for().empty()) out.gate = gatherer.waiting_words(selected.job);
     if (!selected.elements.empty()) out.element = selected.elements.front().first;
     for (const auto& dependency : out.status.after()) {
@@ -85,6 +90,7 @@ std::string missing_words(const Resources& missing) {
     if (missing.cpu_milli > 0) add(format_cpus(missing.cpu_milli) + " cpu");
     if (missing.memory_bytes > 0) add(format_bytes(missing.memory_bytes));
     if (missing.gpus > 0) add(std::to_string(missing.gpus) + " gpu");
+    if (missing.named.bytes != 0) add(named_words(missing.named));
     return out;
 }
 

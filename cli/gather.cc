@@ -150,6 +150,7 @@ void Gatherer::add_policies(std::vector<v1::JobStatus*> jobs) {
         job.mutable_spec()->set_sla(spec.sla());
         job.mutable_spec()->set_deadline_unix_ms(spec.deadline_unix_ms());
         *job.mutable_spec()->mutable_limits() = spec.limits();
+        *job.mutable_spec()->mutable_resources() = spec.resources();
     };
     std::erase_if(jobs, [&](v1::JobStatus* job) {
         if (!history_) return false;

@@ -300,6 +300,9 @@ std::vector<OptionRule> wants_rules() {
         {"node", "--node", "NAME", Kind::kText, "run only on this node", set_node, "gpu1"},
         {"labels", "--label", "KEY=VALUE", Kind::kList,
          "run only on workers with this label; may be given several times", add_label, "gpu=a100"},
+        {"resources.named", "--resource", "NAME[=N]", Kind::kText,
+         "N (1) of this named resource of its worker per task; several with commas", add_resources,
+         "fpga=2"},
         {"max_price", "--max-price", "PRICE", Kind::kNumber,
          "run only on workers that cost at most this an hour", set_max_price, "1.5"},
         {"spread", "--spread", "", Kind::kFlag, "on the emptiest worker that fits, not the fullest",
@@ -460,6 +463,22 @@ Status add_limits(JobDraft& draft, const std::string& text) {
         auto& limit = known == limits->end() ? *limits->Add() : *known;
         limit.set_name(name);
         limit.set_count(static_cast<std::uint32_t>(count));
+    } while (!rest.empty());
+    return {};
+}
+
+Status add_resources(JobDraft& draft, const std::string& text) {
+    std::string_view rest = text;
+    do {
+        const auto comma = std::min(rest.find(','), rest.size());
+        REEVE_TRY_ASSIGN(const auto amount, parse_amount_of(rest.substr(0, comma), true));
+        rest.remove_prefix(std::min(comma + 1, rest.size()));
+        auto* all = draft.spec.mutable_resources();
+        auto known = std::find_if(all->begin(), all->end(),
+                                  [&](const auto& each) { return each.name() == amount.name; });
+        auto& each = known == all->end() ? *all->Add() : *known;
+        each.set_name(amount.name);
+        each.set_count(amount.count);
     } while (!rest.empty());
     return {};
 }

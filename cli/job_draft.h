@@ -68,6 +68,8 @@ Status add_dependencies(JobDraft& draft, const std::string& text);
 
 // `licence`, `licence:2`, comma separated: what each task takes of the cell's named limits.
 Status add_limits(JobDraft& draft, const std::string& text);
+// "fpga=2,port": how many of named resources each task holds.
+Status add_resources(JobDraft& draft, const std::string& text);
 std::string limit_words(const v1::JobSpec& spec);
 
 // A text split into words as a shell would, without any expansion: quotes and backslashes only.

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "cli/text.h"
+#include "common/model/wants.h"
 
 namespace reeve::cli {
 
@@ -41,9 +42,8 @@ std::vector<std::string_view> known_fields(std::string_view prefix) {
     return out;
 }
 
-tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& node,
-                                    std::string_view name, std::string_view prefix) {
-    // Words people bring from elsewhere.
+// Words people bring from elsewhere, and ours for them.
+const std::unordered_map<std::string_view, std::string_view>& meant_words() {
     static const std::unordered_map<std::string_view, std::string_view> meant{
         {"cpus", "cpu"},           {"cores", "cpu"},       {"mem", "memory"},
         {"gpus", "gpu"},           {"time", "time_limit"}, {"timeout", "time_limit"},
@@ -51,6 +51,18 @@ tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& nod
         {"dependencies", "after"}, {"stdout", "output"},   {"stderr", "error"},
         {"environment", "env"},    {"workdir", "cwd"},     {"max_fails", "max_failures"},
     };
+    return meant;
+}
+
+// No word for cpus, memory or GPUs, rightly or wrongly spelt.
+bool names_resource(std::string_view name) {
+    return sound_resource_name(name) && !meant_words().contains(name) &&
+           closest(name, known_fields("resources.")).empty();
+}
+
+tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& node,
+                                    std::string_view name, std::string_view prefix) {
+    const auto& meant = meant_words();
     const auto found = meant.find(name);
     const auto word = found == meant.end() ? name : found->second;
     const auto has = [&](const std::vector<std::string_view>& fields) {
@@ -262,7 +274,16 @@ Status take_resources(JobDraft& draft, const std::string& path, const JsonNode& 
     for (const auto& [name, value] : node.members) {
         bool known = false;
         REEVE_TRY(take_option(draft, join(path, name), "resources." + name, value, known));
-        if (!known) return unknown_field(path, value, name, "resources.");
+        if (known) continue;
+        if (!names_resource(name)) return unknown_field(path, value, name, "resources.");
+        if (value.kind != Kind::kInteger) {
+            return bad_at(join(path, name), value,
+                          std::string("expected a whole number, found ") + value.kind_name() +
+                              "; write for example 1");
+        }
+        if (auto set = add_resources(draft, name + "=" + value.text); !set) {
+            return bad_at(join(path, name), value, set.error().message);
+        }
     }
     return {};
 }

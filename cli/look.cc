@@ -1,4 +1,5 @@
 #include "cli/look.h"
+#include "cli/render.h"
 
 #include <algorithm>
 #include <cstring>
@@ -6,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/shm/resource_names.h"
 #include "common/shm/run_code.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/function_block.h"
@@ -196,6 +198,7 @@ Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell) {
                                                  " is gone; reeve up --state-dir " + cell.dir +
                                                  " rebuilds it from the ledger");
     }
+    if (segment) know_resource_names(shm::resource_names(**segment));
     return segment;
 }
 

@@ -32,6 +32,23 @@ std::string label_words(const WorkerView& worker) {
     return out;
 }
 
+// "fpga=1/2,port=0/4": of how many how many are taken.
+std::string named_ratios(const WorkerView& worker) {
+    std::string out;
+    for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
+        NamedCounts one;
+        one.set(i, worker.used.named[i]);
+        if (worker.capacity.named[i] == 0) continue;
+        const auto taken = std::to_string(worker.used.named[i]);
+        one.set(i, worker.capacity.named[i]);
+        const auto words = named_words(one);
+        const auto equals = words.find('=');
+        out += (out.empty() ? "" : ",") + words.substr(0, equals + 1) +
+               ratio(taken, words.substr(equals + 1));
+    }
+    return out.empty() ? "-" : out;
+}
+
 std::string state_words(const WorkerView& worker) {
     const bool silent = worker.lease_ns > 0 && worker.heartbeat_age_ns > worker.lease_ns;
     std::string out = shm::to_string(worker.state);
@@ -46,11 +63,15 @@ Table worker_table(const std::vector<WorkerView>& workers) {
     });
     const bool labelled = std::any_of(workers.begin(), workers.end(),
                                       [](const auto& worker) { return !worker.labels.empty(); });
+    const bool named = std::any_of(workers.begin(), workers.end(), [](const auto& worker) {
+        return worker.capacity.named.bytes != 0;
+    });
     std::vector<Table::Column> columns{{"WORKER", true}, {"NAME"},           {"STATE"},
                                        {"CPUS", true},   {"MEMORY", true},   {"GPUS", true},
                                        {"TASKS", true},  {"HEARTBEAT", true}};
     if (priced) columns.push_back({"PRICE", true});
     columns.push_back({"HOST"});
+    if (named) columns.push_back({"RESOURCES"});
     if (labelled) columns.push_back({"LABELS"});
     const auto last = columns.size() - 1;
     Table table(std::move(columns), last);
@@ -68,6 +89,7 @@ Table worker_table(const std::vector<WorkerView>& workers) {
             format_duration_ns(worker.heartbeat_age_ns)};
         if (priced) row.push_back(price_words(worker));
         row.push_back(worker.host);
+        if (named) row.push_back(named_ratios(worker));
         if (labelled) row.push_back(label_words(worker));
         table.add(std::move(row));
     }

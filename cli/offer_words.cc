@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "cli/units.h"
+#include "common/model/resources.h"
 #include "common/model/wants.h"
 #include "common/process/users.h"
 
@@ -48,6 +49,26 @@ Status add_labels(const char* flag, const std::vector<std::string>& words, const
     return {};
 }
 
+// Named resources; for one worker the last word about each counts.
+Status add_resources(const std::vector<std::string>& words, const std::string& name,
+                     std::vector<NamedAmount>& resources) {
+    for (const auto& word : words) {
+        if (!is_for(word, name)) continue;
+        auto amount = parse_amount_of(value_of(word), false);
+        if (!amount) return fail(std::move(amount).error().with("--resource"));
+        std::erase_if(resources, [&](const auto& each) { return each.name == amount->name; });
+        resources.push_back(std::move(*amount));
+    }
+    std::sort(resources.begin(), resources.end());
+    std::size_t bytes = 0;
+    for (const auto& each : resources) {
+        bytes += each.name.size() + std::to_string(each.count).size() + 2;
+    }
+    if (resources.size() <= NamedCounts::kNamedMax && bytes <= kResourcesBytesMax) return {};
+    return bad("--resource: " + name +
+               " has more than 8, or more than 111 bytes of them; name fewer");
+}
+
 Result<std::optional<std::uint32_t>> price_in(const char* flag,
                                               const std::vector<std::string>& words,
                                               const std::string& name) {
@@ -74,6 +95,8 @@ void add_offer_options(CLI::App& command, OfferWords& words) {
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
     list("--label", words.labels, "KEY=VALUE", "what jobs may ask for with --label; several times");
+    list("--resource", words.resources, "NAME=N",
+         "it has N of this, which jobs ask for with --resource; several times");
     list("--zone", words.zones, "ZONE", "the same as --label zone=ZONE");
     list("--price", words.prices, "PRICE", "what an hour of it costs, like 1.20 (0)");
     command.add_flag("--spot", words.spot, "it may vanish: only flexible and spot work runs on it");
@@ -94,6 +117,7 @@ Result<Offer> offer_for(const OfferWords& words, const std::string& name) {
     }
     REEVE_TRY_ASSIGN(const auto price, price_in("--price", words.prices, name));
     REEVE_TRY_ASSIGN(const auto spot_price, price_in("--spot-price", words.spot_prices, name));
+    REEVE_TRY(add_resources(words.resources, name, offer.resources));
     offer.price_micro = price.value_or(0);
     offer.spot = words.spot || spot_price.has_value();
     offer.spot_price_micro = spot_price.value_or(offer.price_micro);
@@ -119,6 +143,7 @@ Status check_offers(const OfferWords& words, std::uint32_t workers) {
         return {};
     };
     REEVE_TRY(check_names("--label", words.labels));
+    REEVE_TRY(check_names("--resource", words.resources));
     REEVE_TRY(check_names("--zone", words.zones));
     REEVE_TRY(check_names("--price", words.prices));
     REEVE_TRY(check_names("--spot-price", words.spot_prices));
@@ -168,6 +193,7 @@ std::vector<std::string> offer_arguments(const OfferWords& words) {
         for (const auto& word : all) out.insert(out.end(), {flag, word});
     };
     add("--label", words.labels);
+    add("--resource", words.resources);
     add("--zone", words.zones);
     add("--price", words.prices);
     add("--spot-price", words.spot_prices);

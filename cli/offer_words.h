@@ -1,4 +1,5 @@
-// What a worker offers beyond cpus, memory and GPUs, as people write it: --label, --price, --spot.
+// What a worker offers beyond cpus, memory and GPUs, as people write it: --label, --resource,
+// --price, --spot.
 //
 // `up` gives the same words to each worker it starts. A word that begins with a worker's name and a
 // colon is for that one only: --label worker-2:disk=ssd, --price worker-2:0.35.
@@ -12,11 +13,13 @@
 #include <CLI/CLI.hpp>
 
 #include "common/base/result.h"
+#include "common/model/wants.h"
 
 namespace reeve::cli {
 
 struct OfferWords {
     std::vector<std::string> labels;
+    std::vector<std::string> resources;
     std::vector<std::string> zones;
     std::vector<std::string> prices;
     std::vector<std::string> spot_prices;
@@ -26,6 +29,7 @@ void add_offer_options(CLI::App& command, OfferWords& words);
 
 struct Offer {
     std::vector<std::string> labels;
+    std::vector<NamedAmount> resources;
     std::uint32_t price_micro = 0;
     std::uint32_t spot_price_micro = 0;  // price_micro where no other is given
     bool spot = false;

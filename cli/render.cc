@@ -95,13 +95,59 @@ std::string resource_words(const Resources& resources) {
     if (resources.gpus > 0) {
         out += ", " + std::to_string(resources.gpus) + (resources.gpus == 1 ? " gpu" : " gpus");
     }
+    if (const auto named = named_words(resources.named); !named.empty()) out += ", " + named;
+    return out;
+}
+
+namespace {
+
+shm::ResourceNames& names() {
+    static shm::ResourceNames known;
+    return known;
+}
+
+std::string name_of(std::size_t number) {
+    const auto& name = names()[number];
+    return name.empty() ? "resource-" + std::to_string(number) : name;
+}
+
+void write_amounts(JsonWriter& json, const Resources& resources) {
+    json.field("cpu", static_cast<double>(resources.cpu_milli) / 1000);
+    json.field("memory_bytes", resources.memory_bytes).field("gpu", resources.gpus);
+    json.key("named").begin_object();
+}
+
+}  // namespace
+
+void know_resource_names(shm::ResourceNames known) {
+    names() = std::move(known);
+}
+
+std::string named_words(const NamedCounts& counts) {
+    std::string out;
+    for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
+        if (counts[i] == 0) continue;
+        out += (out.empty() ? "" : ",") + name_of(i) + "=" + std::to_string(counts[i]);
+    }
+    return out;
+}
+
+std::string named_words(const v1::JobSpec& spec) {
+    std::string out;
+    for (const auto& each : spec.resources()) {
+        out += (out.empty() ? "" : ",") + each.name() + "=" +
+               std::to_string(std::max(each.count(), 1U));
+    }
     return out;
 }
 
 void write_resources(JsonWriter& json, std::string_view key, const Resources& resources) {
     json.key(key).begin_object();
-    json.field("cpu", static_cast<double>(resources.cpu_milli) / 1000);
-    json.field("memory_bytes", resources.memory_bytes).field("gpu", resources.gpus).end_object();
+    write_amounts(json, resources);
+    for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
+        if (resources.named[i] != 0) json.field(name_of(i), resources.named[i]);
+    }
+    json.end_object().end_object();
 }
 
 void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) {
@@ -114,6 +160,13 @@ void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) 
 }
 
 namespace {
+
+void write_named(JsonWriter& json, const v1::JobSpec& spec) {
+    for (const auto& each : spec.resources()) {
+        json.field(each.name(), std::max(each.count(), 1U));
+    }
+    json.end_object();
+}
 
 void write_limits(JsonWriter& json, const v1::JobSpec& spec) {
     json.key("limits").begin_object();
@@ -158,8 +211,11 @@ void write_listed_job(JsonWriter& json, const v1::JobStatus& status) {
         json.field("sla", to_string(rpc::sla_of(spec.sla())));
         write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
         write_limits(json, spec);
+        json.key("named_resources").begin_object();
+        write_named(json, spec);
     } else {
         json.key("sla").null().key("deadline").null().key("limits").null();
+        json.key("named_resources").null();
     }
     json.end_object();
 }
@@ -170,7 +226,10 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     for (const auto& word : task.argv()) json.value(word);
     json.end_array().field("name", task.name()).field("cwd", task.cwd());
     json.field("input", task.input()).field("output", task.output()).field("error", task.error());
-    write_resources(json, "resources", resources_of(task.resources()));
+    json.key("resources").begin_object();
+    write_amounts(json, resources_of(task.resources()));
+    write_named(json, spec);
+    json.end_object();
     json.key("env").begin_object();
     for (const auto& entry : task.env()) json.field(entry.name(), entry.value());
     json.end_object();

@@ -6,6 +6,7 @@
 
 #include "cli/json_writer.h"
 #include "cli/look.h"
+#include "common/shm/resource_names.h"
 #include "reeve/v1/reeve.pb.h"
 
 namespace reeve::cli {
@@ -36,6 +37,11 @@ void write_task(JsonWriter& json, const v1::TaskResult& result);
 void write_worker(JsonWriter& json, const WorkerView& worker);
 void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns);  // 0: null
 void write_resources(JsonWriter& json, std::string_view key, const Resources& resources);
+// What the named resources of the segment that is shown are called; once, when it is opened.
+void know_resource_names(shm::ResourceNames names);
+// "fpga=2,port=1"; "" for none.
+std::string named_words(const NamedCounts& counts);
+std::string named_words(const v1::JobSpec& spec);
 
 Resources resources_of(const v1::ResourceRequest& request);
 std::string resource_words(const Resources& resources);  // "2 cpus, 8G, 1 gpu"

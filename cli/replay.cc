@@ -7,6 +7,7 @@
 #include "cli/render.h"
 #include "common/base/clock.h"
 #include "common/rpc/wants.h"
+#include "common/shm/resource_names.h"
 
 namespace reeve::cli {
 
@@ -59,9 +60,12 @@ Result<std::vector<Ran>> tasks_that_ran(History& history) {
     return out;
 }
 
-Result<std::vector<sim::SimNode>> workers_of(const Cell& cell) {
+Result<std::vector<sim::SimNode>> workers_of(const Cell& cell, sim::NamedNumbers& names) {
     std::vector<sim::SimNode> out;
     if (const auto segment = open_segment(cell)) {
+        for (auto& name : shm::resource_names(**segment)) {
+            if (!name.empty()) names.push_back(std::move(name));
+        }
         for (const WorkerView& worker : segment_workers(**segment)) {
             sim::SimNode node;
             node.offer = offer_of(worker);
@@ -75,7 +79,7 @@ Result<std::vector<sim::SimNode>> workers_of(const Cell& cell) {
                 "the cell has no workers now; name the nodes: reeve sim --replay NODES.json");
 }
 
-sim::SimJob job_of(const Ran& ran, std::uint64_t origin_ns) {
+sim::SimJob job_of(const Ran& ran, std::uint64_t origin_ns, sim::NamedNumbers& names) {
     const auto seconds = [](std::uint64_t ns) {
         return static_cast<std::int64_t>((ns + kSecond - 1) / kSecond);
     };
@@ -86,6 +90,10 @@ sim::SimJob job_of(const Ran& ran, std::uint64_t origin_ns) {
     sched::ClusterJob& job = out.job;
     job.submit = static_cast<std::int64_t>((ran.ready_ns - origin_ns) / kSecond);
     job.want = sched::request_for(rpc::wants_of(spec), resources_of(spec.task().resources()));
+    for (const auto& each : rpc::wants_of(spec).resources) {
+        const auto number = sim::number_of(names, each.name);
+        if (number) job.want.request.named.set(*number, each.count);
+    }
     job.priority = ran.job.priority();
     job.user = std::to_string(ran.job.uid());
     job.name = ran.job.name();
@@ -103,15 +111,16 @@ Result<Replay> read_replay(const Cell& cell, const std::string& nodes_file) {
     std::stable_sort(ran.begin(), ran.end(),
                      [](const Ran& a, const Ran& b) { return a.ready_ns < b.ready_ns; });
     Replay out;
+    sim::NamedNumbers names;
     if (nodes_file.empty()) {
-        REEVE_TRY_ASSIGN(out.workload.nodes, workers_of(cell));
+        REEVE_TRY_ASSIGN(out.workload.nodes, workers_of(cell, names));
     } else {
-        REEVE_TRY_ASSIGN(out.workload.nodes, sim::read_nodes(nodes_file));
+        REEVE_TRY_ASSIGN(out.workload.nodes, sim::read_nodes(nodes_file, names));
     }
     const std::uint64_t origin = ran.front().ready_ns;
     std::vector<sim::JobRecord> records;
     for (const Ran& one : ran) {
-        sim::SimJob job = job_of(one, origin);
+        sim::SimJob job = job_of(one, origin, names);
         const auto start = static_cast<std::int64_t>((one.task.started_ns() - origin) / kSecond);
         records.push_back(sim::JobRecord{static_cast<std::int64_t>(records.size()), job.job.submit,
                                          start, start + job.run, job.run,

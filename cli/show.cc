@@ -63,7 +63,9 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
     line("input", task.input());
     line("output", task.output());
     line("error", task.error());
-    line("resources", resource_words(resources_of(task.resources())));
+    const auto named = named_words(spec);
+    line("resources",
+         resource_words(resources_of(task.resources())) + (named.empty() ? "" : ", ") + named);
     line("time limit", task.time_limit_ms() == 0
                            ? "none"
                            : format_duration_ns(task.time_limit_ms() * kMillisecond));

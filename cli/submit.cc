@@ -14,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/rpc/wants.h"
 #include "common/shm/heap_key.h"
+#include "common/shm/resource_names.h"
 
 namespace reeve::cli {
 
@@ -81,6 +82,9 @@ std::vector<std::uint64_t> forecasts(const Context& context, const std::vector<J
         ForecastTask task;
         task.request = resources_of(spec.task().resources());
         task.wants = rpc::wants_of(spec);
+        const auto named = shm::find_counts(*gatherer.segment(), task.wants.resources);
+        if (!named) continue;
+        task.request.named = *named;
         task.time_limit_ns = spec.task().time_limit_ms() * kMillisecond;
         task.key = shm::heap_key(spec.priority(), picture.now_ns, ~std::uint64_t{0});
         const auto start = earliest_start_ns(picture, task);

@@ -357,4 +357,19 @@ std::string format_ranges(std::vector<std::uint64_t> numbers) {
     return format_ranges(ranges);
 }
 
+Result<NamedAmount> parse_amount_of(std::string_view text, bool one_by_default) {
+    const auto equals = std::min(text.find('='), text.size());
+    NamedAmount out{std::string(text.substr(0, equals)), 1};
+    const bool told = equals < text.size();
+    const auto count =
+        told ? parse_count(text.substr(equals + 1), kNamedCountMax) : Result<std::uint64_t>(1);
+    if (!sound_resource_name(out.name) || !count || *count == 0 || (!told && !one_by_default)) {
+        return bad("\"" + std::string(text.substr(0, 80)) +
+                   "\" is no NAME=N; a name is a letter, then up to 30 letters, digits and _ - ., "
+                   "N is 1 to 127");
+    }
+    out.count = static_cast<std::uint32_t>(*count);
+    return out;
+}
+
 }  // namespace reeve::cli

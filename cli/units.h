@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/model/wants.h"
 
 namespace reeve::cli {
 
@@ -58,5 +59,8 @@ Result<std::uint64_t> parse_count(std::string_view text, std::uint64_t most);
 // "1-5,7,9-10" of sorted or unsorted numbers.
 std::string format_ranges(std::vector<std::uint64_t> numbers);
 std::string format_ranges(const std::vector<Range>& ranges);
+
+// "fpga=2" of a named resource; "fpga" alone is one, where that may be.
+Result<NamedAmount> parse_amount_of(std::string_view text, bool one_by_default);
 
 }  // namespace reeve::cli

@@ -354,6 +354,11 @@ int Agent::serve() {
             break;
         }
         if (!attach(std::move(segment))) {
+            if (crowded_) {
+                log::error("the cell knows 8 named resources already; use one of their names",
+                           {{"name", options_.name}});
+                return kExitBusy;
+            }
             if (no_slot_since == 0) no_slot_since = boot_ns();
             if (boot_ns() - no_slot_since > kNoSlotWaitNs) {
                 log::error("no free worker slot in the segment", {{"name", options_.name}});

@@ -228,6 +228,8 @@ private:
     std::uint64_t function_deadline_ns_ = ~std::uint64_t{0};
     std::vector<int> free_cpus_;
     bool stopping_ = false;
+    bool crowded_ = false;                  // the segment has no number left for a resource of ours
+    NamedCounts named_;                     // what we offer of them
     std::optional<shm::Urgency> wake_plm_;  // after this step
     bool wake_scheduler_ = false;
     bool blocked_ = false;  // the event ring has no room for a start

@@ -10,6 +10,7 @@
 #include "common/process/proc_info.h"
 #include "common/role/role.h"
 #include "common/shm/class_wants.h"
+#include "common/shm/resource_names.h"
 #include "common/shm/transitions.h"
 #include "common/shm/wake.h"
 #include "worker/agent.h"
@@ -37,6 +38,10 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     const std::lock_guard lock(mutex_);
     segment_ = std::move(segment);
     hold_.emplace(cell_, *segment_);
+    const auto named = shm::number_counts(*segment_, options_.resources);
+    crowded_ = !named;
+    if (crowded_) return false;
+    named_ = *named;
     const bool back = !id_.none() && take_slot_back();
     if (!back && !claim_slot()) {
         segment_.reset();
@@ -113,6 +118,7 @@ void Agent::fill_slot() {
     worker.capacity.cpu_milli = options_.cpu_milli != 0 ? options_.cpu_milli : host_.cpu_milli;
     worker.capacity.memory_bytes = memory_bytes_;
     worker.capacity.gpus = options_.gpus;
+    worker.capacity.named = named_;
     for (std::uint32_t i = 0; i < shm::kGpusShown; ++i) {
         auto& gpu = worker.gpus[i];
         gpu.known.store(0);
@@ -124,6 +130,9 @@ void Agent::fill_slot() {
     worker.notice_wall_ns.store(0);
     if (!shm::write_labels(worker.labels, options_.labels)) {
         log::warn("the labels do not fit and are left out", {});
+    }
+    if (!shm::write_resources(worker.resources, options_.resources)) {
+        log::warn("the names of the resources do not fit and are left out", {});
     }
     worker.tasks_running.store(0);
     copy_text(worker.name, options_.name);

@@ -21,18 +21,19 @@ struct WorkerOptions {
     bool detect_gpus = false;  // offer what the driver shows (and our CUDA_VISIBLE_DEVICES leaves)
     std::vector<std::string> gpu_ids;  // for CUDA_VISIBLE_DEVICES; empty: 0, 1, ...
     std::uint32_t lease_ms = 3000;
-    std::uint32_t grace_ms = 5000;      // TERM to KILL for tasks that name none
-    std::uint32_t pids_max = 0;         // per task; 0: no limit
-    bool limit_cpu = false;             // cpu quota per task, where cgroups allow
-    bool require_cgroup = false;        // refuse to start without
-    std::uint32_t price_micro = 0;      // of an hour, as it is paid
-    std::uint32_t on_demand_micro = 0;  // what it were if it was not spot
-    bool spot = false;                  // it may vanish
-    std::vector<std::string> labels;    // sound ones, within kLabelsOfferedBytesMax
-    std::vector<std::string> plugins;   // shared objects with handlers of function tasks
-    std::string runner_program;         // a warm runner's command line; empty: none
-    std::uint32_t recycle_after = 0;    // calls of it before it is started anew; 0: never
-    std::uint32_t runners = 0;          // runner processes at most, per user; 0: one per cpu
+    std::uint32_t grace_ms = 5000;       // TERM to KILL for tasks that name none
+    std::uint32_t pids_max = 0;          // per task; 0: no limit
+    bool limit_cpu = false;              // cpu quota per task, where cgroups allow
+    bool require_cgroup = false;         // refuse to start without
+    std::uint32_t price_micro = 0;       // of an hour, as it is paid
+    std::uint32_t on_demand_micro = 0;   // what it were if it was not spot
+    bool spot = false;                   // it may vanish
+    std::vector<std::string> labels;     // sound ones, within kLabelsOfferedBytesMax
+    std::vector<NamedAmount> resources;  // the same, within kResourcesBytesMax; sorted, each once
+    std::vector<std::string> plugins;    // shared objects with handlers of function tasks
+    std::string runner_program;          // a warm runner's command line; empty: none
+    std::uint32_t recycle_after = 0;     // calls of it before it is started anew; 0: never
+    std::uint32_t runners = 0;           // runner processes at most, per user; 0: one per cpu
     std::string runner_directory = "/";
     std::string executable = "/proc/self/exe";  // `reeve`, for its runners
 };

@@ -23,12 +23,24 @@ inline constexpr std::size_t kLabelsOfferedBytesMax = 511;  // of all a worker h
 inline constexpr std::string_view kNodeLabel = "node=";
 inline constexpr std::uint32_t kPriceMicroMax = 4'000'000'000;  // 4000 an hour
 
+inline constexpr std::size_t kResourceNameMax = 31;     // bytes of a named resource's name
+inline constexpr std::size_t kResourcesBytesMax = 111;  // of all NAME=N, a byte between
+inline constexpr std::uint32_t kNamedCountMax = 127;    // of one, as counts are bytes (Resources)
+
+// How many of a named resource a task holds, or a worker has.
+struct NamedAmount {
+    std::string name;
+    std::uint32_t count = 1;
+    auto operator<=>(const NamedAmount&) const = default;
+};
+
 struct Wants {
     SlaClass sla = SlaClass::kStandard;
-    bool spread = false;                // the emptiest worker, not the fullest
-    std::uint32_t max_price_micro = 0;  // 0: none
-    std::string node_name;              // "" or the only worker it may run on
-    std::vector<std::string> labels;    // sorted, each once; all must be on the worker
+    bool spread = false;                 // the emptiest worker, not the fullest
+    std::uint32_t max_price_micro = 0;   // 0: none
+    std::string node_name;               // "" or the only worker it may run on
+    std::vector<std::string> labels;     // sorted, each once; all must be on the worker
+    std::vector<NamedAmount> resources;  // sorted, each once
 
     auto operator<=>(const Wants&) const = default;
     bool empty() const { return *this == Wants{}; }
@@ -41,6 +53,13 @@ inline bool sound_label(std::string_view label) {
     };
     return !label.empty() && label.size() <= kLabelBytesMax && label.front() != '=' &&
            std::all_of(label.begin(), label.end(), plain);
+}
+
+// A letter, then letters, digits and _ - . of which there are at most kResourceNameMax.
+inline bool sound_resource_name(std::string_view name) {
+    return sound_label(name) && name.size() <= kResourceNameMax &&
+           name.find_first_of("/=+") == std::string_view::npos &&
+           ((name[0] >= 'a' && name[0] <= 'z') || (name[0] >= 'A' && name[0] <= 'Z'));
 }
 
 // How people write one: key=value.

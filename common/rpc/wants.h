@@ -30,6 +30,10 @@ inline Wants wants_of(const v1::JobSpec& spec) {
     wants.labels.assign(spec.node_labels().begin(), spec.node_labels().end());
     std::sort(wants.labels.begin(), wants.labels.end());
     wants.labels.erase(std::unique(wants.labels.begin(), wants.labels.end()), wants.labels.end());
+    for (const auto& each : spec.resources()) {
+        wants.resources.push_back({each.name(), std::max(each.count(), 1U)});
+    }
+    std::sort(wants.resources.begin(), wants.resources.end());
     return wants;
 }
 

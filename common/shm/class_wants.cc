@@ -1,6 +1,7 @@
 #include "common/shm/class_wants.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include <xxhash.h>
@@ -34,6 +35,28 @@ std::vector<std::string> read_labels(std::span<const char> field) {
     return labels;
 }
 
+bool write_resources(std::span<char> field, const std::vector<NamedAmount>& resources) {
+    std::vector<std::string> words;
+    for (const auto& each : resources)
+        words.push_back(each.name + "=" + std::to_string(each.count));
+    return write_labels(field, words);
+}
+
+std::vector<NamedAmount> read_resources(std::span<const char> field) {
+    std::vector<NamedAmount> out;
+    for (const auto& word : read_labels(field)) {
+        const auto equals = std::min(word.find('='), word.size());
+        NamedAmount each{word.substr(0, equals), 0};
+        const char* end = word.data() + word.size();
+        const char* digits = word.data() + std::min(equals + 1, word.size());
+        const auto parsed = std::from_chars(digits, end, each.count);
+        const bool whole = parsed.ec == std::errc{} && parsed.ptr == end;
+        if (!whole || each.count > kNamedCountMax || !sound_resource_name(each.name)) break;
+        out.push_back(std::move(each));
+    }
+    return out;
+}
+
 void write_wants(ClassEntry& entry, const Wants& wants) {
     entry.sla = static_cast<std::uint8_t>(wants.sla);
     entry.spread = wants.spread ? 1 : 0;
@@ -42,13 +65,14 @@ void write_wants(ClassEntry& entry, const Wants& wants) {
     std::memcpy(entry.node_name, wants.node_name.data(),
                 std::min(wants.node_name.size(), sizeof entry.node_name - 1));
     REEVE_ASSERT(write_labels(entry.labels, wants.labels));
+    REEVE_ASSERT(write_resources(entry.resources, wants.resources));
     entry.wants_hash = 0;
     if (wants.empty()) return;
-    // All that follows the price, in one piece; the price is the seed.
+    // All from the price to the budget, in one piece; the price is the seed.
     const auto* bytes = reinterpret_cast<const char*>(&entry);
     constexpr auto kFirst = offsetof(ClassEntry, sla);
-    const auto hash =
-        XXH3_64bits_withSeed(bytes + kFirst, sizeof entry - kFirst, wants.max_price_micro);
+    constexpr auto kBehind = offsetof(ClassEntry, spent_nano);
+    const auto hash = XXH3_64bits_withSeed(bytes + kFirst, kBehind - kFirst, wants.max_price_micro);
     entry.wants_hash = std::max<std::uint64_t>(1, hash);
 }
 
@@ -62,6 +86,7 @@ Wants read_wants(const ClassEntry& entry) {
     wants.max_price_micro = entry.max_price_micro;
     wants.node_name.assign(entry.node_name, strnlen(entry.node_name, sizeof entry.node_name));
     wants.labels = read_labels(entry.labels);
+    wants.resources = read_resources(entry.resources);
     return wants;
 }
 

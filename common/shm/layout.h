@@ -24,7 +24,7 @@
 namespace reeve::shm {
 
 inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
-inline constexpr std::uint32_t kLayoutVersion = 3;
+inline constexpr std::uint32_t kLayoutVersion = 4;
 
 inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
 inline constexpr std::uint32_t kRankGroup = 32;        // worker slots that share a floor and a mark
@@ -71,6 +71,15 @@ inline constexpr std::uint32_t kParticipantScheduler = 1;
 inline constexpr std::uint32_t kParticipantRegister = 2;
 inline constexpr std::uint32_t kParticipants = 4;  // workers have theirs in the worker slot
 
+// A named resource the cell knows; its place is its number in NamedCounts. Whoever needs one claims
+// a free place by CAS of the hash and then writes the text, which follows from the hash: two who do
+// so write the same. Never given back while the segment lasts.
+struct ResourceName {
+    std::atomic<std::uint64_t> hash{0};    // of the name; 0: free
+    std::atomic<std::uint64_t> text[4]{};  // 31 bytes and a NUL
+};
+static_assert(sizeof(ResourceName) == 40);
+
 struct alignas(64) Header {
     std::uint64_t magic = 0;
     std::uint32_t layout_version = 0;
@@ -95,6 +104,7 @@ struct alignas(64) Header {
     std::atomic<std::uint64_t> acknowledging{1};  // 0 while the ledger cannot be written
     std::atomic<std::uint64_t> pushing_for{0};    // slot + 1 of the task victims make room for
     std::atomic<std::uint64_t> backfill{0};       // sched::Backfill, from the policy; PLM
+    ResourceName resource_names[NamedCounts::kNamedMax];  // resource_names.h; PLM, joining workers
 };
 
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.
@@ -173,16 +183,17 @@ struct alignas(64) ClassEntry {
     std::uint64_t wants_hash = 0;          // of what follows; 0: nothing but cpus, memory and GPUs
     std::atomic<std::uint32_t> closed{0};  // PLM, at any time
     std::uint32_t max_price_micro = 0;     // 0: none
+    std::uint8_t sla = 0;                  // SlaClass
+    std::uint8_t spread = 0;
+    std::uint8_t reserved[14]{};
+
+    char node_name[kNameBytes]{};               // "" or the only worker it may run on
+    char labels[kLabelsWantedBytesMax + 1]{};   // NUL behind each, an empty one ends them
+    char resources[kResourcesBytesMax + 1]{};   // the same, NAME=N
     std::atomic<std::uint64_t> spent_nano{0};   // of a user with a budget; PLM, at any time
     std::atomic<std::uint64_t> budget_nano{0};  // 0: none
-    std::uint8_t sla = 0;                       // SlaClass
-    std::uint8_t spread = 0;
-    std::uint8_t reserved[6]{};
-
-    char node_name[kNameBytes]{};              // "" or the only worker it may run on
-    char labels[kLabelsWantedBytesMax + 1]{};  // NUL behind each, an empty one ends them
 };
-static_assert(sizeof(ClassEntry) == 384);
+static_assert(sizeof(ClassEntry) == 512);
 static_assert(offsetof(ClassEntry, node_name) == 64);
 
 // A chunk heap node: the best child's key, a version against ABA, and the slot it belongs to.
@@ -217,7 +228,7 @@ struct alignas(64) GpuEntry {
 };
 static_assert(sizeof(GpuEntry) == 64);
 
-// 2112 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
+// 2176 bytes. `state` is CAS-only: free -> joining (worker), joining -> alive (register, which logs
 // WORKER_JOINED), alive <-> draining (register, asked by the PLM), any -> dead (register),
 // alive/draining -> left (worker), dead/left -> free (register, once no slot carries its owner id).
 struct alignas(64) WorkerSlot {
@@ -245,8 +256,9 @@ struct alignas(64) WorkerSlot {
     std::uint32_t on_demand_micro = 0;             // its price were it not spot
     std::atomic<std::uint64_t> notice_wall_ns{0};  // when it will vanish, 0: not told; PLM
     char labels[kLabelsOfferedBytesMax + 1]{};     // as in ClassEntry; worker, while joining
+    char resources[kResourcesBytesMax + 1]{};
 };
-static_assert(sizeof(WorkerSlot) == 2112);
+static_assert(sizeof(WorkerSlot) == 2176);
 
 // What the scheduler holds to be the least rank key of kRankGroup workers; on a line of its own,
 // for those who change keys read it more often than it changes. Scheduler.
@@ -298,7 +310,7 @@ struct JobRecord {
     std::uint64_t cost_nano = 0;  // of its attempts that ended
     char name[kNameBytes]{};
 };
-static_assert(sizeof(JobRecord) == 272);
+static_assert(sizeof(JobRecord) == 280);
 
 // A JobRecord under a seqlock: `sequence` is odd while it is written. The PLM is the only writer
 // and writes through write_job(), everybody reads through read_job(). Ended jobs stay until the

@@ -8,7 +8,9 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/rpc/wants.h"
 #include "common/shm/class_wants.h"
+#include "common/shm/resource_names.h"
 #include "common/shm/wake.h"
 #include "plm/core/core.h"
 #include "common/base/version.h"
@@ -38,7 +40,8 @@ std::string memory_text(std::uint64_t bytes) {
 }
 
 // What no worker has enough of, each by the field's name.
-std::string beyond(const Resources& wanted, const Resources& largest) {
+template <typename AddNamed>
+std::string beyond(const Resources& wanted, const Resources& largest, AddNamed&& add_named) {
     std::string out;
     const auto add = [&](const char* field, const std::string& asked, const std::string& most) {
         out += (out.empty() ? "" : ", and ") + std::string("resources.") + field + ": asks for " +
@@ -53,6 +56,7 @@ std::string beyond(const Resources& wanted, const Resources& largest) {
     if (wanted.gpus > largest.gpus) {
         add("gpu", std::to_string(wanted.gpus), std::to_string(largest.gpus));
     }
+    if (!wanted.named.fits(largest.named)) add_named(out);
     if (out.empty()) out = "resources: no single worker has all of it";
     return out;
 }
@@ -81,7 +85,7 @@ const char* difference(const v1::JobSpec& a, const v1::JobSpec& b) {
     }
     if (one.data() != two.data() || !same_list(a.element_data(), b.element_data())) return "data";
     if (want.cpu_milli() != other.cpu_milli() || want.gpus() != other.gpus() ||
-        want.memory_bytes() != other.memory_bytes()) {
+        want.memory_bytes() != other.memory_bytes() || !same_list(a.resources(), b.resources())) {
         return "resources";
     }
     if (!same_list(a.elements(), b.elements()) ||
@@ -223,7 +227,10 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
 // with the labels it asks for, too.
 Status Core::check_capacity(const v1::JobSpec& spec) const {
     const auto& wanted = spec.task().resources();
-    const Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
+    Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
+    const auto wants = rpc::wants_of(spec);
+    const auto named = shm::find_counts(*segment_, wants.resources);
+    request.named = named.value_or(NamedCounts{NamedCounts::kTop});  // fits nowhere
     bool any = false;
     Resources largest;
     for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
@@ -236,10 +243,24 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
         largest.cpu_milli = std::max(largest.cpu_milli, worker.capacity.cpu_milli);
         largest.gpus = std::max(largest.gpus, worker.capacity.gpus);
         largest.memory_bytes = std::max(largest.memory_bytes, worker.capacity.memory_bytes);
+        for (std::size_t n = 0; n < NamedCounts::kNamedMax; ++n) {
+            largest.named.set(n, std::max(largest.named[n], worker.capacity.named[n]));
+        }
     }
     if (!any) return {};
-    return fail(ErrorCode::kInvalidArgument,
-                beyond(request, largest) + "; ask for less, or start a larger worker first");
+    const auto add_named = [&](std::string& out) {
+        for (const auto& each : wants.resources) {
+            const auto number = shm::find_resource(*segment_, each.name);
+            const auto most = number ? largest.named[*number] : 0;
+            if (each.count <= most) continue;
+            out += (out.empty() ? "" : ", and ") + std::string("resources.") + each.name +
+                   ": asks for " + std::to_string(each.count) +
+                   (most == 0 ? ", no worker has any (reeve up --resource " + each.name + "=N)"
+                              : ", the most a worker has is " + std::to_string(most));
+        }
+    };
+    return fail(ErrorCode::kInvalidArgument, beyond(request, largest, add_named) +
+                                                 "; ask for less, or start a larger worker first");
 }
 
 // Labels of the same batch become job ids; a cycle refuses everything.

@@ -9,6 +9,7 @@
 #include "common/base/failpoint.h"
 #include "common/shm/run_code.h"
 #include "common/shm/class_wants.h"
+#include "common/shm/resource_names.h"
 #include "common/shm/function_block.h"
 #include "common/shm/job_table.h"
 #include "common/shm/task_policy.h"
@@ -81,6 +82,9 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     entry.uid = job.uid;
     entry.request = job.request;
     shm::write_wants(entry, job.extras->wants);
+    const auto named = shm::number_counts(segment_, job.extras->wants.resources);
+    // Without a number for one of them no worker here has it: it waits, as for a larger one.
+    entry.request.named = named.value_or(NamedCounts{NamedCounts::kTop});
     write_budget(id, job.uid);
     entry.live.fetch_add(1, std::memory_order_release);
     last_class_ = classes_.emplace(key, id).first;
@@ -508,7 +512,9 @@ void SlotTable::attach() {
             free_classes_.push_back(id);
             continue;
         }
-        classes_.emplace(ClassKey{entry.uid, entry.request, shm::read_wants(entry)}, id);
+        Resources request = entry.request;
+        request.named = {};  // they are among the wants, by name
+        classes_.emplace(ClassKey{entry.uid, request, shm::read_wants(entry)}, id);
         write_budget(id, entry.uid);
     }
 }

@@ -1,10 +1,12 @@
 #include "plm/server/validate.h"
 
 #include <string>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "common/model/resources.h"
 #include "common/model/wants.h"
 
 namespace reeve::plm {
@@ -373,6 +375,30 @@ Status check_labels_wanted(const v1::JobSpec& spec) {
     return {};
 }
 
+Status check_resources_wanted(const v1::JobSpec& spec) {
+    std::size_t bytes = 0;
+    std::set<std::string_view> names;
+    for (const auto& each : spec.resources()) {
+        if (!sound_resource_name(each.name())) {
+            return refuse("resources",
+                          "holds what is no name of a resource: a letter, then up to "
+                          "30 letters, digits and _ - .");
+        }
+        if (each.count() > kNamedCountMax) {
+            return refuse("resources", each.name() + ": " + std::to_string(each.count()) +
+                                           " is over " + std::to_string(kNamedCountMax));
+        }
+        if (!names.insert(each.name()).second) {
+            return refuse("resources", each.name() + " is named twice; write one number");
+        }
+        bytes += each.name().size() + std::to_string(each.count()).size() + 2;
+    }
+    if (bytes > kResourcesBytesMax || names.size() > NamedCounts::kNamedMax) {
+        return refuse("resources", "are more than 8, or longer than 111 bytes together");
+    }
+    return {};
+}
+
 }  // namespace
 
 bool printable_name(std::string_view name) {
@@ -405,6 +431,7 @@ Status validate(v1::JobSpec& spec) {
     }
     REEVE_TRY(check_policy(spec));
     REEVE_TRY(check_labels_wanted(spec));
+    REEVE_TRY(check_resources_wanted(spec));
     if (spec.retries() > kRetriesMax) {
         return refuse("retries",
                       std::to_string(spec.retries()) + " is over " + std::to_string(kRetriesMax));

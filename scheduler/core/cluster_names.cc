@@ -46,6 +46,7 @@ std::uint32_t ClusterCore::want_of(const ClusterJob& request) {
     std::uint64_t hash = request.nodes;
     mix(hash, std::uint64_t{want.request.cpu_milli} << 32 | want.request.gpus);
     mix(hash, want.request.memory_bytes);
+    mix(hash, want.request.named.bytes);
     mix(hash, std::uint64_t{static_cast<std::uint8_t>(want.sla)} << 1 | (want.spread ? 1U : 0U));
     mix(hash, std::hash<double>{}(want.max_price_per_hour));
     mix(hash, want.labels);

@@ -245,6 +245,7 @@ std::string_view ClusterCore::blocked_by_limits(const Class& cls) const {
     if (user.quota) {
         Resources would = user.used;
         for (std::uint32_t i = 0; i < want.nodes; ++i) would += want.want.request;
+        would.named = {};  // quotas are of cpus, memory and GPUs
         if (!would.fits(*user.quota)) return "quota";
     }
     if (user.budget && user.spent >= *user.budget) return "budget";

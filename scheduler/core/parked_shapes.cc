@@ -13,6 +13,9 @@ Resources ParkedShapes::negate(const Resources& value) {
     out.cpu_milli = value.cpu_milli > kMost32 ? 0 : kMost32 - value.cpu_milli;
     out.gpus = value.gpus > kMost32 ? 0 : kMost32 - value.gpus;
     out.memory_bytes = value.memory_bytes > kMost64 ? 0 : kMost64 - value.memory_bytes;
+    constexpr auto kMostNamed = NamedCounts::kTop - 0x0101'0101'0101'0101ULL;  // 127 of each
+    const bool sound = (value.named.bytes & NamedCounts::kTop) == 0;
+    out.named.bytes = sound ? kMostNamed - value.named.bytes : 0;
     return out;
 }
 

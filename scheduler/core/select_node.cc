@@ -49,12 +49,16 @@ std::string_view to_string(Refusal refusal) {
             return "too-little-memory";
         case Refusal::kCapacityGpus:
             return "too-few-gpus";
+        case Refusal::kCapacityNamed:
+            return "too-few-resources";
         case Refusal::kBusyCpu:
             return "cpus-busy";
         case Refusal::kBusyMemory:
             return "memory-busy";
         case Refusal::kBusyGpus:
             return "gpus-busy";
+        case Refusal::kBusyNamed:
+            return "resources-busy";
     }
     return "unknown";
 }
@@ -95,6 +99,7 @@ Refusal refusal_when_empty(const JobRequest& job, const NodeOffer& node) {
     if (want.gpus > node.capacity.gpus) return Refusal::kCapacityGpus;
     if (want.cpu_milli > node.capacity.cpu_milli) return Refusal::kCapacityCpu;
     if (want.memory_bytes > node.capacity.memory_bytes) return Refusal::kCapacityMemory;
+    if (!want.named.fits(node.capacity.named)) return Refusal::kCapacityNamed;
     return Refusal::kNone;
 }
 
@@ -107,6 +112,7 @@ Refusal refusal_of(const JobRequest& job, const NodeOffer& node) {
     if (want.gpus > free.gpus) return Refusal::kBusyGpus;
     if (want.cpu_milli > free.cpu_milli) return Refusal::kBusyCpu;
     if (want.memory_bytes > free.memory_bytes) return Refusal::kBusyMemory;
+    if (!want.named.fits(free.named)) return Refusal::kBusyNamed;
     return Refusal::kNone;
 }
 
@@ -131,6 +137,7 @@ std::vector<Refusal> refusals_of(const JobRequest& job, const NodeOffer& node) {
     check(want.gpus > node.capacity.gpus, Refusal::kCapacityGpus);
     check(want.cpu_milli > node.capacity.cpu_milli, Refusal::kCapacityCpu);
     check(want.memory_bytes > node.capacity.memory_bytes, Refusal::kCapacityMemory);
+    check(!want.named.fits(node.capacity.named), Refusal::kCapacityNamed);
     Resources free = node.capacity;
     free -= node.used;
     // Busy is what would fit an empty node.
@@ -141,6 +148,8 @@ std::vector<Refusal> refusals_of(const JobRequest& job, const NodeOffer& node) {
     check(busy(want.cpu_milli, free.cpu_milli, node.capacity.cpu_milli), Refusal::kBusyCpu);
     check(busy(want.memory_bytes, free.memory_bytes, node.capacity.memory_bytes),
           Refusal::kBusyMemory);
+    check(!want.named.fits(free.named) && want.named.fits(node.capacity.named),
+          Refusal::kBusyNamed);
     return out;
 }
 

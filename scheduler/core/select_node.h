@@ -63,9 +63,11 @@ enum class Refusal : std::uint8_t {
     kCapacityCpu,  // would not fit even if the node were empty
     kCapacityMemory,
     kCapacityGpus,
+    kCapacityNamed,
     kBusyCpu,  // fits once others have ended
     kBusyMemory,
     kBusyGpus,
+    kBusyNamed,
 };
 std::string_view to_string(Refusal refusal);
 

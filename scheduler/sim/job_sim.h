@@ -34,7 +34,11 @@ struct Workload {
     sched::ClusterOptions options;  // limits, budgets, shares and quotas
 };
 
-Result<std::vector<SimNode>> read_nodes(const std::string& path);
+// Names of named resources by their numbers: at most NamedCounts::kNamedMax. A new name gets the
+// next one; nullopt: there is none left.
+using NamedNumbers = std::vector<std::string>;
+std::optional<std::size_t> number_of(NamedNumbers& names, std::string_view name);
+Result<std::vector<SimNode>> read_nodes(const std::string& path, NamedNumbers& names);
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path);
 
 // One attempt of one job on its nodes.

@@ -149,8 +149,28 @@ Status flag(const Place& parent, const std::string& name, bool& out) {
     return {};
 }
 
-Status fill_resources(const Place& place, Resources& out) {
-    REEVE_TRY(place.only({"cpu", "memory", "gpu"}));
+// A whole number of each; a name gets the next number when it is first met.
+Status named_resources(const Place& place, NamedNumbers& names, NamedCounts& out) {
+    if (!place.value().is_object()) return place.error("is not an object");
+    for (const auto& [name, ignored] : place.value().items()) {
+        if (name == "cpu" || name == "memory" || name == "gpu") continue;
+        if (!sound_resource_name(name)) {
+            return place.error("\"" + printable(name.substr(0, 64)) +
+                               "\" is no name of a resource");
+        }
+        double count = 0;
+        REEVE_TRY(number(place, name, 0, kNamedCountMax, count));
+        if (count != std::floor(count)) return place.at(name).error("is not a whole number");
+        const auto index = number_of(names, name);
+        if (!index) return place.at(name).error("is the 9th name of a resource; use at most 8");
+        out.set(*index, static_cast<std::uint32_t>(count));
+    }
+    return {};
+}
+
+Status fill_resources(const Place& place, NamedNumbers* names, Resources& out) {
+    if (names == nullptr) REEVE_TRY(place.only({"cpu", "memory", "gpu"}));
+    if (names != nullptr) REEVE_TRY(named_resources(place, *names, out.named));
     double cpu = out.cpu_milli / 1000.0;
     double gpu = out.gpus;
     REEVE_TRY(number(place, "cpu", 0, 1e6, cpu));
@@ -166,8 +186,8 @@ Status fill_resources(const Place& place, Resources& out) {
     return {};
 }
 
-Status resources(const Place& parent, Resources& out) {
-    return parent.has("resources") ? fill_resources(parent.at("resources"), out) : Status{};
+Status resources(const Place& parent, NamedNumbers& names, Resources& out) {
+    return parent.has("resources") ? fill_resources(parent.at("resources"), &names, out) : Status{};
 }
 
 Status preempt_mode(const Place& parent, sched::PreemptMode& out) {
@@ -205,7 +225,7 @@ Status fill_times(const Place& place, SimJob& out) {
     return {};
 }
 
-Status fill_job(const Place& place, SimJob& out) {
+Status fill_job(const Place& place, NamedNumbers& names, SimJob& out) {
     REEVE_TRY(place.only({"job_id",      "command",  "submit",    "run",    "time",
                           "minimum_run", "deadline", "resources", "nodes",  "priority",
                           "sla",         "user",     "group",     "labels", "limits",
@@ -214,7 +234,7 @@ Status fill_job(const Place& place, SimJob& out) {
     REEVE_TRY(text(place, "job_id", out.id));
     REEVE_TRY(fill_times(place, out));
     out.job.want.request = Resources{1000, 0, 0};
-    REEVE_TRY(resources(place, out.job.want.request));
+    REEVE_TRY(resources(place, names, out.job.want.request));
     double nodes = 1;
     double priority = 0;
     REEVE_TRY(number(place, "nodes", 1, 100'000, nodes));
@@ -236,13 +256,13 @@ Status fill_job(const Place& place, SimJob& out) {
     return preempt_mode(place, out.job.preempt);
 }
 
-Status fill_node(const Place& place, SimNode& out) {
+Status fill_node(const Place& place, NamedNumbers& names, SimNode& out) {
     REEVE_TRY(place.only({"name", "node_id", "resources", "price", "spot", "spot_price", "labels",
                           "zone", "up", "notice", "down"}));
     REEVE_TRY(text(place, place.has("name") ? "name" : "node_id", out.offer.name));
     if (out.offer.name.empty()) return place.error("needs \"name\"");
     if (!place.has("resources")) return place.error("needs \"resources\"");
-    REEVE_TRY(resources(place, out.offer.capacity));
+    REEVE_TRY(resources(place, names, out.offer.capacity));
     REEVE_TRY(number(place, "price", 0, 1e9, out.offer.price_per_hour));
     REEVE_TRY(flag(place, "spot", out.offer.spot));
     out.offer.spot_price_per_hour = out.offer.price_per_hour;
@@ -380,19 +400,27 @@ Status fill_tables(const Place& root, sched::ClusterOptions& out) {
     return each("quotas", [&](const Place& place, const std::string& name) {
         Resources& quota = out.user_quota[name];
         quota = Resources{~0U, ~0U, ~0ULL};
-        return fill_resources(place.at(name), quota);
+        return fill_resources(place.at(name), nullptr, quota);
     });
 }
 
 }  // namespace
 
-Result<std::vector<SimNode>> read_nodes(const std::string& path) {
+std::optional<std::size_t> number_of(NamedNumbers& names, std::string_view name) {
+    const auto known = std::find(names.begin(), names.end(), name);
+    const auto index = static_cast<std::size_t>(known - names.begin());
+    if (index == NamedCounts::kNamedMax) return std::nullopt;
+    if (known == names.end()) names.emplace_back(name);
+    return index;
+}
+
+Result<std::vector<SimNode>> read_nodes(const std::string& path, NamedNumbers& resource_names) {
     std::vector<SimNode> out;
     std::set<std::string> names;
     REEVE_TRY_ASSIGN(const Items nodes, read_items(path, "nodes"));
     for (const Place& place : nodes.places) {
         SimNode node;
-        REEVE_TRY(fill_node(place, node));
+        REEVE_TRY(fill_node(place, resource_names, node));
         if (!names.insert(node.offer.name).second) {
             return place.error("node \"" + printable(node.offer.name.substr(0, 64)) +
                                "\" was already listed");
@@ -405,20 +433,21 @@ Result<std::vector<SimNode>> read_nodes(const std::string& path) {
 Result<Workload> read_workload(const std::string& jobs_path, const std::string& nodes_path) {
     Workload out;
     std::set<std::string> ids;
+    NamedNumbers resource_names;
     REEVE_TRY_ASSIGN(const Items jobs, read_items(jobs_path, "jobs"));
     if (jobs.root.is_object()) {
         REEVE_TRY(fill_tables(Place(jobs_path + ": root", jobs.root), out.options));
     }
     for (const Place& place : jobs.places) {
         SimJob job;
-        REEVE_TRY(fill_job(place, job));
+        REEVE_TRY(fill_job(place, resource_names, job));
         if (!ids.insert(job.id).second) {
             return place.error("job_id \"" + printable(job.id.substr(0, 64)) +
                                "\" was already used");
         }
         out.jobs.push_back(std::move(job));
     }
-    REEVE_TRY_ASSIGN(out.nodes, read_nodes(nodes_path));
+    REEVE_TRY_ASSIGN(out.nodes, read_nodes(nodes_path, resource_names));
     std::stable_sort(out.jobs.begin(), out.jobs.end(),
                      [](const SimJob& a, const SimJob& b) { return a.job.submit < b.job.submit; });
     return out;

@@ -1,5 +1,6 @@
 """Where work may run and what it costs: labels, prices, spot workers, budgets, notices."""
 import getpass
+import os
 import unittest
 
 from reeve_env import NOT_FOUND, USAGE, OwnCellCase, until
@@ -91,6 +92,80 @@ class Labels(Placement):
         self.assertEqual(spec["labels"], ["disk=ssd", "rack=7"])
         self.assertEqual((spec["max_price"], spec["spread"], spec["sla"]), (1.5, True, "flexible"))
         self.assertEqual(self.env.task(job)["worker_name"], "worker-2")
+
+
+class Named(Placement):
+    cell = {"workers": 2,
+            "up": ["--resource", "fpga=2", "--resource", "worker-2:port=3",
+                   "--resource", "worker-2:fpga=1"]}
+
+    def used(self, name):
+        return self.worker(name)["used"]["named"]
+
+    def test_they_are_counted_shown_and_given_back(self):
+        self.assertEqual(self.worker("worker-1")["capacity"]["named"], {"fpga": 2})
+        self.assertEqual(self.worker("worker-2")["capacity"]["named"], {"fpga": 1, "port": 3})
+        first = self.submit("--resource", "fpga=2", "--", "sleep", "60")
+        self.assertEqual(self.env.until_running(first)["worker_name"], "worker-1")
+        second = self.submit("--resource", "fpga", "--resource", "port=2", "--", "sleep", "60")
+        self.assertEqual(self.env.until_running(second)["worker_name"], "worker-2")
+        self.assertIn("fpga=1/1,port=2/3", self.env.cli("node", "ls").out)
+        third, = self.env.submit_file([{"command": "true", "resources": {"cpu": 1, "port": 2}}])
+        until(lambda: self.codes(third) == ["resources"], "its reason")
+        answer = {w["name"]: w for w in self.why(third)["workers"]}
+        self.assertEqual(answer["worker-1"]["refusals"], ["too-few-resources"])
+        self.assertEqual(answer["worker-2"]["refusals"], ["resources-busy"])
+        self.assertEqual(answer["worker-2"]["missing"]["named"], {"port": 1})
+        self.assertEqual(answer["worker-2"]["held_by"][0]["job"], second)
+        listed = {job["job"]: job for job in self.env.cli("ls", "--json").json()["jobs"]}
+        self.assertEqual(listed[second]["named_resources"], {"fpga": 1, "port": 2})
+        # Who comes after the scheduler or the agent counts again what is taken.
+        for role, name in (("scheduler", None), ("worker", "worker-2")):
+            self.env.kill(role, name)
+            until(lambda: self.used("worker-2") == {"fpga": 1, "port": 2}, "the same is taken")
+        self.assertEqual(self.env.job(third)["state"], "queued")
+        self.env.cli("cancel", second)
+        self.env.wait(third)
+        self.env.cli("cancel", first)
+        until(lambda: self.used("worker-1") == {} == self.used("worker-2"), "all is given back")
+        self.env.cli("shm", "check")
+
+    def test_never_more_at_once_than_there_are(self):
+        job = self.submit("--resource", "fpga=1", "--array", "1-60", "-c", "0.1", "--",
+                          "sh", "-c", "sleep 0.05")
+        most = 0
+        while self.env.job(job)["ended"] is None:
+            used = [self.used(name).get("fpga", 0) for name in ("worker-1", "worker-2")]
+            self.assertLessEqual(used[0], 2)
+            self.assertLessEqual(used[1], 1)
+            most = max(most, sum(used))
+        self.assertGreaterEqual(most, 2)
+
+    def test_a_segment_made_anew_knows_them_by_name(self):
+        held = self.submit("--resource", "port=3", "--", "sleep", "60")
+        self.env.until_running(held)
+        waits = self.submit("--resource", "port=1,fpga=1", "--", "true")
+        old = self.env.status()["segment"]
+        os.unlink("/dev/shm" + old)
+        until(lambda: self.env.status()["segment"] not in ("", old), "a new segment")
+        until(lambda: self.codes(waits) == ["resources"], "it waits there, too")
+        self.env.cli("cancel", held)
+        self.env.wait(waits)
+
+    def test_bad_words(self):
+        for words, says in ((["--resource", "gizmo=1"], "no worker has any"),
+                            (["--resource", "fpga=3"], "the most a worker has is 2"),
+                            (["--resource", "fpga=0"], "is no NAME=N"),
+                            (["--resource", "fpga=128"], "is no NAME=N"),
+                            (["--resource", "9lives=1"], "is no NAME=N")):
+            done = self.env.cli("submit", *words, "--", "true", code=USAGE)
+            self.assertIn(says, done.err)
+        for words, says in ((["--resource", "fpga"], "is no NAME=N"),
+                            (["--resource", "worker-9:fpga=1"], "is not started"),
+                            ([w for i in range(9) for w in ("--resource", "r%d=1" % i)],
+                             "more than 8")):
+            done = self.env.cli("up", *words, code=USAGE)
+            self.assertIn(says, done.err)
 
 
 class Prices(Placement):

@@ -52,6 +52,9 @@ private:
         node.name = "n" + std::to_string(capacity_.size());
         node.capacity = Resources{static_cast<std::uint32_t>(2 + draw(7)) * 1000,
                                   static_cast<std::uint32_t>(draw(3)), (4 + draw(28)) << 30};
+        for (std::size_t i = 0; i < 3; ++i) {
+            node.capacity.named.set(i, static_cast<std::uint32_t>(draw(4)));
+        }
         node.price_per_hour = static_cast<double>(1 + draw(3));
         node.spot = draw(3) == 0;
         node.spot_price_per_hour = node.price_per_hour * 0.3;
@@ -65,6 +68,9 @@ private:
         job.submit = now_;
         job.want.request = Resources{static_cast<std::uint32_t>(1 + draw(8)) * 500,
                                      draw(4) == 0 ? 1U : 0U, (1 + draw(8)) << 30};
+        if (draw(3) == 0) {
+            job.want.request.named.set(draw(3), static_cast<std::uint32_t>(1 + draw(3)));
+        }
         job.want.sla = static_cast<SlaClass>(draw(4));
         job.want.spread = draw(2) == 0;
         job.nodes = draw(6) == 0 ? 2 : 1;
