@@ -97,7 +97,10 @@ void Registry::watch_member(std::uint32_t index, WorkerState state, std::uint64_
 
     const bool filled = !id.none() && id.incarnation != 0 && pid != 0 && heartbeat != 0;
     if (state == WorkerState::kJoining && filled) {
-        if (buried_.contains(id)) {
+        // Its agent joined late: who judged it dead may be a register before us, but no launcher
+        // outlives a burial.
+        if (launcher_gone) return;
+        if (judged(index, id)) {
             // It was away so long that its tasks are elsewhere: it has to start as a new worker.
             declare_dead(Death{index, id, DeathReason::kNeverReturned, 0});
             return;
@@ -129,8 +132,8 @@ void Registry::obey_drain(std::uint32_t index, WorkerState state, WorkerId id) {
     auto expected = state;
     const auto next = wanted ? WorkerState::kDraining : WorkerState::kAlive;
     if (!worker.state.compare_exchange_strong(expected, next)) return;
-    events_.push_worker(
-        wanted ? shm::EventKind::kWorkerDrained : shm::EventKind::kWorkerUndrained, id, index);
+    events_.push_worker(wanted ? shm::EventKind::kWorkerDrained : shm::EventKind::kWorkerUndrained,
+                        id, index);
     log::info(wanted ? "worker drains" : "worker takes work again", {{"worker", id.number}});
     reaper_.wake_everyone();
 }
@@ -151,13 +154,12 @@ void Registry::declare_dead(const Death& death) {
     do {
         if (!is_member_state(state)) return;  // it left at the last moment
     } while (!worker.state.compare_exchange_strong(state, WorkerState::kDead));
-    log::warn("worker declared dead",
-              {{"worker", death.id.number},
-               {"incarnation", death.id.incarnation},
-               {"reason", to_string(death.reason)},
-               {"silence_ms", death.silence_ns / kMillisecond}});
+    log::warn("worker declared dead", {{"worker", death.id.number},
+                                       {"incarnation", death.id.incarnation},
+                                       {"reason", to_string(death.reason)},
+                                       {"silence_ms", death.silence_ns / kMillisecond}});
     // The time after the swap: what the scheduler begins later than this sees the worker dead.
-    const bool unlogged = state == WorkerState::kJoining && !buried_.contains(death.id);
+    const bool unlogged = state == WorkerState::kJoining && !judged(death.index, death.id);
     begin_burial(death.index, WorkerState::kDead, unlogged, boot_ns());
 }
 
@@ -168,8 +170,7 @@ void Registry::begin_burial(std::uint32_t index, WorkerState state, bool unlogge
     departed.id = id_of(worker);
     departed.index = index;
     departed.owner = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + index);
-    departed.agent = {static_cast<pid_t>(worker.agent.pid.load()),
-                      worker.agent.start_ticks.load()};
+    departed.agent = {static_cast<pid_t>(worker.agent.pid.load()), worker.agent.start_ticks.load()};
     departed.launcher = {static_cast<pid_t>(worker.launcher_pid.load()),
                          worker.launcher_start_ticks.load()};
     departed.cgroup_root = text_of(worker.cgroup_root);
@@ -182,6 +183,18 @@ void Registry::begin_burial(std::uint32_t index, WorkerState state, bool unlogge
 bool Registry::being_buried(std::uint32_t index) const {
     return std::any_of(burials_.begin(), burials_.end(),
                        [&](const Burial& burial) { return burial.departed().index == index; });
+}
+
+// In another slot it waits for the end of its burial, or is a member there.
+bool Registry::judged(std::uint32_t index, WorkerId id) const {
+    if (buried_.contains(id)) return true;
+    for (std::uint32_t other = 0; other < segment_.config().workers; ++other) {
+        const auto& worker = segment_.worker(other);
+        if (other != index && worker.state.load() != WorkerState::kFree && id_of(worker) == id) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool Registry::member(WorkerId id) const {

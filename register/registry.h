@@ -45,6 +45,7 @@ private:
     void begin_burial(std::uint32_t index, shm::WorkerState state, bool unlogged,
                       std::uint64_t now);
     bool being_buried(std::uint32_t index) const;
+    bool judged(std::uint32_t index, WorkerId id) const;  // dead already, and now in this slot
     bool member(WorkerId id) const;  // in a worker slot, whatever its state but free
 
     void reconcile(std::uint64_t now);

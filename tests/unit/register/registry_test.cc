@@ -292,8 +292,8 @@ TEST_CASE("Registry: a goodbye gives back without a death", "[register]") {
     launcher.end();
     REQUIRE(rig.run_until([&] { return rig.state(2) == WorkerState::kFree; }));
     CHECK(rig.word(10).state() == SlotState::kQueued);
-    CHECK(kinds(rig.events()) == std::vector<EventKind>{EventKind::kObserved, EventKind::kMoved,
-                                                        EventKind::kWorkerLeft});
+    CHECK(kinds(rig.events()) ==
+          std::vector<EventKind>{EventKind::kObserved, EventKind::kMoved, EventKind::kWorkerLeft});
 }
 
 TEST_CASE("Registry: a restarted register goes on with a burial it finds", "[register]") {
@@ -334,9 +334,9 @@ TEST_CASE("Registry: a worker that dies while joining is logged as joined, then 
     rig.hold(10, 2, SlotState::kRunning);  // adopted after a rebuild
     agent.end();
     REQUIRE(rig.run_until([&] { return rig.state(2) == WorkerState::kFree; }));
-    CHECK(kinds(rig.events()) ==
-          std::vector<EventKind>{EventKind::kObserved, EventKind::kWorkerJoined,
-                                 EventKind::kWorkerDead, EventKind::kMoved});
+    CHECK(kinds(rig.events()) == std::vector<EventKind>{EventKind::kObserved,
+                                                        EventKind::kWorkerJoined,
+                                                        EventKind::kWorkerDead, EventKind::kMoved});
 }
 
 TEST_CASE("Registry: orphans wait for their holder, then go back", "[register]") {
@@ -385,6 +385,47 @@ TEST_CASE("Registry: a holder that comes back after its orphans were given away 
     CHECK(count(rig.events(), EventKind::kWorkerJoined) == 0);
 }
 
+TEST_CASE("Registry: who is being buried does not join again in another slot", "[register]") {
+    RegistryRig rig;
+    Sleeper agent;
+    Sleeper launcher;
+    rig.join(2, kId, agent.pid(), launcher.pid());
+    rig.step();
+    rig.hold(10, 2, SlotState::kRunning);
+    rig.segment().task(10).claim.store(3);  // the burial waits for the scheduler
+    agent.end();
+    launcher.end();
+    REQUIRE(rig.run_until([&] { return rig.word(10).state() == SlotState::kQueued; }));
+    CHECK(rig.state(2) == WorkerState::kDead);
+    // Its next agent had the id from the launcher just before that was killed.
+    Sleeper late;
+    Sleeper other;
+    rig.join(3, kId, late.pid(), other.pid());
+    const bool known_to_register = GENERATE(true, false);
+    if (!known_to_register) rig.restart();
+    for (int i = 0; i < 20; ++i) {
+        rig.step();
+        REQUIRE(rig.state(3) != WorkerState::kAlive);
+    }
+    REQUIRE(rig.run_until([&] { return rig.state(3) == WorkerState::kFree; }));
+    CHECK_FALSE(late.alive());
+    CHECK(count(rig.events(), EventKind::kWorkerJoined) == 1);
+}
+
+TEST_CASE("Registry: who joins without a living launcher is not welcome", "[register]") {
+    RegistryRig rig;
+    Sleeper agent;
+    Sleeper launcher;
+    rig.join(2, kId, agent.pid(), launcher.pid());
+    launcher.end();
+    for (int i = 0; i < 20; ++i) {
+        rig.step();
+        REQUIRE(rig.state(2) == WorkerState::kJoining);
+    }
+    agent.end();
+    REQUIRE(rig.run_until([&] { return rig.state(2) == WorkerState::kFree; }));
+}
+
 TEST_CASE("Registry: an orphan its returned holder does not know goes back without a death",
           "[register]") {
     RegistryRig rig;
@@ -407,7 +448,7 @@ TEST_CASE("Registry: slots of a worker that is not there are found by the sweep"
     Sleeper launcher;
     auto& worker = rig.join(2, kId, agent.pid(), launcher.pid());
     rig.step();
-    rig.hold(10, kOwner, WorkerId{4, 39}, SlotState::kAssigned);  // an earlier life of the slot
+    rig.hold(10, kOwner, WorkerId{4, 39}, SlotState::kAssigned);     // an earlier life of the slot
     rig.hold(11, kOwner + 3, WorkerId{6, 60}, SlotState::kRunning);  // a free worker slot
     rig.hold(12, 60'000, WorkerId{7, 70}, SlotState::kRunning);      // no worker slot at all
     rig.hold(13, 2, SlotState::kRunning);                            // in order
