@@ -25,7 +25,7 @@ namespace reeve::audit {
 // Chunks are small enough for a cache and used again: a buffer that grows and is given back would
 // have its pages cleared by the kernel once for every entry.
 constexpr std::size_t kChunkBytes = 256 << 10;
-constexpr std::size_t kSpareChunksMax = 16;
+constexpr std::size_t kSpareChunksMax = 32;
 
 struct AuditLog::State {
     State(SigningKey signing_key, const LogOptions& options, Recovered recovered)
@@ -142,7 +142,6 @@ Result<AuditLog> AuditLog::open(const LogOptions& options, const EntryProvider& 
 
 // Under `mutex`. An entry never lies in two chunks.
 std::string& AuditLog::State::chunk_for(std::size_t bytes) {
-    pending_bytes += bytes;
     if (!pending.empty() && pending.back().size() + bytes <= kChunkBytes) return pending.back();
     if (spare.empty()) {
         pending.emplace_back().reserve(std::max(bytes, kChunkBytes));
@@ -161,6 +160,7 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
         char length[2];
         put_big_endian(length, static_cast<std::uint16_t>(entry.size()));
         state_->chunk_for(sizeof length + entry.size()).append(length, sizeof length).append(entry);
+        state_->pending_bytes += sizeof length + entry.size();
     }
     state_->appended += entries.size();
     return first;
@@ -169,8 +169,20 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
 std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t count) {
     const std::lock_guard hold(state_->mutex);
     const std::uint64_t first = state_->appended;
-    state_->chunk_for(bundle.size()).append(bundle);
+    const auto length_at = [bundle](std::size_t at) {
+        return 2 + std::size_t{get_big_endian<std::uint16_t>(bundle.data() + at)};
+    };
+    // As many as fit into a chunk at once: one for them all would be new memory each time.
+    for (std::size_t at = 0; at < bundle.size();) {
+        auto end = at + length_at(at);
+        std::string& chunk = state_->chunk_for(end - at);
+        const auto room = std::max(kChunkBytes, chunk.size()) - chunk.size();
+        while (end < bundle.size() && end + length_at(end) - at <= room) end += length_at(end);
+        chunk.append(bundle, at, end - at);
+        at = end;
+    }
     state_->appended += count;
+    state_->pending_bytes += bundle.size();
     return first;
 }
 
