@@ -302,12 +302,12 @@ private:
         auto& slot = segment_.task(placement.task);
         const auto& worker = segment_.worker(placement.worker);
         const auto now = wall_ns();
-        slot.holder_number.store(worker.number.load());
-        slot.holder_incarnation.store(worker.incarnation.load());
-        slot.assigned_wall_ns.store(now);
-        slot.started_wall_ns.store(0);
-        slot.gpu_mask.store(placement.grant.gpu_mask);
-        slot.claim.store(placement.worker + 1);
+        shm::fill(slot.holder_number, worker.number.load());
+        shm::fill(slot.holder_incarnation, worker.incarnation.load());
+        shm::fill(slot.assigned_wall_ns, now);
+        shm::fill(slot.started_wall_ns, 0);
+        shm::fill(slot.gpu_mask, placement.grant.gpu_mask);
+        shm::fill(slot.claim, placement.worker + 1);
         const auto owner = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + placement.worker);
         const auto assigned = claimed.claimed.next_attempt(SlotState::kAssigned, owner);
         REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, claimed.claimed, assigned));

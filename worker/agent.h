@@ -135,6 +135,7 @@ private:
     void finish(std::uint32_t slot, shm::SlotWord from, const EndedRecord& record,
                 const OutputDigest& digest = std::nullopt);
     void refused(std::uint32_t slot, shm::SlotWord attempted, TaskId task);
+    void remember(Running&& running);
     void forget(std::uint64_t id);
     void sweep_assigned();
     void pin(const v1::TaskSpec& spec, StartText& start, std::vector<int>& cpus);
@@ -215,6 +216,7 @@ private:
 
     std::uint64_t next_id_ = 1;
     std::unordered_map<std::uint64_t, Running> running_;
+    std::vector<decltype(running_)::node_type> spare_;  // of it
     std::deque<Waiting> waiting_;
     std::vector<shm::SlotWord> untold_;  // by slot: RUNNING, and its next event begins at ASSIGNED
     std::deque<Untold> starts_;          // some of them are told by now

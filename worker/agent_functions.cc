@@ -143,8 +143,9 @@ void Agent::launch_function(std::uint32_t slot, shm::SlotWord word, bool wait_du
     running.word = word;
     running.task = {task.job, task.element};
     running.function = true;
-    running_.emplace(running.id, running);
-    self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
+    remember(Running(running));
+    self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()),
+                               std::memory_order_relaxed);
     const auto durable_at = wait_durable ? events_.produced() : 0;
     if (wait_durable) wake_plm_ = shm::Urgency::kNow;
     if (wait_durable || !feed_function(running)) {

@@ -22,6 +22,7 @@ constexpr std::size_t kParsedMax = 64;
 constexpr std::uint64_t kEventsKeptForEndings = 64;
 constexpr std::uint64_t kSweepEveryNs = 2 * kSecond;
 constexpr std::size_t kDispatchPerStep = 64;
+constexpr std::size_t kSpareMax = 1'024;
 
 bool move_word(shm::TaskSlot& task, SlotWord from, SlotWord to) {
     REEVE_ASSERT(shm::is_lawful(shm::Role::kWorker, from, to));
@@ -183,10 +184,10 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
     }
     REEVE_FAILPOINT("worker.before_start");
     const auto running_word = word.to(SlotState::kRunning, owner_);
-    task.pid.store(0);
-    task.has_digest.store(0);
-    task.has_text.store(0);
-    task.started_wall_ns.store(wall_ns());
+    shm::fill(task.pid, 0);
+    shm::fill(task.has_digest, 0);
+    shm::fill(task.has_text, 0);
+    shm::fill(task.started_wall_ns, wall_ns());
     if (!move_word(task, word, running_word)) {
         refused(slot, running_word, {task.job, task.element});
         return true;
@@ -455,16 +456,16 @@ void Agent::on_ended(const EndedRecord& record, const OutputDigest& digest) {
 
 void Agent::write_result(shm::TaskSlot& task, const EndedRecord& record,
                          const OutputDigest& digest) {
-    task.ended_wall_ns.store(record.ended_wall_ns);
-    task.pid.store(record.pid);
-    task.exit_code.store(record.exit_code);
-    task.outcome.store(static_cast<std::uint8_t>(record.outcome));
-    task.core_dumped.store(record.core_dumped);
-    task.user_us.store(record.user_us);
-    task.system_us.store(record.system_us);
-    task.max_rss_bytes.store(record.max_rss_bytes);
-    task.has_digest.store(digest ? 1 : 0);
-    task.has_text.store(record.has_text);
+    shm::fill(task.ended_wall_ns, record.ended_wall_ns);
+    shm::fill(task.pid, record.pid);
+    shm::fill(task.exit_code, record.exit_code);
+    shm::fill(task.outcome, static_cast<std::uint8_t>(record.outcome));
+    shm::fill(task.core_dumped, record.core_dumped);
+    shm::fill(task.user_us, record.user_us);
+    shm::fill(task.system_us, record.system_us);
+    shm::fill(task.max_rss_bytes, record.max_rss_bytes);
+    shm::fill(task.has_digest, digest ? 1 : 0);
+    shm::fill(task.has_text, record.has_text);
     std::memcpy(task.detail, record.detail, sizeof task.detail);
     task.detail[sizeof task.detail - 1] = '\0';
     if (digest) std::memcpy(task.detail, digest->data(), digest->size());
@@ -485,7 +486,7 @@ void Agent::finish(std::uint32_t slot, SlotWord from, const EndedRecord& record,
         outcome = Outcome::kLost;  // it began, and may not begin again
     }
     write_result(task, record, digest);
-    task.outcome.store(static_cast<std::uint8_t>(outcome));
+    shm::fill(task.outcome, static_cast<std::uint8_t>(outcome));
     if (!move_word(task, from, to)) {
         refused(slot, to, id);
         return;
@@ -495,12 +496,31 @@ void Agent::finish(std::uint32_t slot, SlotWord from, const EndedRecord& record,
     hint_scheduler(slot, to);
 }
 
+// A node that was used before: the one that ends a task is often another thread than the one that
+// begins it, and their allocator would carry memory from one to the other for good.
+void Agent::remember(Running&& running) {
+    if (spare_.empty()) {
+        running_.emplace(running.id, std::move(running));
+        return;
+    }
+    auto node = std::move(spare_.back());
+    spare_.pop_back();
+    node.key() = running.id;
+    node.mapped() = std::move(running);
+    running_.insert(std::move(node));
+}
+
 void Agent::forget(std::uint64_t id) {
     const auto found = running_.find(id);
     if (found == running_.end()) return;
     for (const int cpu : found->second.cpus) free_cpus_.push_back(cpu);
-    running_.erase(found);
-    self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
+    if (spare_.size() < kSpareMax) {
+        spare_.push_back(running_.extract(found));
+    } else {
+        running_.erase(found);
+    }
+    self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()),
+                               std::memory_order_relaxed);
 }
 
 }  // namespace reeve::worker

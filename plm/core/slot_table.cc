@@ -236,38 +236,38 @@ std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal,
         return std::nullopt;
     }
     REEVE_FAILPOINT("plm.init");
-    shared.key.store(key_of(job, ordinal));
+    shm::fill(shared.key, key_of(job, ordinal));
     shared.job = job.id;
     shared.element = job.element_of(ordinal);
     shared.class_id = *class_id;
     shared.flags =
         (job.at_most_once ? shm::kTaskAtMostOnce : 0U) | (job.function ? shm::kTaskFunction : 0U);
-    shared.intent.store(task.intent);
-    shared.claim.store(0);
-    shared.gpu_mask.store(0);
+    shm::fill(shared.intent, task.intent);
+    shm::fill(shared.claim, 0);
+    shm::fill(shared.gpu_mask, 0);
     shared.time_limit_ns = job.time_limit_ns;
     shared.uid = job.uid;
     shared.submit_wall_ns = job.submit_ns;
     shared.not_before_wall_ns = job.extras->not_before_ns;
-    shared.holder_number.store(task.worker.number);
-    shared.holder_incarnation.store(task.worker.incarnation);
-    shared.deaths.store(task.deaths);
+    shm::fill(shared.holder_number, task.worker.number);
+    shm::fill(shared.holder_incarnation, task.worker.incarnation);
+    shm::fill(shared.deaths, task.deaths);
     shared.retries_max = job.retries_max;
     shared.priority = job.priority;
     write_policy(*slot, job, task);
     write_run_time(job, shared);
-    shared.assigned_wall_ns.store(task.assigned_ns);
-    shared.started_wall_ns.store(task.started_ns);
-    shared.ended_wall_ns.store(0);
-    shared.pid.store(0);
-    shared.exit_code.store(0);
-    shared.outcome.store(0);
-    shared.core_dumped.store(0);
-    shared.has_digest.store(0);
-    shared.has_text.store(0);
-    shared.user_us.store(0);
-    shared.system_us.store(0);
-    shared.max_rss_bytes.store(0);
+    shm::fill(shared.assigned_wall_ns, task.assigned_ns);
+    shm::fill(shared.started_wall_ns, task.started_ns);
+    shm::fill(shared.ended_wall_ns, 0);
+    shm::fill(shared.pid, 0);
+    shm::fill(shared.exit_code, 0);
+    shm::fill(shared.outcome, 0);
+    shm::fill(shared.core_dumped, 0);
+    shm::fill(shared.has_digest, 0);
+    shm::fill(shared.has_text, 0);
+    shm::fill(shared.user_us, 0);
+    shm::fill(shared.system_us, 0);
+    shm::fill(shared.max_rss_bytes, 0);
     std::memset(shared.detail, 0, sizeof shared.detail);
     auto& binding = bindings_[*slot];
     binding.job = job.id;
@@ -297,7 +297,7 @@ void SlotTable::write_policy(std::uint32_t slot, const Job& job, const Task& tas
     policy.pushed = static_cast<std::uint8_t>(std::min(task.pushed, shm::kPushedMax));
     policy.minimum_run_s =
         asked.minimum_run_s == kMinimumRunUnset ? minimum_run_s_ : asked.minimum_run_s;
-    segment_.task(slot).policy.store(policy.pack());
+    shm::fill(segment_.task(slot).policy, policy.pack());
 }
 
 v1::PreemptMode preempt_mode(const Job& job) {
