@@ -186,7 +186,6 @@ private:
                          std::uint64_t wall_time, std::int32_t code);
     void attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const shm::Event& event);
     void attempt_ended(std::uint32_t slot, Job& job, Task& task, const shm::Event& event);
-    std::string result_bytes(std::uint32_t slot, TaskId id, std::uint16_t attempt);
     void record_ending(TaskId id, const Task& task, const TaskEnded& ended,
                        const shm::Event& event);
     void preempt_asked(const shm::Event& event);
@@ -276,9 +275,11 @@ private:
     void clear_noticed(std::uint32_t index, v1::DrainReply& reply);
     void keep_noticed_clear();
 
-    // core_results.cc: the results of submit streams
-    v1::JobResults* results_for(const Job& job);
-    void note_result(const Job& job, TaskEnded&& ended);
+    // core_results.cc: results of functions, and of submit streams
+    TaskEnded& begin_ending(const Task& task);
+    void take_result(std::uint32_t slot, TaskId id, TaskEnded& ended);
+    StreamedResults* results_for(const Job& job);
+    void note_result(const Job& job, const TaskEnded& ended);
     void note_job_ended(JobId id);
     void tell_results(Effects& due);
 
@@ -325,6 +326,7 @@ private:
     std::set<std::uint32_t> intents_;        // slots whose holder was asked for something
     std::unordered_map<std::uint32_t, JobId> preempted_for_;  // slot of a victim -> who asked
     std::uint64_t result_bytes_taken_ = 0;                    // by the event under way
+    TaskEnded ending_;                                        // likewise; its memory is kept
     std::vector<std::uint32_t> touched_;
     std::map<std::uint32_t, std::uint64_t> sweep_suspects_;  // slot -> word seen by the last sweep
     std::uint64_t last_sweep_ns_ = 0;

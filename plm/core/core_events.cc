@@ -10,8 +10,6 @@
 #include "common/base/clock.h"
 #include "common/log/log.h"
 #include "common/merkle/hash.h"
-#include "common/process/small_file.h"
-#include "common/shm/function_block.h"
 #include "common/process/task_space.h"
 #include "common/shm/used_slots.h"
 #include "plm/core/core.h"
@@ -358,49 +356,26 @@ void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const E
     batch_.emit(moved);
 }
 
-// What the worker left of a function's result: in the slot's room, or in a file that goes once the
-// ledger has it.
-std::string Core::result_bytes(std::uint32_t slot, TaskId id, std::uint16_t attempt) {
-    const auto view = shm::view_function(*segment_, segment_->task(slot));
-    if (!view) return {};
-    const auto bytes = view->block->result_bytes.load();
-    if (bytes <= view->block->result_room) {
-        result_bytes_taken_ = bytes;
-        return std::string(view->result, bytes);
-    }
-    if (bytes != shm::kResultInFile) return {};
-    const auto path = result_file(cell_, id.job, id.element, attempt);
-    auto text = read_whole(path, shm::kResultBytesMax);
-    open_.result_files.push_back(path);
-    if (!text) return {};
-    result_bytes_taken_ = text->size();
-    return std::move(*text);
-}
-
 void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& event) {
     const auto& shared = segment_->task(slot);
     const auto ordinal = slots_->binding(slot).ordinal;
     const TaskId id{job.id, job.element_of(ordinal)};
-    TaskEnded ended;
+    auto& ended = begin_ending(task);
     ended.job = job.id;
     ended.ordinal = ordinal;
-    ended.attempt = task.attempt;
-    ended.worker = task.worker;
     const auto raw_outcome = shared.outcome.load();
     ended.outcome = raw_outcome == 0 || raw_outcome > static_cast<std::uint8_t>(Outcome::kRequeued)
                         ? Outcome::kFailed
                         : static_cast<Outcome>(raw_outcome);
     ended.core_dumped = shared.core_dumped.load() != 0;
     ended.exit_code = shared.exit_code.load();
-    ended.assigned_ns = task.assigned_ns;
-    ended.started_ns = task.started_ns;
     ended.ended_ns = shared.ended_wall_ns.load();
     if (ended.ended_ns == 0) ended.ended_ns = event.wall_ns != 0 ? event.wall_ns : wall_ns();
     ended.user_us = shared.user_us.load();
     ended.system_us = shared.system_us.load();
     ended.max_rss_bytes = shared.max_rss_bytes.load();
     if (ended.outcome == Outcome::kSucceeded && job.function) {
-        ended.result = result_bytes(slot, id, task.attempt);
+        take_result(slot, id, ended);
     }
     // The register counts in the slot; the record learns of a death with the next move only.
     ended.deaths = std::max(task.deaths, shared.deaths.load());
@@ -430,7 +405,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
     }
     const bool failed = ended.outcome != Outcome::kSucceeded;
     const auto ended_ns = ended.ended_ns;
-    if (ended.final) note_result(job, std::move(ended));
+    if (ended.final) note_result(job, ended);
     intents_.erase(slot);
     if (again) {
         const auto state = hold ? SlotState::kHeld : SlotState::kQueued;

@@ -20,6 +20,7 @@
 
 #include "common/base/ids.h"
 #include "common/shm/layout.h"
+#include "plm/core/streamed_results.h"
 #include "plm/ledger/history.h"
 #include "plm/server/backend.h"
 
@@ -43,7 +44,7 @@ struct Effects {
     std::vector<std::pair<std::uint32_t, std::uint32_t>> intents;  // slot, bits; 0: not suspend
     std::vector<std::string> result_files;                         // that were read, and go
     std::vector<v1::TaskResult> results;                           // for watchers
-    std::vector<std::pair<std::shared_ptr<ResultSink>, v1::SubmitReply>> streamed;
+    std::vector<std::pair<std::shared_ptr<ResultSink>, StreamedResults>> streamed;
 
     // Added when it is sealed.
     std::vector<std::uint64_t> ring_heads;

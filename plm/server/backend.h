@@ -49,8 +49,8 @@ struct SubmittedJob {
 class ResultSink {
 public:
     virtual ~ResultSink() = default;
-    // False: the client is gone; nothing more need be told.
-    virtual bool results(v1::SubmitReply&& batch) = 0;
+    // `jobs_ended` of its jobs have. False: the client is gone; nothing more need be told.
+    virtual bool results(v1::SubmitReply&& batch, std::size_t jobs_ended) = 0;
 };
 
 struct Submission {

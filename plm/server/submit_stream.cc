@@ -77,13 +77,13 @@ public:
     }
 
     // ResultSink, on the core's thread.
-    bool results(v1::SubmitReply&& batch) override {
+    bool results(v1::SubmitReply&& batch, std::size_t jobs_ended) override {
         bool open = false;
         {
             const std::lock_guard hold(mutex_);
             open = !gone_ && !finished_ && failure_.ok();
             if (open) {
-                for (const auto& one : batch.results()) jobs_open_ -= one.ended() ? 1 : 0;
+                jobs_open_ -= static_cast<std::int64_t>(jobs_ended);
                 results_.push_back(std::move(batch));
             }
         }
