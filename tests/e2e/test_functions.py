@@ -51,6 +51,27 @@ class BuiltIn(SharedCellCase):
         self.assertEqual(told["results"][0]["result_base64"], "aGVsbG8=")
         self.assertEqual(told["results"][0]["bytes"], 5)
 
+    def test_a_short_one_is_one_event_of_its_worker(self):
+        """Its start is told with its end; a long one's is told while it runs."""
+        env = self.env
+
+        def pushed():
+            return env.cli("shm", "stat", "--json").json()["events"]
+        tasks = 200
+
+        def events_of_many():
+            before = pushed()
+            env.wait(env.submit("--function", "noop", "--array", "1-%d" % tasks))
+            return pushed() - before
+        self.assertGreaterEqual(events_of_many(), 2 * tasks)  # assigned, ended
+        # The runners are started by now; a busy machine may take several goes.
+        until(lambda: events_of_many() < 2.5 * tasks, "starts told with their ends")
+        before = pushed()
+        job = env.submit("--function", "sleep", "--data", "300ms")
+        until(lambda: pushed() - before == 2, "assigned and running")
+        env.wait(job)
+        self.assertEqual(pushed() - before, 3)
+
     def test_each_line_in_order(self):
         env = self.env
         lines = ["line %d" % i for i in range(200)]
