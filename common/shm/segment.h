@@ -134,13 +134,13 @@ private:
     char* base_ = nullptr;
 };
 
-// Reads a SlotWord and names its fields in one go.
 // For fields of a slot whose word is moved next: that CAS releases them all.
 template <typename T>
 void fill(std::atomic<T>& field, std::type_identity_t<T> value) {
     field.store(value, std::memory_order_relaxed);
 }
 
+// Reads a SlotWord and names its fields in one go.
 inline SlotWord load_word(const TaskSlot& slot) {
     return SlotWord{slot.word.load(std::memory_order_seq_cst)};
 }
