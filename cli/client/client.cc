@@ -1,7 +1,9 @@
 #include "cli/client/client.h"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
+#include <thread>
 
 #include <unistd.h>
 
@@ -17,6 +19,9 @@
 namespace reeve {
 
 namespace {
+
+constexpr std::chrono::milliseconds kPause{5};
+constexpr std::chrono::seconds kPatience{2};
 
 v1::JobSpec to_spec(const Job& job) {
     v1::JobSpec spec;
@@ -62,6 +67,20 @@ v1::JobSpec to_spec(const Job& job) {
 template <typename T>
 Answer<T> failure(const Error& error) {
     return Answer<T>::failure(error.message);
+}
+
+// A task whose slot is free again and whose row is not yet in the history is waited for.
+Result<cli::JobDetail> detail_of(const cli::Context& context, std::uint64_t job,
+                                 std::uint64_t element) {
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    while (true) {
+        cli::Gatherer gatherer(context);
+        auto detail = gatherer.detail({job, {{element, element}}}, {});
+        if (!detail || detail->status.state() != "ended") return detail;
+        const bool known = !detail->tasks.empty() && detail->tasks.back().state() == "ended";
+        if (known || std::chrono::steady_clock::now() >= until) return detail;
+        std::this_thread::sleep_for(kPause);
+    }
 }
 
 }  // namespace
@@ -184,8 +203,7 @@ Answer<std::uint64_t> Client::cancel(std::uint64_t job, const std::string& reaso
 
 Answer<std::string> Client::logs(std::uint64_t job, std::uint64_t element) {
     const auto& context = impl_->calls->context();
-    cli::Gatherer gatherer(context);
-    auto detail = gatherer.detail({job, {{element, element}}}, {});
+    auto detail = detail_of(context, job, element);
     if (!detail) return failure<std::string>(detail.error());
     if (!detail->has_spec || detail->tasks.empty()) {
         return Answer<std::string>::failure("no such task has started yet");

@@ -169,9 +169,10 @@ void Core::effects() {
         wake_scheduler();
     }
     hand_on_entries();  // wakes threads that can wait until the tasks are on their way
+    // Before anybody is told: who waited for a job looks at its entry next.
+    for (const auto& [entry, record] : sealed_.entries) slots_->write_entry(entry, record);
     notify_watchers(sealed_);
     tell_results(sealed_);
-    for (const auto& [entry, record] : sealed_.entries) slots_->write_entry(entry, record);
     segment_->header().backlog_tasks.store(sealed_.backlog_tasks, std::memory_order_relaxed);
     for (auto& job : model_.evict_ended()) slots_->drop_entry(job.mapped());
     REEVE_FAILPOINT("plm.before_ack");
