@@ -290,8 +290,9 @@ private:
             if (slot.class_id >= segment_.config().classes) return;
             const auto run = likely_run_ns(slot, soon);
             if (run == 0) return;
-            out[word.worker_slot()].ends.emplace_back(std::max(since(slot) + run, soon),
-                                                      segment_.task_class(slot.class_id).request);
+            const auto end = std::max(since(slot) + run, soon);
+            out[word.worker_slot()].ends.push_back(sched::Ending{
+                static_cast<std::int64_t>(end), segment_.task_class(slot.class_id).request});
         });
         return out;
     }

@@ -166,8 +166,11 @@ void ClusterCore::fetch(std::uint32_t ref) const {
     __builtin_prefetch(&jobs_[ref], 1);
     const std::uint32_t node = places_[ref];
     if (node >= nodes_.size()) return;
-    __builtin_prefetch(&nodes_[node]);
     index_.fetch(node);
+    const std::vector<Run>& running = nodes_[node].running;
+    for (std::size_t i = 0; i < running.size(); i += 64 / sizeof(Run)) {
+        __builtin_prefetch(&running[i], 1);
+    }
 }
 
 void ClusterCore::end(std::int64_t now, std::uint32_t ref) {
@@ -255,7 +258,6 @@ void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
     const Account& account = accounts_[job.account];
     User& user = users_[account.user_index];
     const Nodes nodes = nodes_of(ref);
-    for (const std::uint32_t node : nodes) __builtin_prefetch(nodes_[node].running.data());
     ends_.remove(job.started + job.limit, ref);
     const auto seconds = static_cast<double>(now - job.started);
     const double cpus = static_cast<double>(request.cpu_milli) / 1000 + 8.0 * request.gpus;
@@ -287,6 +289,7 @@ void ClusterCore::push_aside(std::int64_t now, std::uint32_t job, const std::str
 
 void ClusterCore::place(std::int64_t now, std::uint32_t ref, Nodes nodes,
                         std::vector<Decision>& out) {
+    for (const std::uint32_t node : nodes) __builtin_prefetch(&nodes_[node]);
     dequeue(ref);
     out.push_back(Decision{DecisionKind::kPlace, ref, {nodes.begin(), nodes.end()}, now, ""});
     run(now, ref, nodes);

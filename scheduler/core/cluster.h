@@ -32,6 +32,7 @@
 #include "scheduler/core/parked_shapes.h"
 #include "scheduler/core/predictor.h"
 #include "scheduler/core/preempt.h"
+#include "scheduler/core/reservation.h"
 #include "scheduler/core/select_node.h"
 
 namespace reeve::sched {
@@ -348,7 +349,7 @@ private:
     std::vector<Reservation> reservations_;
     std::optional<Reservation> first_;    // the first of the last pass, of a job on one node
     std::vector<std::uint32_t> changed_;  // nodes, since first_ was settled
-    std::vector<Run> looked_at_;          // what earliest_on() sorts
+    std::vector<Ending> endings_;         // what earliest_on() looks at
     std::vector<std::uint32_t> chosen_;   // by choose_nodes()
     std::uint64_t pass_number_ = 0;
     bool by_limit_ = false;                                   // kEasySjbf, behind the head

@@ -122,22 +122,16 @@ void ClusterCore::note_change(std::uint32_t node) {
 std::optional<std::int64_t> ClusterCore::earliest_on(std::int64_t now, std::uint32_t node,
                                                      const Resources& request,
                                                      std::int64_t latest) {
-    looked_at_.clear();
+    endings_.clear();
     for (const Run& run : nodes_[node].running) {
-        if (std::max(run.end, now + 1) <= latest) looked_at_.push_back(run);
+        const std::int64_t end = std::max(run.end, now + 1);
+        if (end <= latest) endings_.push_back(Ending{end, holds(run)});
     }
-    const std::vector<Run>& runs = looked_at_;
-    std::sort(looked_at_.begin(), looked_at_.end(),
-              [](const Run& a, const Run& b) { return a.end < b.end; });
     Resources free = index_[node].capacity;
     free -= index_[node].used;
-    for (std::size_t i = 0; i < runs.size(); ++i) {
-        free += holds(runs[i]);
-        const std::int64_t end = std::max(runs[i].end, now + 1);
-        if (i + 1 < runs.size() && runs[i + 1].end <= end) continue;
-        if (request.fits(free)) return end;
-    }
-    return std::nullopt;
+    const auto room = first_room(request, free, endings_);
+    if (!room) return std::nullopt;
+    return room->at;
 }
 
 // The first reservation of a pass is mostly the one of the pass before: of the nodes on which

@@ -4,27 +4,31 @@
 
 namespace reeve::sched {
 
+std::optional<FirstRoom> first_room(const Resources& request, Resources free,
+                                    std::span<Ending> endings) {
+    std::sort(endings.begin(), endings.end(),
+              [](const Ending& a, const Ending& b) { return a.at < b.at; });
+    for (std::size_t i = 0; i < endings.size(); ++i) {
+        free += endings[i].gives;
+        const bool more = i + 1 < endings.size() && endings[i + 1].at == endings[i].at;
+        if (!more && request.fits(free)) return FirstRoom{endings[i].at, free};
+    }
+    return std::nullopt;
+}
+
 std::optional<Reservation> plan_reservation(const Resources& request,
-                                            std::span<const WorkerOutlook> outlooks) {
+                                            std::span<WorkerOutlook> outlooks) {
     std::optional<Reservation> best;
-    for (const WorkerOutlook& outlook : outlooks) {
-        auto ends = outlook.ends;
-        std::stable_sort(ends.begin(), ends.end(),
-                         [](const auto& a, const auto& b) { return a.first < b.first; });
-        Resources free = outlook.free;
-        for (std::size_t i = 0; i < ends.size(); ++i) {
-            free += ends[i].second;
-            const bool more = i + 1 < ends.size() && ends[i + 1].first == ends[i].first;
-            if (more || !request.fits(free)) continue;
-            if (!best || ends[i].first < best->at_ns) {
-                best.emplace();
-                best->worker = outlook.worker;
-                best->at_ns = ends[i].first;
-                best->spare = free;
-                best->spare -= request;
-            }
-            break;
-        }
+    for (WorkerOutlook& outlook : outlooks) {
+        const auto room = first_room(request, outlook.free, outlook.ends);
+        if (!room) continue;
+        const auto at_ns = static_cast<std::uint64_t>(room->at);
+        if (best && best->at_ns <= at_ns) continue;
+        best.emplace();
+        best->worker = outlook.worker;
+        best->at_ns = at_ns;
+        best->spare = room->free;
+        best->spare -= request;
     }
     return best;
 }

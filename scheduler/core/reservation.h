@@ -9,13 +9,26 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "common/model/resources.h"
 #include "scheduler/core/ports.h"
 
 namespace reeve::sched {
+
+// Something that runs will have ended by then, and what comes back.
+struct Ending {
+    std::int64_t at = 0;
+    Resources gives;
+};
+struct FirstRoom {
+    std::int64_t at = 0;
+    Resources free;  // then, the request not yet taken
+};
+// When a request that does not fit now fits first, as these end; those of one time end together.
+// The one rule of when a place comes free, live and in the simulator. Sorts the endings.
+std::optional<FirstRoom> first_room(const Resources& request, Resources free,
+                                    std::span<Ending> endings);
 
 // What is kept for whom: for the best that does not fit, for each of the first few, for nobody.
 enum class Backfill : std::uint8_t { kEasy, kConservative, kNone };
@@ -24,7 +37,7 @@ enum class Backfill : std::uint8_t { kEasy, kConservative, kNone };
 struct WorkerOutlook {
     WorkerRef worker = kNoRef;
     Resources free;
-    std::vector<std::pair<std::uint64_t, Resources>> ends;  // likely (run_bound.h), any order
+    std::vector<Ending> ends;  // likely (run_bound.h), in ns, any order
 };
 
 struct Reservation {
@@ -47,6 +60,6 @@ struct Reservation {
 
 // Where the request fits first: worker, time and spare are set. The first of equals.
 std::optional<Reservation> plan_reservation(const Resources& request,
-                                            std::span<const WorkerOutlook> outlooks);
+                                            std::span<WorkerOutlook> outlooks);
 
 }  // namespace reeve::sched

@@ -27,10 +27,10 @@ bool allows_spot(SlaClass sla);
 struct alignas(64) NodeOffer {
     Resources capacity;
     Resources used;
-    double price_per_hour = 0;       // on-demand
-    double spot_price_per_hour = 0;  // what is paid when `spot`
+    double price_per_hour = 0;  // on-demand
     bool spot = false;
-    bool open = true;  // false: draining or down
+    bool open = true;                // false: draining or down
+    double spot_price_per_hour = 0;  // what is paid when `spot`
     std::string name;
     std::vector<std::string> labels;
 

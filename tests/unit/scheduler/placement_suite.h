@@ -181,7 +181,8 @@ void cancelled_head_is_passed() {
 
 // Half of worker 0 is busy until `end`; the whole of it is kept for `wide`.
 inline Reservation reservation_for(ClassRef cls, std::uint64_t key, std::uint64_t end) {
-    const std::vector<WorkerOutlook> outlooks{{0, cpus(2, 100), {{end, cpus(2, 100)}}}};
+    std::vector<WorkerOutlook> outlooks{
+        {0, cpus(2, 100), {{static_cast<std::int64_t>(end), cpus(2, 100)}}}};
     auto planned = plan_reservation(cpus(4), outlooks);
     REQUIRE(planned);
     CHECK(planned->at_ns == end);
