@@ -1,4 +1,6 @@
 // The command's half of explain.h: what is known about the job, and how the answer is told.
+#include <algorithm>
+
 #include "cli/catalogue.h"
 #include "cli/explain.h"
 #include "cli/forecast.h"
@@ -14,6 +16,22 @@ namespace {
 
 constexpr std::size_t kHoldersShown = 8;
 
+// A name that nobody has here stands at a place of its own, which no worker has anything of.
+NamedCounts counts_of(const std::vector<NamedAmount>& amounts, const shm::Segment& segment) {
+    auto names = shm::resource_names(segment);
+    NamedCounts out;
+    for (const auto& amount : amounts) {
+        auto place = std::find(names.begin(), names.end(), amount.name);
+        if (place == names.end()) place = std::find(names.begin(), names.end(), "");
+        if (place == names.end()) return NamedCounts{NamedCounts::kTop};  // all are other names
+        *place = amount.name;
+        out.set(static_cast<std::size_t>(place - names.begin()),
+                std::min(amount.count, NamedCounts::kCountMax));
+    }
+    know_resource_names(std::move(names));
+    return out;
+}
+
 Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     ExplainJob out;
     REEVE_TRY_ASSIGN(out.status, gatherer.status(selected.job));
@@ -24,8 +42,7 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     out.request = resources_of(out.status.spec().task().resources());
     out.wants = rpc::wants_of(out.status.spec());
     if (gatherer.segment() != nullptr) {
-        const auto named = shm::find_counts(*gatherer.segment(), out.wants.resources);
-        out.request.named = named.value_or(NamedCounts{NamedCounts::kTop});
+        out.request.named = counts_of(out.wants.resources, *gatherer.segment());
     }
     if (!out.status.waits_for().empty()) out.gate = gatherer.waiting_words(selected.job);
     if (!selected.elements.empty()) out.element = selected.elements.front().first;

@@ -173,7 +173,7 @@ Status set_data_file(JobDraft& draft, const std::string& path) {
     file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (!file.is_open() || file.bad()) return bad(path + " cannot be read; correct the path");
     bytes.resize(static_cast<std::size_t>(file.gcount()));
-    if (bytes.size() > kFunctionDataMax) return bad(path + " is larger than 1M; pass its name");
+    if (bytes.size() > kFunctionDataMax) return bad(path + " is larger than 1020K; pass its name");
     draft.spec.mutable_task()->set_data(std::move(bytes));
     return {};
 }

@@ -40,7 +40,10 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     hold_.emplace(cell_, *segment_);
     const auto named = shm::number_counts(*segment_, options_.resources);
     crowded_ = !named;
-    if (crowded_) return false;
+    if (crowded_) {
+        segment_.reset();
+        return false;
+    }
     named_ = *named;
     const bool back = !id_.none() && take_slot_back();
     if (!back && !claim_slot()) {

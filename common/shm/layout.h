@@ -104,7 +104,7 @@ struct alignas(64) Header {
     std::atomic<std::uint64_t> acknowledging{1};  // 0 while the ledger cannot be written
     std::atomic<std::uint64_t> pushing_for{0};    // slot + 1 of the task victims make room for
     std::atomic<std::uint64_t> backfill{0};       // sched::Backfill, from the policy; PLM
-    ResourceName resource_names[NamedCounts::kNamedMax];  // resource_names.h; PLM, joining workers
+    ResourceName resource_names[NamedCounts::kNamedMax];  // resource_names.h; joining workers
 };
 
 // What a person wants of a task somebody else holds; the holder obeys. Bits of TaskSlot::intent.

@@ -1,7 +1,7 @@
 // Which number a named resource has in this segment (NamedCounts), and what a number is called.
 //
-// Workers bring names when they join, and the PLM those of jobs that wait for such a worker. A
-// name keeps its number as long as the segment lasts, so counts in shared memory need no text.
+// Workers bring names when they join. A name keeps its number as long as the segment lasts, so
+// counts in shared memory need no text.
 //
 // Progress     lock-free: a failed CAS means somebody else took that place.
 // Death        between the CAS of the hash and the text: the number is good, the text is written by

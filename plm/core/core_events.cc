@@ -523,6 +523,7 @@ void Core::worker_event(const Event& event) {
     std::uint32_t price = 0;
     WorkerChange change = WorkerChange::kJoined;
     if (event.kind == EventKind::kWorkerJoined) {
+        if (slots_->number_again()) wake_scheduler();
         if (known != workers.end()) return;  // a repetition, or back after a rebuild
         entry.kind = audit::Kind::kWorkerJoined;
         if (event.worker_slot < segment_->config().workers) {

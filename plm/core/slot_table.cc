@@ -1,6 +1,7 @@
 #include "plm/core/slot_table.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstring>
 
@@ -56,6 +57,20 @@ SlotTable::SlotTable(shm::Segment& segment)
     for (auto entry = segment.config().jobs; entry-- > 0;) free_entries_.push_back(entry);
 }
 
+bool SlotTable::number_again() {
+    bool any = false;
+    for (const auto& [key, id] : classes_) {
+        auto& request = segment_.task_class(id).request;
+        if ((request.named.bytes & NamedCounts::kTop) == 0) continue;
+        const auto named = shm::find_counts(segment_, key.wants.resources);
+        if (!named) continue;
+        // Nothing of it was ever claimed, so whoever reads either value is right.
+        std::atomic_ref(request.named.bytes).store(named->bytes, std::memory_order_release);
+        any = true;
+    }
+    return any;
+}
+
 std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     if (last_class_ != classes_.end() && last_class_->first.uid == job.uid &&
         last_class_->first.request == job.request &&
@@ -82,7 +97,7 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     entry.uid = job.uid;
     entry.request = job.request;
     shm::write_wants(entry, job.extras->wants);
-    const auto named = shm::number_counts(segment_, job.extras->wants.resources);
+    const auto named = shm::find_counts(segment_, job.extras->wants.resources);
     // Without a number for one of them no worker here has it: it waits, as for a larger one.
     entry.request.named = named.value_or(NamedCounts{NamedCounts::kTop});
     write_budget(id, job.uid);
@@ -223,6 +238,12 @@ void SlotTable::free_payload(std::uint32_t slot, Job* job) {
 std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal, const Task& task,
                                                 shm::SlotState state) {
     const auto class_id = class_of(job);
+    // An orphan's worker brought the names to the segment before this one: they are taken already.
+    const auto& wants = job.extras->wants;
+    if (class_id && state == shm::SlotState::kRunning && !wants.resources.empty()) {
+        auto& named = segment_.task_class(*class_id).request.named;
+        if (const auto counts = shm::number_counts(segment_, wants.resources)) named = *counts;
+    }
     if (!class_id) return std::nullopt;
     const auto slot = allocate(*class_id);
     if (!slot) return std::nullopt;

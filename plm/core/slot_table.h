@@ -95,6 +95,9 @@ public:
     bool move(std::uint32_t slot, shm::SlotWord from, shm::SlotWord to);
     // TaskSlot::policy of a task that is published, pushed aside, or whose deadline comes near.
     void write_policy(std::uint32_t slot, const Job& job, const Task& task);
+    // After a worker brought names of resources: classes that waited for one get their counts.
+    // True: the scheduler has to look at them.
+    bool number_again();
     void set_minimum_run(std::uint32_t seconds) { minimum_run_s_ = seconds; }  // the default
     // Where tasks published from now on have their learned run times from.
     void learn_from(const RunTimes& run_times) { run_times_ = &run_times; }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -40,6 +42,19 @@ constexpr const char* kSchema =
 
 std::string unflushed_mark(const std::string& path) {
     return path + "-async";
+}
+
+// Damage in the middle looks like a tail that was never flushed, and only the audit log's size
+// tells them apart, later: what is about to be dropped stays for whoever has to look.
+Status keep_log_aside(const std::string& log) {
+    const auto aside = log + ".torn-" + std::to_string(wall_ns() / kSecond);
+    std::error_code error;
+    std::filesystem::copy_file(log, aside, std::filesystem::copy_options::overwrite_existing,
+                               error);
+    if (!error) return {};
+    std::filesystem::remove(aside, error);
+    return fail(ErrorCode::kResourceExhausted,
+                "cannot keep a copy of the torn log as " + aside + "; make room there");
 }
 
 Status fsync_directory_of(const std::string& path) {
@@ -221,9 +236,11 @@ Status Ledger::Impl::open_files(bool trial) {
         warning = "dropped a torn tail of " + std::to_string(wal.torn_frames) +
                   " frames at offset " + std::to_string(wal.torn_offset) + " of " + path + "-wal " +
                   (tail == WalTail::kFlushed ? "(never acknowledged)"
-                                             : "(acknowledged with --durability async only)");
+                                             : "(acknowledged with --durability async only; "
+                                               "a copy is beside it)");
         log::warn("ledger: dropped a torn tail",
                   {{"path", path}, {"frames", wal.torn_frames}, {"offset", wal.torn_offset}});
+        if (tail == WalTail::kUnflushed) REEVE_TRY(keep_log_aside(path + "-wal"));
     }
     REEVE_TRY_ASSIGN(db, Database::open(path, Database::Mode::kReadWrite));
     REEVE_TRY(check_identity(db));

@@ -130,6 +130,20 @@ class Named(Placement):
         until(lambda: self.used("worker-1") == {} == self.used("worker-2"), "all is given back")
         self.env.cli("shm", "check")
 
+    def test_jobs_that_wait_do_not_use_the_names_up(self):
+        names = ",".join("n%d=1" % i for i in range(8))
+        waits = self.submit("--node", "worker-9", "--resource", names, "--", "true")
+        late = self.submit("--label", "k=v", "--resource", "late=1", "--", "true")
+        worker = self.env.popen("worker", "--name", "w9", "--resource", "late=1", "--label", "k=v")
+        self.env.wait(late)
+        worker.terminate()
+        worker.wait()
+        self.assertEqual(self.env.job(waits)["state"], "queued")
+        answer = self.env.cli("worker", "--name", "w10", *[
+            word for i in range(8) for word in ("--resource", "m%d=1" % i)], code=5)
+        self.assertIn("knows 8 named resources already", answer.err + answer.out)
+        self.env.cli("cancel", waits)
+
     def test_never_more_at_once_than_there_are(self):
         job = self.submit("--resource", "fpga=1", "--array", "1-60", "-c", "0.1", "--",
                           "sh", "-c", "sleep 0.05")
