@@ -116,7 +116,8 @@ class JobFiles(SharedCellCase):
         spec = shown["spec"]
         self.assertEqual(shown["job"]["name"], "the full one")
         self.assertEqual(shown["job"]["priority"], -7)
-        self.assertEqual(spec["resources"], {"cpu": 1.5, "memory_bytes": 64 << 20, "gpu": 0})
+        self.assertEqual(spec["resources"],
+                         {"cpu": 1.5, "memory_bytes": 64 << 20, "gpu": 0, "named": {}})
         self.assertEqual((spec["time_limit_ms"], spec["grace_ms"]), (90_000, 3_000))
         self.assertEqual((spec["retries"], spec["max_failures"], spec["max_running"]), (2, 1, 1))
         self.assertEqual((spec["label"], spec["key"]), ("full", "full-key"))
