@@ -92,6 +92,19 @@ private:
     bool ok_ = true;
 };
 
+// Base 128, low digits first, as protobuf has it.
+inline constexpr std::size_t kVarintBytesMax = 10;
+
+inline char* put_varint(char* to, std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) *to++ = static_cast<char>(value | 0x80);
+    *to++ = static_cast<char>(value);
+    return to;
+}
+inline void append_varint(std::string& out, std::uint64_t value) {
+    char bytes[kVarintBytesMax];
+    out.append(bytes, put_varint(bytes, value));
+}
+
 static_assert(std::endian::native == std::endian::little, "ledger frames are little-endian");
 
 }  // namespace reeve

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "common/base/assert.h"
+#include "common/base/bytes.h"
 
 namespace reeve::plm {
 namespace {
@@ -17,22 +18,11 @@ constexpr unsigned kEndedNumbers = 14;
 constexpr unsigned kDetailBit = 1U << 15;
 constexpr std::uint64_t kFinal = 1;
 constexpr std::uint64_t kCoreDumped = 2;
-constexpr std::size_t kVarintBytesMax = 10;
 static_assert(shm::kSlotStates <= kFirstEnded);
 static_assert(static_cast<unsigned>(Outcome::kRequeued) + kFirstEnded < kPackedKinds);
 
-char* put_varint(char* to, std::uint64_t value) {
-    while (value >= 0x80) {
-        *to++ = static_cast<char>(value | 0x80);
-        value >>= 7;
-    }
-    *to++ = static_cast<char>(value);
-    return to;
-}
-
 void put_text(std::string& out, std::string_view text) {
-    char length[kVarintBytesMax];
-    out.append(length, put_varint(length, text.size()));
+    append_varint(out, text.size());
     out.append(text);
 }
 

@@ -4,26 +4,20 @@
 
 #include <google/protobuf/unknown_field_set.h>
 
+#include "common/base/bytes.h"
+
 namespace reeve::plm {
 namespace {
 
 enum WireType : std::uint32_t { kVarint = 0, kBytes = 2 };
 
-void put_varint(std::string& out, std::uint64_t value) {
-    char raw[10];
-    std::size_t size = 0;
-    for (; value >= 0x80; value >>= 7) raw[size++] = static_cast<char>(value | 0x80);
-    raw[size++] = static_cast<char>(value);
-    out.append(raw, size);
-}
-
 void put_tag(std::string& out, int field, WireType type) {
-    put_varint(out, static_cast<std::uint32_t>(field) << 3 | type);
+    append_varint(out, static_cast<std::uint32_t>(field) << 3 | type);
 }
 
 void put_bytes(std::string& out, int field, std::string_view bytes) {
     put_tag(out, field, kBytes);
-    put_varint(out, bytes.size());
+    append_varint(out, bytes.size());
     out.append(bytes);
 }
 
@@ -38,7 +32,7 @@ void StreamedResults::of_job(JobId job) {
 
 void StreamedResults::add(JobId job, Element element, std::string_view result) {
     of_job(job);
-    put_varint(elements_, element);
+    append_varint(elements_, element);
     put_bytes(results_, v1::JobResults::kResultsFieldNumber, result);
 }
 
@@ -60,12 +54,12 @@ void StreamedResults::close() {
     constexpr std::size_t kAround = 64;  // job, tags, lengths
     out.reserve(kAround + elements_.size() + results_.size() + others_.size());
     put_tag(out, v1::JobResults::kJobFieldNumber, kVarint);
-    put_varint(out, job_);
+    append_varint(out, job_);
     if (!elements_.empty()) put_bytes(out, v1::JobResults::kElementsFieldNumber, elements_);
     out.append(results_).append(others_);
     if (ended_) {
         put_tag(out, v1::JobResults::kEndedFieldNumber, kVarint);
-        put_varint(out, 1);
+        append_varint(out, 1);
     }
     job_ = 0;
     elements_.clear();
