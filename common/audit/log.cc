@@ -169,20 +169,21 @@ std::uint64_t AuditLog::append(std::span<const std::string> entries) {
 std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t count) {
     const std::lock_guard hold(state_->mutex);
     const std::uint64_t first = state_->appended;
-    const auto length_at = [bundle](std::size_t at) {
-        return 2 + std::size_t{get_big_endian<std::uint16_t>(bundle.data() + at)};
-    };
-    // As many as fit into a chunk at once: one for them all would be new memory each time.
-    for (std::size_t at = 0; at < bundle.size();) {
-        auto end = at + length_at(at);
-        std::string& chunk = state_->chunk_for(end - at);
-        const auto room = std::max(kChunkBytes, chunk.size()) - chunk.size();
-        while (end < bundle.size() && end + length_at(end) - at <= room) end += length_at(end);
-        chunk.append(bundle, at, end - at);
-        at = end;
-    }
     state_->appended += count;
     state_->pending_bytes += bundle.size();
+    // As many as fit into a chunk at once: one for them all would be new memory each time.
+    while (!bundle.empty()) {
+        auto rest = bundle;
+        take_entry(rest);
+        std::string& chunk = state_->chunk_for(bundle.size() - rest.size());
+        const auto room = std::max(kChunkBytes, chunk.size()) - chunk.size();
+        for (auto next = rest; !next.empty(); rest = next) {
+            take_entry(next);
+            if (bundle.size() - next.size() > room) break;
+        }
+        chunk.append(bundle.substr(0, bundle.size() - rest.size()));
+        bundle = rest;
+    }
     return first;
 }
 
