@@ -239,15 +239,15 @@ void Agent::adopt_function(std::uint32_t slot, shm::SlotWord word) {
     if (held) {
         // Our predecessor may not have told its start. Telling it twice does no harm.
         if (!orphan) tell_start_later(slot, word);
-        running_.emplace(running.id, running);
+        remember(std::move(running));
         return;
     }
     // No living runner has it. Whether a dead one began it nobody knows.
     const bool once = (task.flags & shm::kTaskAtMostOnce) != 0;
     (void)push_moved(slot, word.to(shm::SlotState::kAssigned, owner_), word, Outcome::kNone, 0);
     if (!once) {
-        running_.emplace(running.id, running);
         waiting_.push_back({0, running.id, {}, {}});
+        remember(std::move(running));
         return;
     }
     EndedRecord record;

@@ -284,7 +284,7 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
             running.files = files_of(*start, **spec);
         }
     }
-    running_.emplace(id, std::move(running));
+    remember(std::move(running));
     known.erase(id);
 }
 

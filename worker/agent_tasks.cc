@@ -260,7 +260,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
     pin(**spec, *start, running.cpus);
     running.files = files_of(*start, **spec);
     const auto id = running.id;
-    running_.emplace(id, std::move(running));
+    remember(std::move(running));
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
     if (wait_durable) {
         waiting_.push_back({events_.produced(), id, std::move(*start), (*spec)->stdin_data()});
