@@ -187,20 +187,14 @@ bool Registry::being_buried(std::uint32_t index) const {
 
 // In another slot it waits for the end of its burial, or is a member there.
 bool Registry::judged(std::uint32_t index, WorkerId id) const {
-    if (buried_.contains(id)) return true;
-    for (std::uint32_t other = 0; other < segment_.config().workers; ++other) {
-        const auto& worker = segment_.worker(other);
-        if (other != index && worker.state.load() != WorkerState::kFree && id_of(worker) == id) {
-            return true;
-        }
-    }
-    return false;
+    return buried_.contains(id) || member(id, index);
 }
 
-bool Registry::member(WorkerId id) const {
+bool Registry::member(WorkerId id, std::uint32_t except) const {
     for (std::uint32_t index = 0; index < segment_.config().workers; ++index) {
         const auto& worker = segment_.worker(index);
-        if (worker.state.load() != WorkerState::kFree && id_of(worker) == id) return true;
+        if (index == except || worker.state.load() == WorkerState::kFree) continue;
+        if (id_of(worker) == id) return true;
     }
     return false;
 }

@@ -46,7 +46,8 @@ private:
                       std::uint64_t now);
     bool being_buried(std::uint32_t index) const;
     bool judged(std::uint32_t index, WorkerId id) const;  // dead already, and now in this slot
-    bool member(WorkerId id) const;  // in a worker slot, whatever its state but free
+    // In a worker slot but that one, whatever its state but free.
+    bool member(WorkerId id, std::uint32_t except = shm::kNone32) const;
 
     void reconcile(std::uint64_t now);
     // Whether a held slot's owner is not its holder; alone it proves nothing, the next look does.
