@@ -238,13 +238,13 @@ void SlotTable::free_payload(std::uint32_t slot, Job* job) {
 std::optional<std::uint32_t> SlotTable::publish(Job& job, std::uint64_t ordinal, const Task& task,
                                                 shm::SlotState state) {
     const auto class_id = class_of(job);
+    if (!class_id) return std::nullopt;
     // An orphan's worker brought the names to the segment before this one: they are taken already.
     const auto& wants = job.extras->wants;
-    if (class_id && state == shm::SlotState::kRunning && !wants.resources.empty()) {
+    if (state == shm::SlotState::kRunning && !wants.resources.empty()) {
         auto& named = segment_.task_class(*class_id).request.named;
         if (const auto counts = shm::number_counts(segment_, wants.resources)) named = *counts;
     }
-    if (!class_id) return std::nullopt;
     const auto slot = allocate(*class_id);
     if (!slot) return std::nullopt;
     auto& shared = segment_.task(*slot);
