@@ -25,6 +25,7 @@ constexpr auto kGather = std::chrono::milliseconds(5);
 constexpr std::size_t kSparesMax = 4;
 constexpr std::size_t kSpareRowsMax = 16'384;
 constexpr std::size_t kSpareBytesMax = 2 << 20;
+constexpr std::size_t kSpareJobsMax = 1'024;  // each with its strings: 0.3 MB
 
 }  // namespace
 
@@ -191,7 +192,10 @@ Status History::Impl::finish_transaction() {
 }
 
 void History::Impl::keep_spare(HistoryRows rows) {
-    if (rows.ended.capacity() > kSpareRowsMax || rows.bytes.capacity() > kSpareBytesMax) return;
+    if (rows.ended.capacity() > kSpareRowsMax || rows.bytes.capacity() > kSpareBytesMax ||
+        rows.jobs.capacity() > kSpareJobsMax) {
+        return;
+    }
     rows.clear();
     const std::lock_guard hold(mutex);
     if (spares.size() < kSparesMax) spares.push_back(std::move(rows));
