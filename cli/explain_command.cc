@@ -23,7 +23,7 @@ NamedCounts counts_of(const std::vector<NamedAmount>& amounts, const shm::Segmen
     for (const auto& amount : amounts) {
         auto place = std::find(names.begin(), names.end(), amount.name);
         if (place == names.end()) place = std::find(names.begin(), names.end(), "");
-        if (place == names.end()) return NamedCounts{NamedCounts::kTop};  // all are other names
+        if (place == names.end()) return NamedCounts::nowhere();  // all are other names
         *place = amount.name;
         out.set(static_cast<std::size_t>(place - names.begin()),
                 std::min(amount.count, NamedCounts::kCountMax));

@@ -122,12 +122,14 @@ void warn_of_kept(const char* who, const std::vector<std::string>& flags) {
          "; to change that: reeve down, then this reeve up again");
 }
 
-// Roles whose supervisor died are taken over as they are; workers that are missing are started.
-void warn_of_adopted(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
+// Roles whose supervisor died are taken over as they are; what is missing of them is started as it
+// was before.
+void take_adopted(const Cell& cell, const UpRequest& request, SuperviseOptions& options) {
     if (view_group(cell).state == "down") return;
     auto flags = other_options(cell, options, request.by_default);
     std::erase(flags, "--workers");
     warn_of_kept("what still runs of the cell", flags);
+    take_running_options(cell, request.by_default, options);
 }
 
 // The group goes on as it is; the policy alone is taken over while it runs.
@@ -255,15 +257,18 @@ std::vector<Role> living_roles(const Cell& cell) {
 
 }  // namespace
 
-int up_main(const Cell& cell, const SuperviseOptions& options, const UpRequest& request) {
-    if (request.foreground) return supervise_main(cell, options);
+int up_main(const Cell& cell, SuperviseOptions options, const UpRequest& request) {
+    if (request.foreground) {
+        take_adopted(cell, request, options);
+        return supervise_main(cell, options);
+    }
     if (const auto made = create_cell_directories(cell); !made) return report(made.error());
     const auto lock = take_place(cell, options.ready_timeout_ns);
     if (!lock) return report(lock.error());
     if (!*lock) {
         return tell_up_already(cell, options, request);
     }
-    warn_of_adopted(cell, options, request);
+    take_adopted(cell, request, options);
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return report(fail_errno("pipe", errno).value());
     const pid_t child = fork();

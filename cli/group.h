@@ -24,7 +24,7 @@ struct UpRequest {
     std::vector<std::string> by_default;  // flags nobody typed
 };
 
-int up_main(const Cell& cell, const SuperviseOptions& options, const UpRequest& request);
+int up_main(const Cell& cell, SuperviseOptions options, const UpRequest& request);
 int down_main(const Cell& cell, const DownOptions& options);
 int status_main(const Cell& cell, bool json);
 int doctor_main(const Cell& cell, bool json);

@@ -469,10 +469,15 @@ Status add_limits(JobDraft& draft, const std::string& text) {
 
 Status add_resources(JobDraft& draft, const std::string& text) {
     std::string_view rest = text;
+    std::vector<std::string> told;
     do {
         const auto comma = std::min(rest.find(','), rest.size());
         REEVE_TRY_ASSIGN(const auto amount, parse_amount_of(rest.substr(0, comma), true));
         rest.remove_prefix(std::min(comma + 1, rest.size()));
+        if (std::find(told.begin(), told.end(), amount.name) != told.end()) {
+            return bad(amount.name + " is named twice; write one number");
+        }
+        told.push_back(amount.name);
         auto* all = draft.spec.mutable_resources();
         auto known = std::find_if(all->begin(), all->end(),
                                   [&](const auto& each) { return each.name() == amount.name; });

@@ -56,8 +56,8 @@ const std::unordered_map<std::string_view, std::string_view>& meant_words() {
 
 // No word for cpus, memory or GPUs, rightly or wrongly spelt.
 bool names_resource(std::string_view name) {
-    return sound_resource_name(name) && !meant_words().contains(name) &&
-           closest(name, known_fields("resources.")).empty();
+    return sound_resource_name(name) && !reserved_resource_name(name) &&
+           !meant_words().contains(name) && closest(name, known_fields("resources.")).empty();
 }
 
 tl::unexpected<Error> unknown_field(const std::string& path, const JsonNode& node,

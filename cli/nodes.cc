@@ -36,15 +36,10 @@ std::string label_words(const WorkerView& worker) {
 std::string named_ratios(const WorkerView& worker) {
     std::string out;
     for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
-        NamedCounts one;
-        one.set(i, worker.used.named[i]);
         if (worker.capacity.named[i] == 0) continue;
-        const auto taken = std::to_string(worker.used.named[i]);
-        one.set(i, worker.capacity.named[i]);
-        const auto words = named_words(one);
-        const auto equals = words.find('=');
-        out += (out.empty() ? "" : ",") + words.substr(0, equals + 1) +
-               ratio(taken, words.substr(equals + 1));
+        out +=
+            (out.empty() ? "" : ",") + resource_name(i) + "=" +
+            ratio(std::to_string(worker.used.named[i]), std::to_string(worker.capacity.named[i]));
     }
     return out.empty() ? "-" : out;
 }

@@ -1,6 +1,7 @@
 #include "cli/offer_words.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "cli/units.h"
@@ -60,11 +61,10 @@ Status add_resources(const std::vector<std::string>& words, const std::string& n
         resources.push_back(std::move(*amount));
     }
     std::sort(resources.begin(), resources.end());
-    std::size_t bytes = 0;
-    for (const auto& each : resources) {
-        bytes += each.name.size() + std::to_string(each.count).size() + 2;
+    if (resources_have_room(resources, std::mem_fn(&NamedAmount::name),
+                            std::mem_fn(&NamedAmount::count))) {
+        return {};
     }
-    if (resources.size() <= NamedCounts::kNamedMax && bytes <= kResourcesBytesMax) return {};
     return bad("--resource: " + name +
                " has more than 8, or more than 111 bytes of them; name fewer");
 }

@@ -106,11 +106,6 @@ shm::ResourceNames& names() {
     return known;
 }
 
-std::string name_of(std::size_t number) {
-    const auto& name = names()[number];
-    return name.empty() ? "resource-" + std::to_string(number) : name;
-}
-
 void write_amounts(JsonWriter& json, const Resources& resources) {
     json.field("cpu", static_cast<double>(resources.cpu_milli) / 1000);
     json.field("memory_bytes", resources.memory_bytes).field("gpu", resources.gpus);
@@ -123,11 +118,16 @@ void know_resource_names(shm::ResourceNames known) {
     names() = std::move(known);
 }
 
+std::string resource_name(std::size_t number) {
+    const auto& name = names()[number];
+    return name.empty() ? "resource-" + std::to_string(number) : name;
+}
+
 std::string named_words(const NamedCounts& counts) {
     std::string out;
     for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
         if (counts[i] == 0) continue;
-        out += (out.empty() ? "" : ",") + name_of(i) + "=" + std::to_string(counts[i]);
+        out += (out.empty() ? "" : ",") + resource_name(i) + "=" + std::to_string(counts[i]);
     }
     return out;
 }
@@ -145,7 +145,7 @@ void write_resources(JsonWriter& json, std::string_view key, const Resources& re
     json.key(key).begin_object();
     write_amounts(json, resources);
     for (std::size_t i = 0; i < NamedCounts::kNamedMax; ++i) {
-        if (resources.named[i] != 0) json.field(name_of(i), resources.named[i]);
+        if (resources.named[i] != 0) json.field(resource_name(i), resources.named[i]);
     }
     json.end_object().end_object();
 }
@@ -161,18 +161,10 @@ void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns) 
 
 namespace {
 
-void write_named(JsonWriter& json, const v1::JobSpec& spec) {
-    for (const auto& each : spec.resources()) {
-        json.field(each.name(), std::max(each.count(), 1U));
-    }
-    json.end_object();
-}
-
-void write_limits(JsonWriter& json, const v1::JobSpec& spec) {
-    json.key("limits").begin_object();
-    for (const auto& limit : spec.limits()) {
-        json.field(limit.name(), std::max(limit.count(), 1U));
-    }
+// So many of each name, into an object that is open.
+template <typename Amounts>
+void write_counts(JsonWriter& json, const Amounts& amounts) {
+    for (const auto& each : amounts) json.field(each.name(), std::max(each.count(), 1U));
     json.end_object();
 }
 
@@ -210,9 +202,10 @@ void write_listed_job(JsonWriter& json, const v1::JobStatus& status) {
         const auto& spec = status.spec();
         json.field("sla", to_string(rpc::sla_of(spec.sla())));
         write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
-        write_limits(json, spec);
+        json.key("limits").begin_object();
+        write_counts(json, spec.limits());
         json.key("named_resources").begin_object();
-        write_named(json, spec);
+        write_counts(json, spec.resources());
     } else {
         json.key("sla").null().key("deadline").null().key("limits").null();
         json.key("named_resources").null();
@@ -228,7 +221,7 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     json.field("input", task.input()).field("output", task.output()).field("error", task.error());
     json.key("resources").begin_object();
     write_amounts(json, resources_of(task.resources()));
-    write_named(json, spec);
+    write_counts(json, spec.resources());
     json.end_object();
     json.key("env").begin_object();
     for (const auto& entry : task.env()) json.field(entry.name(), entry.value());
@@ -246,7 +239,8 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
     json.field("preempt", preempt_words(spec.preempt())).key("minimum_run_ms");
     spec.has_minimum_run_ms() ? json.value(spec.minimum_run_ms()) : json.null();
-    write_limits(json, spec);
+    json.key("limits").begin_object();
+    write_counts(json, spec.limits());
     json.field("max_running", spec.max_running()).field("max_failures", spec.max_failures());
     json.field("not_before_ms", spec.not_before_unix_ms()).field("node", spec.node_name());
     json.field("label", spec.label());

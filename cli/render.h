@@ -39,6 +39,7 @@ void write_time(JsonWriter& json, std::string_view name, std::uint64_t wall_ns);
 void write_resources(JsonWriter& json, std::string_view key, const Resources& resources);
 // What the named resources of the segment that is shown are called; once, when it is opened.
 void know_resource_names(shm::ResourceNames names);
+std::string resource_name(std::size_t number);
 // "fpga=2,port=1"; "" for none.
 std::string named_words(const NamedCounts& counts);
 std::string named_words(const v1::JobSpec& spec);

@@ -82,9 +82,8 @@ std::vector<std::uint64_t> forecasts(const Context& context, const std::vector<J
         ForecastTask task;
         task.request = resources_of(spec.task().resources());
         task.wants = rpc::wants_of(spec);
-        const auto named = shm::find_counts(*gatherer.segment(), task.wants.resources);
-        if (!named) continue;
-        task.request.named = *named;
+        task.request.named = shm::find_counts(*gatherer.segment(), task.wants.resources);
+        if (task.request.named.fits_nowhere()) continue;
         task.time_limit_ns = spec.task().time_limit_ms() * kMillisecond;
         task.key = shm::heap_key(spec.priority(), picture.now_ns, ~std::uint64_t{0});
         const auto start = earliest_start_ns(picture, task);

@@ -361,12 +361,16 @@ Result<NamedAmount> parse_amount_of(std::string_view text, bool one_by_default) 
     const auto equals = std::min(text.find('='), text.size());
     NamedAmount out{std::string(text.substr(0, equals)), 1};
     const bool told = equals < text.size();
-    const auto count =
-        told ? parse_count(text.substr(equals + 1), kNamedCountMax) : Result<std::uint64_t>(1);
+    const auto count = told ? parse_count(text.substr(equals + 1), NamedCounts::kCountMax)
+                            : Result<std::uint64_t>(1);
     if (!sound_resource_name(out.name) || !count || *count == 0 || (!told && !one_by_default)) {
         return bad("\"" + std::string(text.substr(0, 80)) +
                    "\" is no NAME=N; a name is a letter, then up to 30 letters, digits and _ - ., "
                    "N is 1 to 127");
+    }
+    if (reserved_resource_name(out.name)) {
+        return bad("\"" + out.name + "\" is no name of a named resource: every worker has cpus, " +
+                   "memory and GPUs, which have options of their own");
     }
     out.count = static_cast<std::uint32_t>(*count);
     return out;

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
+#include "common/shm/class_wants.h"
 #include "common/shm/transitions.h"
 #include "common/shm/used_slots.h"
 #include "worker/agent.h"
@@ -230,6 +231,9 @@ Result<StartText> Agent::text_for(std::uint32_t slot, SlotWord word, const v1::T
         if ((mask >> i & 1) == 0) continue;
         instance.gpu_ids.push_back(i < options_.gpu_ids.size() ? options_.gpu_ids[i]
                                                                : std::to_string(i));
+    }
+    if (task.class_id < segment_->config().classes) {
+        instance.resources = shm::read_resources(segment_->task_class(task.class_id).resources);
     }
     REEVE_TRY_ASSIGN(auto start, make_start(spec, instance, context_, users_));
     start.head.name.slot = slot;

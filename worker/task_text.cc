@@ -83,7 +83,7 @@ std::uint32_t whole_cpus(const v1::TaskSpec& spec) {
 
 // Its temporary directory, and where it may write why it failed.
 Status add_space(const v1::TaskSpec& spec, const TaskInstance& task, const WorkerContext& worker,
-               Environment& environment, StartText& start) {
+                 Environment& environment, StartText& start) {
     const bool other_user = spec.uid() != worker.uid;
     const auto& space = other_user ? worker.other_space : worker.own_space;
     if (space.empty() && spec.private_tmp()) {
@@ -103,7 +103,7 @@ Status add_space(const v1::TaskSpec& spec, const TaskInstance& task, const Worke
 
 // Ours first: a task cannot pretend to be another one.
 Status fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
-                      const WorkerContext& worker, const UserInfo& user, StartText& start) {
+                        const WorkerContext& worker, const UserInfo& user, StartText& start) {
     Environment environment(start.environment);
     environment.add("REEVE_JOB_ID", std::to_string(task.task.job));
     environment.add("REEVE_TASK_ID", std::to_string(task.task.element));
@@ -112,6 +112,11 @@ Status fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
     environment.add("REEVE_CPUS", std::to_string(whole_cpus(spec)));
     environment.add("REEVE_MEM", std::to_string(spec.resources().memory_bytes()));
     environment.add("REEVE_GPUS", std::to_string(task.gpu_ids.size()));
+    std::vector<std::string> held;
+    for (const auto& each : task.resources) {
+        held.push_back(each.name + "=" + std::to_string(each.count));
+    }
+    environment.add("REEVE_RESOURCES", join(held));
     if (worker.has_gpus) {
         environment.add("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         environment.add("CUDA_VISIBLE_DEVICES", join(task.gpu_ids));

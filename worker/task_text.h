@@ -14,6 +14,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/result.h"
+#include "common/model/wants.h"
 #include "reeve/v1/reeve.pb.h"
 #include "worker/launcher_protocol.h"
 
@@ -40,11 +41,11 @@ private:
 struct WorkerContext {
     std::string output_root;  // Cell::output
     std::string state_dir;
-    std::string node_name;  // the worker's name
-    std::string instance;   // "<cell hash>.<worker number>.<incarnation>"
-    std::string own_space;  // worker_space() for our own user; "": could not be made
+    std::string node_name;    // the worker's name
+    std::string instance;     // "<cell hash>.<worker number>.<incarnation>"
+    std::string own_space;    // worker_space() for our own user; "": could not be made
     std::string other_space;  // and for others
-    std::uint32_t uid = 0;  // ours
+    std::uint32_t uid = 0;    // ours
     std::uint32_t gid = 0;
     std::uint64_t grace_ns = 0;
     std::uint32_t pids_max = 0;
@@ -56,7 +57,8 @@ struct TaskInstance {
     TaskId task;
     std::uint32_t attempt = 0;
     std::uint64_t time_limit_ns = 0;
-    std::vector<std::string> gpu_ids;  // granted
+    std::vector<std::string> gpu_ids;    // granted
+    std::vector<NamedAmount> resources;  // held
 };
 
 std::string fill_placeholders(const std::string& text, const TaskInstance& task,

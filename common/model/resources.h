@@ -21,6 +21,10 @@ struct NamedCounts {
 
     auto operator<=>(const NamedCounts&) const = default;
 
+    // What no room is enough for, as of a name that nobody has.
+    static constexpr NamedCounts nowhere() { return {kTop}; }
+    bool fits_nowhere() const { return (bytes & kTop) != 0; }
+
     std::uint32_t operator[](std::size_t i) const {
         return static_cast<std::uint32_t>(bytes >> (8 * i) & 0xFF);
     }
@@ -31,7 +35,7 @@ struct NamedCounts {
     }
     // None is more than there; a sum of two that is beyond kCountMax never fits.
     bool fits(const NamedCounts& room) const {
-        return (bytes & kTop) == 0 && (((room.bytes | kTop) - bytes) & kTop) == kTop;
+        return !fits_nowhere() && (((room.bytes | kTop) - bytes) & kTop) == kTop;
     }
 
     static constexpr std::uint64_t kTop = 0x8080'8080'8080'8080ULL;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/model/resources.h"
 #include "common/model/sla.h"
 
 namespace reeve {
@@ -25,7 +26,6 @@ inline constexpr std::uint32_t kPriceMicroMax = 4'000'000'000;  // 4000 an hour
 
 inline constexpr std::size_t kResourceNameMax = 31;     // bytes of a named resource's name
 inline constexpr std::size_t kResourcesBytesMax = 111;  // of all NAME=N, a byte between
-inline constexpr std::uint32_t kNamedCountMax = 127;    // of one, as counts are bytes (Resources)
 
 // How many of a named resource a task holds, or a worker has.
 struct NamedAmount {
@@ -60,6 +60,26 @@ inline bool sound_resource_name(std::string_view name) {
     return sound_label(name) && name.size() <= kResourceNameMax &&
            name.find_first_of("/=+") == std::string_view::npos &&
            ((name[0] >= 'a' && name[0] <= 'z') || (name[0] >= 'A' && name[0] <= 'Z'));
+}
+
+// Words for what every worker has anyway, and for the group of all named ones in JSON.
+inline bool reserved_resource_name(std::string_view name) {
+    constexpr std::string_view kReserved[] = {"cpu", "cpus",   "gpu",  "gpus",
+                                              "mem", "memory", "named"};
+    return std::find(std::begin(kReserved), std::end(kReserved), name) != std::end(kReserved);
+}
+
+// Whether a worker or a job may have all of them: names for kNamedMax, kResourcesBytesMax of text.
+// `amounts` is any range of what has a name and a count.
+template <typename Amounts, typename NameOf, typename CountOf>
+bool resources_have_room(const Amounts& amounts, NameOf&& name_of, CountOf&& count_of) {
+    std::size_t number = 0;
+    std::size_t bytes = 0;
+    for (const auto& each : amounts) {
+        ++number;
+        bytes += name_of(each).size() + std::to_string(count_of(each)).size() + 2;
+    }
+    return number <= NamedCounts::kNamedMax && bytes <= kResourcesBytesMax;
 }
 
 // How people write one: key=value.

@@ -51,7 +51,7 @@ std::vector<NamedAmount> read_resources(std::span<const char> field) {
         const char* digits = word.data() + std::min(equals + 1, word.size());
         const auto parsed = std::from_chars(digits, end, each.count);
         const bool whole = parsed.ec == std::errc{} && parsed.ptr == end;
-        if (!whole || each.count > kNamedCountMax || !sound_resource_name(each.name)) break;
+        if (!whole || each.count > NamedCounts::kCountMax || !sound_resource_name(each.name)) break;
         out.push_back(std::move(each));
     }
     return out;

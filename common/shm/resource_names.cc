@@ -73,9 +73,9 @@ ResourceNames resource_names(const Segment& segment) {
     return out;
 }
 
-std::optional<NamedCounts> find_counts(const Segment& segment,
-                                       const std::vector<NamedAmount>& amounts) {
-    return counts(amounts, [&](const std::string& name) { return find_resource(segment, name); });
+NamedCounts find_counts(const Segment& segment, const std::vector<NamedAmount>& amounts) {
+    return counts(amounts, [&](const std::string& name) { return find_resource(segment, name); })
+        .value_or(NamedCounts::nowhere());
 }
 
 std::optional<NamedCounts> number_counts(const Segment& segment,

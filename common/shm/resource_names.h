@@ -27,9 +27,8 @@ std::optional<std::size_t> number_resource(const Segment& segment, std::string_v
 std::optional<std::size_t> find_resource(const Segment& segment, std::string_view name);
 ResourceNames resource_names(const Segment& segment);
 
-// All of them as counts; nullopt: one has no number (find) or gets none any more (number).
-std::optional<NamedCounts> find_counts(const Segment& segment,
-                                       const std::vector<NamedAmount>& amounts);
+// All of them as counts. One that has no number fits nowhere; one that gets none any more: nullopt.
+NamedCounts find_counts(const Segment& segment, const std::vector<NamedAmount>& amounts);
 std::optional<NamedCounts> number_counts(const Segment& segment,
                                          const std::vector<NamedAmount>& amounts);
 

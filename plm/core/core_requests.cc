@@ -229,8 +229,7 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
     const auto& wanted = spec.task().resources();
     Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
     const auto wants = rpc::wants_of(spec);
-    const auto named = shm::find_counts(*segment_, wants.resources);
-    request.named = named.value_or(NamedCounts{NamedCounts::kTop});  // fits nowhere
+    request.named = shm::find_counts(*segment_, wants.resources);
     bool any = false;
     Resources largest;
     for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {

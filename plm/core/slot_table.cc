@@ -61,11 +61,11 @@ bool SlotTable::number_again() {
     bool any = false;
     for (const auto& [key, id] : classes_) {
         auto& request = segment_.task_class(id).request;
-        if ((request.named.bytes & NamedCounts::kTop) == 0) continue;
+        if (!request.named.fits_nowhere()) continue;
         const auto named = shm::find_counts(segment_, key.wants.resources);
-        if (!named) continue;
+        if (named.fits_nowhere()) continue;
         // Nothing of it was ever claimed, so whoever reads either value is right.
-        std::atomic_ref(request.named.bytes).store(named->bytes, std::memory_order_release);
+        std::atomic_ref(request.named.bytes).store(named.bytes, std::memory_order_release);
         any = true;
     }
     return any;
@@ -97,9 +97,8 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     entry.uid = job.uid;
     entry.request = job.request;
     shm::write_wants(entry, job.extras->wants);
-    const auto named = shm::find_counts(segment_, job.extras->wants.resources);
     // Without a number for one of them no worker here has it: it waits, as for a larger one.
-    entry.request.named = named.value_or(NamedCounts{NamedCounts::kTop});
+    entry.request.named = shm::find_counts(segment_, job.extras->wants.resources);
     write_budget(id, job.uid);
     entry.live.fetch_add(1, std::memory_order_release);
     last_class_ = classes_.emplace(key, id).first;

@@ -1,7 +1,8 @@
 #include "plm/server/validate.h"
 
-#include <string>
+#include <functional>
 #include <set>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -376,24 +377,24 @@ Status check_labels_wanted(const v1::JobSpec& spec) {
 }
 
 Status check_resources_wanted(const v1::JobSpec& spec) {
-    std::size_t bytes = 0;
     std::set<std::string_view> names;
     for (const auto& each : spec.resources()) {
-        if (!sound_resource_name(each.name())) {
+        if (!sound_resource_name(each.name()) || reserved_resource_name(each.name())) {
             return refuse("resources",
-                          "holds what is no name of a resource: a letter, then up to "
-                          "30 letters, digits and _ - .");
+                          "holds what is no name of a resource: a letter, then up to 30 letters, "
+                          "digits and _ - . (not cpu, memory or gpu, nor named)");
         }
-        if (each.count() > kNamedCountMax) {
+        if (each.count() == 0 || each.count() > NamedCounts::kCountMax) {
             return refuse("resources", each.name() + ": " + std::to_string(each.count()) +
-                                           " is over " + std::to_string(kNamedCountMax));
+                                           " is outside 1.." +
+                                           std::to_string(NamedCounts::kCountMax));
         }
         if (!names.insert(each.name()).second) {
             return refuse("resources", each.name() + " is named twice; write one number");
         }
-        bytes += each.name().size() + std::to_string(each.count()).size() + 2;
     }
-    if (bytes > kResourcesBytesMax || names.size() > NamedCounts::kNamedMax) {
+    if (!resources_have_room(spec.resources(), std::mem_fn(&v1::NamedAmount::name),
+                             std::mem_fn(&v1::NamedAmount::count))) {
         return refuse("resources", "are more than 8, or longer than 111 bytes together");
     }
     return {};

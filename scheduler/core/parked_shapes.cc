@@ -14,8 +14,7 @@ Resources ParkedShapes::negate(const Resources& value) {
     out.gpus = value.gpus > kMost32 ? 0 : kMost32 - value.gpus;
     out.memory_bytes = value.memory_bytes > kMost64 ? 0 : kMost64 - value.memory_bytes;
     constexpr auto kMostNamed = NamedCounts::kTop - 0x0101'0101'0101'0101ULL;  // 127 of each
-    const bool sound = (value.named.bytes & NamedCounts::kTop) == 0;
-    out.named.bytes = sound ? kMostNamed - value.named.bytes : 0;
+    out.named.bytes = value.named.fits_nowhere() ? 0 : kMostNamed - value.named.bytes;
     return out;
 }
 

@@ -159,7 +159,7 @@ Status named_resources(const Place& place, NamedNumbers& names, NamedCounts& out
                                "\" is no name of a resource");
         }
         double count = 0;
-        REEVE_TRY(number(place, name, 0, kNamedCountMax, count));
+        REEVE_TRY(number(place, name, 0, NamedCounts::kCountMax, count));
         if (count != std::floor(count)) return place.at(name).error("is not a whole number");
         const auto index = number_of(names, name);
         if (!index) return place.at(name).error("is the 9th name of a resource; use at most 8");

@@ -3,7 +3,7 @@ import getpass
 import os
 import unittest
 
-from reeve_env import NOT_FOUND, USAGE, OwnCellCase, until
+from reeve_env import NOT_FOUND, OK, USAGE, OwnCellCase, until
 
 ME = getpass.getuser()
 
@@ -166,15 +166,41 @@ class Named(Placement):
         self.env.cli("cancel", held)
         self.env.wait(waits)
 
+    def test_a_task_is_told_what_it_holds(self):
+        for words, says in (((), ""), (("--resource", "port=2,fpga"), "fpga=1,port=2")):
+            done = self.env.cli("run", *words, "--", "sh", "-c", 'echo "[$REEVE_RESOURCES]"')
+            self.assertEqual(done.out.strip(), "[%s]" % says)
+
+    def test_what_runs_on_keeps_its_own(self):
+        """Also when all but the launcher died, and the segment with them."""
+        job = self.submit("--resource", "port=1", "--", "sleep", "60")
+        self.env.until_running(job)
+        self.env.kill("supervisor")
+        segment = self.env.status()["segment"]
+        for role, name in (("worker", "worker-2"), ("plm", None)):
+            self.env.kill(role, name)
+        os.unlink("/dev/shm" + segment)
+        done = self.env.cli("up", "--resource", "port=9")
+        self.assertIn("keeps its own --resource", done.err)
+        until(lambda: self.env.cli("node", "show", "worker-2", code=None).code == OK,
+              "the worker in the new segment")
+        until(lambda: self.used("worker-2") == {"port": 1}, "its task is counted again")
+        self.assertEqual(self.worker("worker-2")["capacity"]["named"], {"fpga": 1, "port": 3})
+        self.assertEqual(self.env.task(job)["attempt"], 1)
+        self.env.cli("cancel", job)
+
     def test_bad_words(self):
         for words, says in ((["--resource", "gizmo=1"], "no worker has any"),
                             (["--resource", "fpga=3"], "the most a worker has is 2"),
                             (["--resource", "fpga=0"], "is no NAME=N"),
+                            (["--resource", "fpga=1,fpga=2"], "named twice"),
+                            (["--resource", "gpus=1"], "options of their own"),
                             (["--resource", "fpga=128"], "is no NAME=N"),
                             (["--resource", "9lives=1"], "is no NAME=N")):
             done = self.env.cli("submit", *words, "--", "true", code=USAGE)
             self.assertIn(says, done.err)
         for words, says in ((["--resource", "fpga"], "is no NAME=N"),
+                            (["--resource", "cpu=3"], "options of their own"),
                             (["--resource", "worker-9:fpga=1"], "is not started"),
                             ([w for i in range(9) for w in ("--resource", "r%d=1" % i)],
                              "more than 8")):
