@@ -93,13 +93,17 @@ void Bundle::clear() {
 
 void CommitBatch::seal(SealedBatch& sealed) {
     end_row();
-    sealed.records_.clear();
-    sealed.entries_.clear();
-    sealed.frames_.clear();
+    sealed.clear();
     std::swap(sealed.records_, records_);
     std::swap(sealed.entries_, entries_);
     sealed.first_leaf_ = model_.next_leaf - sealed.entries_.count;
     model_.settle_chains();
+}
+
+void SealedBatch::clear() {
+    records_.clear();
+    entries_.clear();
+    frames_.clear();
 }
 
 std::string_view SealedBatch::frames() {

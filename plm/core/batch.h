@@ -50,6 +50,8 @@ public:
     // The whole batch as frames: the audit entries first, so that a replay knows every chain before
     // a record ends its task. Made at the first call.
     std::string_view frames();
+    // Empty, with the memory of a large one given back.
+    void clear();
 
 private:
     friend class CommitBatch;
@@ -77,7 +79,7 @@ public:
 
     bool empty() const { return records_.empty() && entries_.count == 0; }
     std::size_t bytes() const { return records_.size() + entries_.bytes.size(); }
-    // What was gathered becomes `sealed`, whose own bytes are forgotten.
+    // What was gathered becomes `sealed`, which is cleared before.
     void seal(SealedBatch& sealed);
     Projection& projection() { return projection_; }
 

@@ -239,6 +239,14 @@ void Core::publish_loop() {
     (void)publish_or_complain();
 }
 
+// On any thread.
+void Core::want_trim() {
+    large_batch_.store(true);
+    const std::lock_guard lock(publisher_mutex_);
+    unpublished_ = true;
+    publisher_wanted_.notify_one();
+}
+
 bool Core::publish_or_complain() {
     const auto published = publish_audit();
     if (!published) {

@@ -131,6 +131,7 @@ private:
     void pace();
     void sleep_until_work();
     void publish_loop();
+    void want_trim();
     bool publish_or_complain();
     Status publish_audit();
     Status make_files_durable(std::uint64_t leaves);

@@ -74,7 +74,7 @@ Status Core::flush() {
     ledger_seq_ = ledger_->last_seq();
     const auto bytes = sealed_batch_.frames().size();
     bytes_since_snapshot_ += bytes;
-    if (bytes > kLargeBatchBytes) large_batch_.store(true);
+    if (bytes > kLargeBatchBytes) large_batch_.store(true);  // its entries wake the publisher
     return {};
 }
 
@@ -169,6 +169,7 @@ void Core::effects() {
         wake_scheduler();
     }
     hand_on_entries();  // wakes threads that can wait until the tasks are on their way
+    sealed_batch_.clear();
     // Before anybody is told: who waited for a job looks at its entry next.
     for (const auto& [entry, record] : sealed_.entries) slots_->write_entry(entry, record);
     notify_watchers(sealed_);
@@ -246,7 +247,8 @@ bool Core::snapshot_due() const {
 // Only when the model is what the ledger holds: the next flush has the core's thread to itself.
 void Core::maybe_snapshot() {
     if (!snapshot_due() || !batch_.empty()) return;
-    const auto told = [](Status written) {
+    const auto told = [this](Status written) {
+        want_trim();  // its copy of the model was as large as the model
         if (written) return;
         log::warn("the ledger's snapshot failed", {{"why", written.error().message}});
     };

@@ -26,8 +26,8 @@ std::string group(std::uint32_t gid) {
 void Usage::charge(std::uint32_t uid, std::uint32_t gid, const Resources& held,
                    std::uint64_t started_ns, std::uint64_t ended_ns) {
     if (started_ns == 0 || ended_ns <= started_ns) return;
-    const bool together = pending_.uid == uid && pending_.gid == gid &&
-                          ended_ns < pending_.ended_ns + kTogetherNs;
+    const bool together =
+        pending_.uid == uid && pending_.gid == gid && ended_ns < pending_.ended_ns + kTogetherNs;
     if (!together) {
         settle();
         pending_ = Pending{uid, gid, ended_ns, 0};

@@ -124,6 +124,7 @@ struct Ledger::Impl {
     std::uint64_t pending_bytes() const;
     Status open_aux();
     Status maintain();
+    void forget_pages();
     Status checkpoint();
     Status drop_old();
     Status empty_wal();

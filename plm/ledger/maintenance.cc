@@ -66,6 +66,8 @@ void Ledger::Impl::run() {
         hold.unlock();
         for (auto& job : todo) job();
         const Status done = maintain();
+        // A snapshot filled its page cache with what nobody reads again.
+        if (!todo.empty()) forget_pages();
         const bool bad = !done && !failed;
         if (bad && !complained) {
             log::warn("ledger: upkeep failed, will be tried again",
@@ -84,6 +86,11 @@ Status Ledger::Impl::open_aux() {
     REEVE_TRY(configure_connection(aux));
     watch_wal(aux);  // after configuring: wal_autocheckpoint would replace the hook
     return {};
+}
+
+void Ledger::Impl::forget_pages() {
+    const std::lock_guard hold(aux_mutex);
+    if (aux.is_open()) sqlite3_db_release_memory(aux.raw());
 }
 
 Status Ledger::Impl::maintain() {
