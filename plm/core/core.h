@@ -240,6 +240,7 @@ private:
     bool release_task(Job& job, std::uint64_t ordinal, Task& task);
     void hold_job(Job& job, v1::ActResult& result);
     void release_job(Job& job, v1::ActResult& result);
+    void hold_each(Job& job);
     void record_job_held(const Job& job, audit::Kind kind);
     void retry_element(Job& job, std::uint64_t ordinal);
     void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);

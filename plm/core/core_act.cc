@@ -157,6 +157,8 @@ bool Core::act_on_job(Job& job, Action& action, std::uint64_t until) {
         return true;
     }
     if (selection.elements().empty()) return act_on_all(job, action, until);
+    const auto kind = action.request.action();
+    if (job.held && (kind == v1::ACTION_RELEASE || kind == v1::ACTION_RESUME)) hold_each(job);
     for (; action.range < selection.elements_size(); ++action.range, action.at = 0) {
         const auto& range = selection.elements(action.range);
         for (auto element = std::max(range.first(), action.at); element <= range.last();

@@ -348,11 +348,12 @@ void Core::attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const E
     attempt.started_ns = task.started_ns;
     attempt.ended_ns = event.wall_ns != 0 ? event.wall_ns : wall_ns();
     attempt.detail = dead ? "its worker died" : "taken back from its worker";
+    attempt.deaths = task.deaths + (dead ? 1U : 0U);
     batch_.emit(attempt);
     auto moved = record_of(job.id, ordinal, task, event.wall_ns);
     moved.state = SlotState::kQueued;
     moved.worker = {};
-    moved.deaths += dead ? 1U : 0U;
+    moved.deaths = attempt.deaths;
     batch_.emit(moved);
 }
 

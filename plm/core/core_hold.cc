@@ -101,6 +101,29 @@ void Core::release_job(Job& job, v1::ActResult& result) {
     result.set_changed(changed);
 }
 
+// A job held as a whole becomes one each of whose tasks is held, so that some can be let go.
+void Core::hold_each(Job& job) {
+    if (!job.array) return;
+    const auto rest = rest_of(job);
+    const auto queued =
+        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
+    for (const auto ordinal : queued) {
+        auto& task = job.tasks->at(ordinal);
+        if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
+    }
+    for (const auto* ranges : {&rest.singly, &rest.together}) {
+        for (const auto& [first, last] : *ranges) {
+            batch_.emit(JobChanged{job.id,
+                                   JobChange::kHoldElements,
+                                   static_cast<std::int64_t>(first),
+                                   static_cast<std::int64_t>(last),
+                                   {}});
+        }
+    }
+    record_job_held(job, audit::Kind::kReleased);
+    batch_.emit(JobChanged{job.id, JobChange::kRelease, 0, 0, {}});
+}
+
 // Whether it went on before it came to `target`: it does before it ends, unless its worker died.
 bool Core::thawed(std::uint32_t slot, SlotWord target) const {
     if (target.state() == SlotState::kRunning) return true;

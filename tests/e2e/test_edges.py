@@ -146,6 +146,21 @@ class Edges(OwnCellCase):
         env.cli("release", limited, code=None)
         env.wait(limited)
 
+    def test_some_of_a_held_job_are_let_go(self):
+        """They run, the others stay held, one by one, also after a restart."""
+        env = self.env
+        job = env.submit("--hold", "--array", "1-1000", "--output", "none", "--", "true")
+        self.assertIn("(3 tasks)", env.cli("release", "%d.2" % job, "%d.900-901" % job).out)
+        until(lambda: env.job(job)["tasks"]["succeeded"] == 3, "those that were let go")
+        env.kill("plm")
+        env.until_up()
+        tasks = env.job(job)["tasks"]
+        self.assertEqual((tasks["succeeded"], tasks["held"]), (3, 997))
+        env.cli("release", "%d.2" % job, code=REFUSED)
+        self.assertIn("(997 tasks)", env.cli("release", job).out)
+        env.wait(job)
+        env.cli("audit", "verify")
+
     def test_what_was_held_as_the_run_went_by_starts_when_released(self):
         """Elements held one by one are let go at once, in their order, also after a restart."""
         env = self.env
@@ -157,7 +172,7 @@ class Edges(OwnCellCase):
         until(lambda: env.job(job)["tasks"]["queued"] == 2, "the run at its end")
         env.cli("cancel", "%d.2000-100000" % job)
         self.assertEqual(env.job(job)["tasks"]["held"], 2000)
-        # Let go while the job is held as a whole, they wait in the run behind its cursor.
+        # Let go while the job is held as a whole, they are queued and the others stay held.
         env.cli("hold", job)
         env.cli("release", "%d.7" % job, "%d.9-1500" % job)
         env.cli("hold", "%d.9" % job)

@@ -23,6 +23,9 @@ class Loss(OwnCellCase):
         self.assertLess(seconds(task["started"]) - killed, 2)
         env.cli("cancel", job)
         env.wait(job, code=FAILED)
+        told = until(lambda: (lambda a: a if len(a) == 2 else None)(
+            env.cli("history", "--json", job).json()["attempts"]), "both attempts in history")
+        self.assertEqual([one["attempt"]["deaths"] for one in told], [1, 1])
 
     def test_the_others_go_on(self):
         """Row 66: a lost worker's tasks run again, the others' go on; counts are exact."""
