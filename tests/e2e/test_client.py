@@ -83,6 +83,11 @@ class Installed(unittest.TestCase):
                            capture_output=True)
             subprocess.run(["cmake", "--build", top + "/build"], check=True, capture_output=True)
             subprocess.run([top + "/build/user"], check=True)
+            subprocess.run([top + "/usr/bin/reeve", "--version"], check=True, capture_output=True)
+            dump = subprocess.run([top + "/usr/bin/shm-dump", "--help"], check=True,
+                                  capture_output=True, text=True)
+            self.assertIn("reeve shm dump", dump.stdout)
+            self.assertTrue(os.access(top + "/usr/bin/reeve-up", os.X_OK))
 
 
 if __name__ == "__main__":
