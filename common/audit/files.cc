@@ -134,6 +134,11 @@ Status sync_file_system(const std::string& path) {
     return {};
 }
 
+void drop_from_cache(const std::string& path) {
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.good()) (void)posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 Status replace_file(const std::string& path, std::string_view bytes, Durable durable, mode_t mode) {
     const std::string temporary = path + ".tmp";
     auto written = write_temporary(temporary, bytes, durable, mode);

@@ -272,13 +272,36 @@ Status AuditLog::publish(const std::function<Status()>& before_signing) {
     return {};
 }
 
+namespace {
+
+// Nobody changes a full tile, and few read it again.
+void drop_full_tiles(const std::string& directory, std::uint64_t from, std::uint64_t to) {
+    const auto drop = [&](unsigned level, std::uint64_t first, std::uint64_t end) {
+        for (auto index = first; index < end; ++index) {
+            drop_from_cache(directory + "/" + TileName{level, index, kTileWidth}.path());
+        }
+    };
+    drop(kEntryLevel, from / kTileWidth, to / kTileWidth);
+    for (unsigned level = 0; level < kLevelsMax; ++level) {
+        drop(level, hashes_at(from, level) / kTileWidth, hashes_at(to, level) / kTileWidth);
+    }
+}
+
+}  // namespace
+
 Result<std::uint64_t> AuditLog::sync_tiles() {
-    const std::lock_guard one(state_->publishing);
-    const std::uint64_t size = published_size();
-    if (size == state_->synced) return size;
-    REEVE_TRY(sync_file_system(state_->directory));
-    REEVE_TRY(store_synced(state_->directory, size));
-    state_->synced = size;
+    std::uint64_t before = 0;
+    std::uint64_t size = 0;
+    {
+        const std::lock_guard one(state_->publishing);
+        before = state_->synced;
+        size = published_size();
+        if (size == before) return size;
+        REEVE_TRY(sync_file_system(state_->directory));
+        REEVE_TRY(store_synced(state_->directory, size));
+        state_->synced = size;
+    }
+    drop_full_tiles(state_->directory, before, size);
     return size;
 }
 

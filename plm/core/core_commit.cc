@@ -231,12 +231,9 @@ void Core::wake_holder(shm::SlotWord word) {
 
 std::vector<std::string> Core::snapshot_parts() {
     bytes_since_snapshot_ = 0;
-    const auto bytes = model_.save();
-    last_snapshot_bytes_ = bytes.size();
-    std::vector<std::string> parts;
-    for (std::size_t at = 0; at < bytes.size(); at += kSnapshotPartBytesMax) {
-        parts.push_back(bytes.substr(at, kSnapshotPartBytesMax));
-    }
+    auto parts = model_.save_parts(kSnapshotPartBytesMax);
+    last_snapshot_bytes_ = 0;
+    for (const auto& part : parts) last_snapshot_bytes_ += part.size();
     return parts;
 }
 

@@ -395,6 +395,7 @@ Status Model::apply_retried(const TaskRetried& record) {
         jobs_ok_.remove(job->id);
         jobs_not_ok_.remove(job->id);
         std::erase(ended_order_, job->id);
+        ended_bytes_ -= job->spec.view().size();
     }
     mark(*job);
     return {};
@@ -469,6 +470,7 @@ void Model::check_ended(Job& job, std::uint64_t wall_ns) {
     (job.ok.count() == job.count ? jobs_ok_ : jobs_not_ok_).add(job.id);
     just_ended_.push_back(job.id);
     ended_order_.push_back(job.id);
+    ended_bytes_ += job.spec.view().size();
 }
 
 // A key stands for its job longer than the job is remembered: who asks again is told its id.
@@ -479,9 +481,11 @@ void Model::keep_key(Key key) {
     old_keys_.pop_front();
 }
 
-std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
+std::vector<std::map<JobId, Job>::node_type> Model::evict_ended(std::size_t times) {
     std::vector<std::map<JobId, Job>::node_type> dropped;
-    while (ended_order_.size() > kEndedJobsKept) {
+    while (ended_order_.size() > times * kEndedJobsKept ||
+           (ended_bytes_ > times * kEndedBytesKept &&
+            ended_order_.size() > times * kEndedJobsKeptMin)) {
         const JobId id = ended_order_.front();
         ended_order_.pop_front();
         const auto at = jobs_.find(id);
@@ -494,6 +498,7 @@ std::vector<std::map<JobId, Job>::node_type> Model::evict_ended() {
         }
         if (!job.extras->key.empty()) keep_key({job.uid, job.extras->key});
         last_found_ = nullptr;
+        ended_bytes_ -= job.spec.view().size();
         spend.forget_job(id);
         dropped.push_back(jobs_.extract(at));
     }

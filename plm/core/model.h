@@ -254,7 +254,11 @@ struct WorkerRecord {
     std::uint64_t death_leaf = ~std::uint64_t{0};  // its WORKER_DEAD entry
 };
 
+// Ended jobs are kept for whoever asks for them next: so many, or as many as have so many bytes of
+// specs (a job's data is part of its spec, and each snapshot writes them all), but these at least.
 inline constexpr std::size_t kEndedJobsKept = 10'000;
+inline constexpr std::size_t kEndedBytesKept = 8U << 20;
+inline constexpr std::size_t kEndedJobsKeptMin = 1'000;
 inline constexpr std::size_t kKeysKept = 100'000;  // of jobs beyond those
 
 class Model {
@@ -282,9 +286,10 @@ public:
     // Notes that a task has a slot now, or none (kNone32). Not durable.
     void bind_slot(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t slot);
 
-    // Drops the oldest ended jobs beyond kEndedJobsKept; returns those dropped. Not called while
-    // anybody holds a Job pointer.
-    std::vector<std::map<JobId, Job>::node_type> evict_ended();
+    // Drops the oldest ended jobs beyond what is kept; returns those dropped. Not called while
+    // anybody holds a Job pointer. A replay forgets no sooner than the core did, whatever held up
+    // the core's own call: it keeps `times` as many.
+    std::vector<std::map<JobId, Job>::node_type> evict_ended(std::size_t times = 1);
 
     // A task's chain: kept with the task, with its job (a single task's, or an array's header), or
     // with its failed attempt. That of an element that is nowhere (it is cancelled in its run)
@@ -308,7 +313,9 @@ public:
     Usage usage;
     RunTimes run_times;
 
-    // A snapshot of all of it, and back.
+    // A snapshot of all of it, and back: save() gives what the parts are together. All parts but
+    // the last have `part_bytes`.
+    std::vector<std::string> save_parts(std::size_t part_bytes) const;
     std::string save() const;
     Status load(std::string_view bytes);
 
@@ -340,6 +347,7 @@ private:
     IntervalSet jobs_ok_;
     IntervalSet jobs_not_ok_;
     std::deque<JobId> ended_order_;
+    std::size_t ended_bytes_ = 0;  // of their specs
     std::vector<JobId> just_ended_;
     std::vector<Job*> dirty_;
 

@@ -183,7 +183,7 @@ Status catch_up_history(const std::string& ledger_path, Ledger& ledger, std::uin
         for (auto* job : model.dirty()) job->dirty = false;
         model.dirty().clear();
         model.just_ended().clear();
-        (void)model.evict_ended();
+        (void)model.evict_ended(2);
         return {};
     });
 }

@@ -453,7 +453,6 @@ std::uint32_t SlotTable::take_entry(Model& model) {
     while (free_entries_.empty() && !ended_entries_.empty()) {
         const auto entry = ended_entries_.front();
         ended_entries_.pop_front();
-        if (!entry_ended_[entry]) continue;  // its job was retried
         if (Job* previous = model.find(entry_job_[entry])) previous->entry = kNone32;
         entry_ended_[entry] = false;
         free_entries_.push_back(entry);
@@ -469,6 +468,7 @@ std::optional<std::uint32_t> SlotTable::entry_of(Job& job, Model& model) {
     if (job.entry == kNone32) return std::nullopt;
     entry_job_[job.entry] = job.id;
     if (job.ended && !entry_ended_[job.entry]) ended_entries_.push_back(job.entry);
+    if (!job.ended && entry_ended_[job.entry]) std::erase(ended_entries_, job.entry);  // retried
     entry_ended_[job.entry] = job.ended;
     return job.entry;
 }
@@ -518,7 +518,9 @@ void SlotTable::drop_entry(Job& job) {
     shm::write_job(segment_.job(job.entry), shm::JobRecord{});
     entry_ended_[job.entry] = false;
     entry_job_[job.entry] = 0;
-    std::erase(ended_entries_, job.entry);
+    // Jobs are dropped in the order in which they ended: it is among the first.
+    const auto at = std::find(ended_entries_.begin(), ended_entries_.end(), job.entry);
+    if (at != ended_entries_.end()) ended_entries_.erase(at);
     free_entries_.push_back(job.entry);
     job.entry = kNone32;
 }

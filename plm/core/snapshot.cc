@@ -1,6 +1,7 @@
 // Model::save and Model::load: the whole model as bytes, for the ledger's snapshots.
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -297,7 +298,28 @@ public:
     }
 };
 
+namespace {
+
+// Moves what fills a part out of `bytes`, which then has its memory for the next.
+void cut_parts(std::string& bytes, std::size_t part_bytes, std::vector<std::string>& parts) {
+    if (bytes.size() < part_bytes) return;
+    std::size_t at = 0;
+    for (; bytes.size() - at >= part_bytes; at += part_bytes) {
+        parts.push_back(bytes.substr(at, part_bytes));
+    }
+    bytes.erase(0, at);
+}
+
+}  // namespace
+
 std::string Model::save() const {
+    std::string bytes;
+    for (const auto& part : save_parts(std::numeric_limits<std::size_t>::max())) bytes += part;
+    return bytes;
+}
+
+std::vector<std::string> Model::save_parts(std::size_t part_bytes) const {
+    std::vector<std::string> parts;
     std::string bytes;
     ByteWriter out(bytes);
     out.put(kSnapshotVersion);
@@ -310,7 +332,10 @@ std::string Model::save() const {
     out.put(next_worker_incarnation);
     ModelSnapshot::save_rest(*this, out);
     out.put(static_cast<std::uint64_t>(jobs_.size()));
-    for (const auto& [id, job] : jobs_) put_job(out, job);
+    for (const auto& [id, job] : jobs_) {
+        put_job(out, job);
+        cut_parts(bytes, part_bytes, parts);
+    }
     std::uint64_t chains = 0;
     for (const auto& [id, job] : jobs_) {
         for_each_chain(job, [&chains](TaskId, const Chain&) { ++chains; });
@@ -322,6 +347,7 @@ std::string Model::save() const {
             out.put(task.element);
             put_chain(out, chain);
         });
+        cut_parts(bytes, part_bytes, parts);
     }
     out.put(static_cast<std::uint64_t>(worker_chains.size()));
     for (const auto& [incarnation, chain] : worker_chains) {
@@ -333,7 +359,9 @@ std::string Model::save() const {
     spend.save(out);
     ModelSnapshot::save_keys(*this, out);
     ModelSnapshot::save_run_times(*this, out);
-    return bytes;
+    cut_parts(bytes, part_bytes, parts);
+    parts.push_back(std::move(bytes));
+    return parts;
 }
 
 Status Model::load(std::string_view bytes) {
@@ -352,6 +380,9 @@ Status Model::load(std::string_view bytes) {
     const auto jobs = in.get<std::uint64_t>();
     for (std::uint64_t i = 0; i < jobs && in.ok(); ++i) {
         REEVE_TRY(ModelSnapshot::load_job(*this, in));
+    }
+    for (const auto id : ended_order_) {
+        if (const Job* job = find(id)) ended_bytes_ += job->spec.view().size();
     }
     const auto chains = in.get<std::uint64_t>();
     for (std::uint64_t i = 0; i < chains && in.ok(); ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -40,6 +41,8 @@ constexpr const char* kDeleteAttempt =
 constexpr const char* kDeleteResult =
     "DELETE FROM result_row WHERE job = ? AND element = ? AND attempt = ?";
 constexpr const char* kMark = "INSERT OR REPLACE INTO meta(key, value) VALUES('last_seq', ?)";
+
+constexpr std::int64_t kKeptInCache = 4 << 20;  // of the end of the file
 
 Result<Database> open_file(const std::string& path) {
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -94,6 +97,7 @@ void HistoryFile::close() {
         *statement = Statement();
     }
     db_.close();
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
     packs_.clear();
     jobs_.clear();
     rows_ = 0;
@@ -120,7 +124,27 @@ Status HistoryFile::open(const std::string& path) {
     single_rows_ = single != 0;
     last_seq_ = static_cast<std::uint64_t>(seq);
     open_seq_ = last_seq_;
+    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat info {};
+    dropped_to_ = fd_ >= 0 && ::fstat(fd_, &info) == 0 ? info.st_size : 0;
     return {};
+}
+
+Status HistoryFile::flush() {
+    REEVE_TRY(db_.exec("PRAGMA wal_checkpoint(PASSIVE)"));
+    drop_from_cache();
+    return {};
+}
+
+// What was added to the file is seldom read, and never soon: the memory in which the system keeps
+// a copy is better used for what is written next. Once: what somebody reads afterwards stays.
+void HistoryFile::drop_from_cache() {
+    struct stat info {};
+    if (fd_ < 0 || ::fstat(fd_, &info) != 0) return;
+    const auto end = info.st_size - kKeptInCache;
+    if (end <= dropped_to_) return;
+    (void)::posix_fadvise(fd_, dropped_to_, end - dropped_to_, POSIX_FADV_DONTNEED);
+    dropped_to_ = end;
 }
 
 Status HistoryFile::add(HistoryRows& rows) {

@@ -33,7 +33,8 @@ public:
     Status commit();
     std::uint64_t last_seq() const { return last_seq_; }
     // A checkpoint flushes the log before it copies it: what was committed is safe from then on.
-    Status flush() { return db_.exec("PRAGMA wal_checkpoint(PASSIVE)"); }
+    Status flush();
+    ~HistoryFile() { close(); }
 
 private:
     Status begin();
@@ -45,8 +46,11 @@ private:
     Status write_jobs();
     Status write_job(const JobRow& row);
     void add_job(JobRow& row);
+    void drop_from_cache();
 
     Database db_;
+    int fd_ = -1;  // of the same file: closed after SQLite's, whose locks go with it
+    std::int64_t dropped_to_ = 0;  // bytes of the file
     Statement upsert_job_, insert_spec_, insert_pack_, select_packs_, select_pack_, update_pack_,
         delete_pack_, delete_attempt_, delete_result_, mark_;
     bool single_rows_ = false;  // attempts of before packs are in the file

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/support/catch.h"
+#include "tests/support/page_cache.h"
 #include "tests/support/temp_directory.h"
 
 #include "plm/ledger/history.h"
@@ -447,4 +448,39 @@ TEST_CASE("packed rows: what is cut short or no array of rows is refused", "[his
         INFO(bad);
         CHECK_FALSE(for_each_packed_row(bad, 0, count));
     }
+}
+
+TEST_CASE("HistoryFile: what was flushed leaves the page cache, but for its end", "[history]") {
+    TempDirectory directory;
+    if (!reeve::test::can_drop_cache(directory.path())) {
+        WARN("this file system keeps what it was asked to drop");
+        return;
+    }
+    const auto path = directory.file("history.db");
+    HistoryFile file;
+    REQUIRE(file.open(path));
+    Truth truth;
+    for (std::uint64_t job = 1; job <= 24; ++job) {
+        HistoryRows rows;
+        rows.seq = job;
+        auto told = ended(job, 1);
+        told.result.assign(1 << 20, static_cast<char>('a' + job % 26));
+        tell(rows, truth, told);
+        REQUIRE(file.add(rows));
+        REQUIRE(file.commit());
+    }
+    REQUIRE(file.flush());
+    struct stat info {};
+    REQUIRE(::stat(path.c_str(), &info) == 0);
+    REQUIRE(info.st_size > 20 << 20);
+    CHECK(reeve::test::cached_bytes(path) < 8U << 20);
+    const auto found = results_in(path);
+    REQUIRE(found.size() == truth.size());
+    CHECK(found.begin()->second == truth.begin()->second.result);
+    // A reader of its own takes no locks from it.
+    HistoryRows rows;
+    rows.seq = 25;
+    tell(rows, truth, ended(25, 1));
+    REQUIRE(file.add(rows));
+    REQUIRE(file.commit());
 }

@@ -5,6 +5,7 @@
 #include "common/audit/log.h"
 #include "common/audit/verify.h"
 #include "tests/support/catch.h"
+#include "tests/support/page_cache.h"
 #include "tests/support/temp_directory.h"
 #include "tests/unit/common/audit/story.h"
 
@@ -376,4 +377,26 @@ TEST_CASE("AuditLog: one thread appends while another publishes", "[audit][threa
     publisher.join();
     CHECK_FALSE(failed);
     CHECK(is_good(directory.path(), 20000));
+}
+
+TEST_CASE("AuditLog: flushed full tiles leave the page cache, and are still there", "[audit]") {
+    TempDirectory directory;
+    if (!reeve::test::can_drop_cache(directory.path())) {
+        WARN("this file system keeps what it was asked to drop");
+        return;
+    }
+    LogOptions options{directory.file("audit"), directory.file("audit.key"), "test"};
+    auto log = AuditLog::open(options, {});
+    REQUIRE(log);
+    const auto entries = plain_entries(1300);
+    log->append(entries);
+    REQUIRE(log->publish());
+    const auto bundle = directory.file("audit/tile/entries/003");
+    const auto hashes = directory.file("audit/tile/0/003");
+    CHECK(reeve::test::cached_bytes(bundle) > 0);
+    CHECK(reeve::test::cached_bytes(hashes) > 0);
+    REQUIRE(*log->sync_tiles() == 1300);
+    CHECK(reeve::test::cached_bytes(bundle) == 0);
+    CHECK(reeve::test::cached_bytes(hashes) == 0);
+    CHECK(is_good(directory.path(), 1300));
 }
