@@ -1,12 +1,11 @@
 // A ledger that is not durable: what a power cut may take of it, and what it may not.
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/catch.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_directory.h"
 #include "tests/unit/plm/flush_fault.h"
 
@@ -15,7 +14,9 @@
 
 using namespace reeve;
 using namespace reeve::plm;
+using reeve::test::read_file;
 using reeve::test::TempDirectory;
+using reeve::test::write_file;
 
 namespace {
 
@@ -26,18 +27,6 @@ std::string frames_of(std::uint64_t seq) {
     FrameWriter writer;
     writer.append("batch " + std::to_string(seq) + std::string(40 + seq * 300, 'x'));
     return std::string(writer.bytes());
-}
-
-std::string slurp(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    std::ostringstream out;
-    out << in.rdbuf();
-    return out.str();
-}
-
-void spill(const std::string& path, const std::string& bytes) {
-    std::ofstream out(path, std::ios::binary | std::ios::trunc);
-    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 bool exists(const std::string& path) {
@@ -84,11 +73,11 @@ Cut sample() {
     REQUIRE((*ledger)->flush());
     CHECK(test::flush_count.load() == flushes + 1);
     Cut cut;
-    cut.flushed = slurp(path + "-wal").size();
+    cut.flushed = read_file(path + "-wal").size();
     add(**ledger, kFlushed + 1, kBatches);
     CHECK(test::flush_count.load() == flushes + 1);  // a commit flushes nothing
-    cut.main = slurp(path);
-    cut.wal = slurp(path + "-wal");
+    cut.main = read_file(path);
+    cut.wal = read_file(path + "-wal");
     return cut;
 }
 
@@ -117,12 +106,12 @@ TEST_CASE("Ledger: a power cut takes only what was not flushed, and only the new
     for (int round = 0; round < 200; ++round) {
         const auto wal = torn(cut, random);
         const auto lay = [&] {
-            spill(path, cut.main);
-            spill(path + "-wal", wal);
+            write_file(path, cut.main);
+            write_file(path + "-wal", wal);
             unlink((path + "-shm").c_str());
         };
         lay();
-        spill(path + "-async", "");
+        write_file(path + "-async", "");
         {
             auto ledger = Ledger::open(path, by_hand(round % 2 == 0));
             REQUIRE(ledger);

@@ -1,13 +1,12 @@
 // Damage: a ledger cut at any byte, or with any bit flipped, opens as a prefix of what was
 // committed or is refused; never anything else, never a crash.
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/catch.h"
+#include "tests/support/files.h"
 #include "tests/support/temp_directory.h"
 #include "tests/unit/plm/flush_fault.h"
 
@@ -17,7 +16,9 @@
 
 using namespace reeve;
 using namespace reeve::plm;
+using reeve::test::read_file;
 using reeve::test::TempDirectory;
+using reeve::test::write_file;
 
 namespace {
 
@@ -27,18 +28,6 @@ std::string frames_of(std::uint64_t seq) {
     FrameWriter writer;
     writer.append("batch " + std::to_string(seq) + std::string(40 + seq * 700, 'x'));
     return std::string(writer.bytes());
-}
-
-std::string slurp(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    std::ostringstream out;
-    out << in.rdbuf();
-    return out.str();
-}
-
-void spill(const std::string& path, const std::string& bytes) {
-    std::ofstream out(path, std::ios::binary | std::ios::trunc);
-    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 struct Files {
@@ -70,8 +59,8 @@ Files sample(std::uint64_t in_main) {
     auto ledger = Ledger::open(path, by_hand());
     REQUIRE(ledger);
     add(**ledger, kBatches);
-    files.main = slurp(path);
-    files.wal = slurp(path + "-wal");
+    files.main = read_file(path);
+    files.wal = read_file(path + "-wal");
     return files;
 }
 
@@ -84,8 +73,8 @@ struct Outcome {
 
 Outcome try_open(const std::string& path, const Files& files) {
     reeve::test::flushes_free = true;
-    spill(path, files.main);
-    spill(path + "-wal", files.wal);
+    write_file(path, files.main);
+    write_file(path + "-wal", files.wal);
     unlink((path + "-shm").c_str());
     Outcome outcome;
     auto ledger = Ledger::open(path, by_hand());
@@ -265,13 +254,13 @@ TEST_CASE("Ledger: what is not a ledger, or only half of one, is refused with th
         CHECK(ledger.error().message.find(path) != std::string::npos);
         return ledger.error();
     };
-    spill(path, "");
+    write_file(path, "");
     CHECK(refusal().code == ErrorCode::kDataLoss);
-    spill(path, "not a database at all, but long enough to look at " + std::string(500, '.'));
+    write_file(path, "not a database at all, but long enough to look at " + std::string(500, '.'));
     CHECK(refusal().code == ErrorCode::kDataLoss);
     unlink(path.c_str());
     const Files whole = sample(2);
-    spill(path + "-wal", whole.wal);
+    write_file(path + "-wal", whole.wal);
     CHECK(refusal().code == ErrorCode::kDataLoss);
     unlink((path + "-wal").c_str());
     REQUIRE(symlink("/etc/passwd", path.c_str()) == 0);
@@ -283,20 +272,20 @@ TEST_CASE("check_wal: counts commits, and calls only one transaction a torn tail
     const TempDirectory dir;
     const std::string path = dir.file("x-wal");
     CHECK(check_wal(path)->bytes == 0);
-    spill(path, whole.wal);
+    write_file(path, whole.wal);
     const auto sound = check_wal(path);
     REQUIRE(sound);
     CHECK(sound->torn_frames == 0);
     CHECK(sound->committed_frames == (whole.wal.size() - 32) / 16408);
     std::string tail = whole.wal;
     tail[tail.size() - 10] = static_cast<char>(tail[tail.size() - 10] ^ 1);
-    spill(path, tail);
+    write_file(path, tail);
     const auto torn = check_wal(path);
     REQUIRE(torn);
     CHECK(torn->torn_frames > 0);
     std::string middle = whole.wal;
     middle[40] = static_cast<char>(middle[40] ^ 1);
-    spill(path, middle);
+    write_file(path, middle);
     const auto damaged = check_wal(path);
     REQUIRE(!damaged);
     CHECK(damaged.error().code == ErrorCode::kDataLoss);

@@ -14,6 +14,7 @@
 #include "common/process/cgroup.h"
 #include "worker/launcher.h"
 #include "tests/support/catch.h"
+#include "tests/support/files.h"
 #include "worker/launcher_protocol.h"
 
 namespace reeve::worker::test {
@@ -29,7 +30,7 @@ inline auto contains(const std::string& text) {
 
 // Polls until true or the deadline passed.
 bool eventually(const std::function<bool()>& condition, int timeout_ms = 10'000);
-std::string read_file(const std::string& path);
+using reeve::test::read_file;
 bool process_exists(int pid);  // and is no zombie
 
 class LauncherRig {

@@ -41,26 +41,26 @@ bool is_good(const std::string& directory, std::uint64_t size) {
 
 void forget_boot(const std::string& directory) {
     const std::string path = directory + "/audit/tiles.synced";
-    const std::string text = slurp(path);
-    spew(path, text.substr(0, text.find(' ')) + " another-boot\n");
+    const std::string text = read_file(path);
+    write_file(path, text.substr(0, text.find(' ')) + " another-boot\n");
 }
 
 }  // namespace
 
 TEST_CASE("AuditLog: the demo's entries give the demo's files and signature", "[audit]") {
     TempDirectory directory;
-    spew(directory.file("audit.key"), demo("log_skey") + "\n");
+    write_file(directory.file("audit.key"), demo("log_skey") + "\n");
     std::filesystem::permissions(directory.file("audit.key"), std::filesystem::perms(0600));
     const auto entries = demo_entries();
     const std::string note = write_log(directory.path(), entries);
     const std::string golden = demo("checkpoint");
     const std::string witness_line = golden.substr(golden.rfind("\xE2\x80\x94"));
     CHECK(note + witness_line == golden);
-    CHECK(merkle::to_hex(merkle::sha256(slurp(directory.file("audit/tile/entries/000.p/10")))) ==
-          demo("bundle_0_p10_sha256"));
-    CHECK(merkle::to_hex(merkle::sha256(slurp(directory.file("audit/tile/0/000.p/10")))) ==
+    CHECK(merkle::to_hex(merkle::sha256(read_file(
+              directory.file("audit/tile/entries/000.p/10")))) == demo("bundle_0_p10_sha256"));
+    CHECK(merkle::to_hex(merkle::sha256(read_file(directory.file("audit/tile/0/000.p/10")))) ==
           demo("tile_0_000_p10_sha256"));
-    CHECK(slurp(directory.file("audit/log.vkey")) == demo("log_vkey") + "\n");
+    CHECK(read_file(directory.file("audit/log.vkey")) == demo("log_vkey") + "\n");
     CHECK(is_good(directory.path(), 10));
 
     auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
@@ -69,7 +69,7 @@ TEST_CASE("AuditLog: the demo's entries give the demo's files and signature", "[
     CHECK_FALSE(log->add_cosignature(witness, witness_line.substr(1)));
     REQUIRE(log->add_cosignature(witness, witness_line));
     REQUIRE(log->add_cosignature(witness, witness_line));
-    CHECK(slurp(directory.file("audit/checkpoint")) == golden);
+    CHECK(read_file(directory.file("audit/checkpoint")) == golden);
 }
 
 TEST_CASE("AuditLog: grows over many publishes and reopenings", "[audit]") {
@@ -126,7 +126,7 @@ TEST_CASE("AuditLog: what advance wrote is seen by nobody before the next checkp
         CHECK(log->unpublished_bytes() == 0);
     }
     CHECK(log->published_size() == 300);
-    CHECK(slurp(directory.file("audit/checkpoint")) == note);
+    CHECK(read_file(directory.file("audit/checkpoint")) == note);
     CHECK(is_good(directory.path(), 300));
     CHECK(std::filesystem::exists(directory.file("audit/tile/entries/045")));
     SECTION("a kill here leaves the old head, and the ledger gives the rest") {
@@ -168,12 +168,12 @@ TEST_CASE("AuditLog: signs nothing before the ledger was flushed", "[audit]") {
     int asked = 0;
     const auto broken = [&]() -> Status {
         ++asked;
-        CHECK(slurp(directory.file("audit/checkpoint")) == before);
+        CHECK(read_file(directory.file("audit/checkpoint")) == before);
         return fail(ErrorCode::kDataLoss, "the flush failed");
     };
     CHECK_FALSE(log->publish(broken));
     CHECK(asked == 1);
-    CHECK(slurp(directory.file("audit/checkpoint")) == before);
+    CHECK(read_file(directory.file("audit/checkpoint")) == before);
     CHECK(log->published_size() == 100);
     CHECK(is_good(directory.path(), 100));
     REQUIRE(log->publish([] { return Status{}; }));
@@ -199,12 +199,12 @@ TEST_CASE("AuditLog: a checkpoint changed by others stops the signing", "[audit]
     REQUIRE(log);
     log->append(std::span(entries).first(10));
     REQUIRE(log->publish());
-    const std::string old = slurp(directory.file("audit/checkpoint"));
-    spew(directory.file("audit/checkpoint"), old + " ");
+    const std::string old = read_file(directory.file("audit/checkpoint"));
+    write_file(directory.file("audit/checkpoint"), old + " ");
     log->append(std::span(entries).subspan(10));
     REQUIRE_FALSE(log->publish());
     CHECK(log->published_size() == 10);
-    spew(directory.file("audit/checkpoint"), old);
+    write_file(directory.file("audit/checkpoint"), old);
     REQUIRE(log->publish());
     CHECK(is_good(directory.path(), 20));
 }
@@ -247,12 +247,12 @@ TEST_CASE("AuditLog: damaged tiles are written again from the ledger", "[audit]"
             TempDirectory directory;
             write_log(directory.path(), entries);
             const std::string path = directory.file(std::string("audit/") + victim);
-            std::string bytes = slurp(path);
+            std::string bytes = read_file(path);
             bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
             if (missing) {
                 std::filesystem::remove(path);
             } else {
-                spew(path, bytes);
+                write_file(path, bytes);
             }
             INFO(victim);
             REQUIRE_FALSE(is_good(directory.path(), 700));
@@ -277,8 +277,8 @@ TEST_CASE("AuditLog: after a power cut everything not flushed is written again",
         REQUIRE(log->publish());
     }
     // A tile in the middle lost its bytes, as files do that nobody flushed.
-    spew(directory.file("audit/tile/0/004"), "");
-    spew(directory.file("audit/tile/entries/005"), std::string(100, '\0'));
+    write_file(directory.file("audit/tile/0/004"), "");
+    write_file(directory.file("audit/tile/entries/005"), std::string(100, '\0'));
     forget_boot(directory.path());
     SECTION("the ledger has them") {
         auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
@@ -302,13 +302,13 @@ TEST_CASE("AuditLog: a ledger that tells another story is refused and overwrites
     TempDirectory directory;
     auto entries = plain_entries(700);
     write_log(directory.path(), entries);
-    const std::string before = slurp(directory.file("audit/tile/entries/001"));
+    const std::string before = read_file(directory.file("audit/tile/entries/001"));
     entries[300].back() = static_cast<char>(entries[300].back() ^ 1);
     forget_boot(directory.path());
     auto log = AuditLog::open(options_in(directory.path()), ledger_of(entries));
     REQUIRE_FALSE(log);
     CHECK(log.error().code == ErrorCode::kDataLoss);
-    CHECK(slurp(directory.file("audit/tile/entries/001")) == before);
+    CHECK(read_file(directory.file("audit/tile/entries/001")) == before);
 }
 
 TEST_CASE("AuditLog: an old copy of the directory that the ledger cannot catch up is refused",
@@ -344,7 +344,7 @@ TEST_CASE("AuditLog: a full disk keeps the old checkpoint and loses nothing", "[
     REQUIRE(log->publish());
     // A file where a directory belongs fails every write below it, as a full disk would.
     std::filesystem::rename(directory.file("audit/tile"), directory.file("tile.away"));
-    spew(directory.file("audit/tile"), "");
+    write_file(directory.file("audit/tile"), "");
     log->append(std::span(entries).subspan(100));
     REQUIRE_FALSE(log->advance());
     REQUIRE_FALSE(log->publish());

@@ -12,10 +12,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/files.h"
+
 #include "common/audit/entry.h"
 #include "common/audit/log.h"
 
 namespace reeve::audit::testing {
+
+using reeve::test::read_file;
+using reeve::test::write_file;
 
 class Story {
 public:
@@ -149,14 +154,6 @@ inline std::vector<std::string> demo_entries() {
         entries.push_back(unhex(entry["hex"].get<std::string>()));
     }
     return entries;
-}
-
-inline std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-inline void spew(const std::string& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
 }  // namespace reeve::audit::testing

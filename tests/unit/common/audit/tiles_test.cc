@@ -131,7 +131,7 @@ TEST_CASE("TileReader: a tile of the wrong length or kind is named", "[audit]") 
     for (int i = 0; i < 300; ++i) writer.append("x");
     REQUIRE(writer.write());
     TileReader reader(directory.path(), 300);
-    spew(directory.file("tile/0/000"), std::string(8191, 'x'));
+    write_file(directory.file("tile/0/000"), std::string(8191, 'x'));
     auto tile = reader.hash_tile(0, 0);
     REQUIRE_FALSE(tile);
     CHECK(tile.error().code == ErrorCode::kDataLoss);

@@ -58,10 +58,10 @@ struct Fixture {
         CHECK(report.refusal->tile == tile);
     }
     void flip(const std::string& name, std::size_t byte) const {
-        std::string bytes = slurp(path(name));
+        std::string bytes = read_file(path(name));
         REQUIRE(byte < bytes.size());
         bytes[byte] = static_cast<char>(bytes[byte] ^ 1);
-        spew(path(name), bytes);
+        write_file(path(name), bytes);
     }
     // Writes other entries over the directory, all tiles consistent; signed anew when asked.
     void rewrite(const std::vector<std::string>& other, bool sign) const {
@@ -69,8 +69,8 @@ struct Fixture {
         for (const auto& entry : other) writer.append(entry);
         REQUIRE(writer.write());
         if (!sign) return;
-        spew(path("checkpoint"),
-             sign_checkpoint({key.verifier().name, writer.size(), writer.root()}, key));
+        write_file(path("checkpoint"),
+                   sign_checkpoint({key.verifier().name, writer.size(), writer.root()}, key));
     }
 };
 
@@ -120,12 +120,12 @@ TEST_CASE("Verify: one bit in an entry names the entry", "[audit]") {
     }
     SECTION("and its hash") {
         log.flip("tile/entries/001", 7 * kEntryStride + 50);
-        std::string bytes = slurp(log.path("tile/entries/001"));
-        std::string tile = slurp(log.path("tile/0/001"));
+        std::string bytes = read_file(log.path("tile/entries/001"));
+        std::string tile = read_file(log.path("tile/0/001"));
         const auto hash =
             merkle::leaf_hash(std::string_view(bytes).substr(7 * kEntryStride + 2, 96));
         tile.replace(7 * 32, 32, merkle::as_bytes(hash));
-        spew(log.path("tile/0/001"), tile);
+        write_file(log.path("tile/0/001"), tile);
         log.check(RefusalKind::kEditedEntry, 256, "tile/1/000.p/2");
     }
 }
@@ -169,32 +169,34 @@ TEST_CASE("Verify: files missing, short, long or odd are refused", "[audit]") {
         log.check(RefusalKind::kTruncated, 0, "tile/entries/000");
     }
     SECTION("short tile") {
-        spew(log.path("tile/0/003"), slurp(log.path("tile/0/003")).substr(0, 8160));
+        write_file(log.path("tile/0/003"), read_file(log.path("tile/0/003")).substr(0, 8160));
         log.check(RefusalKind::kTileMismatch, 768, "tile/0/003");
     }
     SECTION("odd tile") {
-        spew(log.path("tile/0/003"), slurp(log.path("tile/0/003")).substr(0, 8191));
+        write_file(log.path("tile/0/003"), read_file(log.path("tile/0/003")).substr(0, 8191));
         log.check(RefusalKind::kTileMismatch, 768, "tile/0/003");
     }
     SECTION("long tile") {
-        spew(log.path("tile/0/003"), slurp(log.path("tile/0/003")) + std::string(32, 'x'));
+        write_file(log.path("tile/0/003"),
+                   read_file(log.path("tile/0/003")) + std::string(32, 'x'));
         log.check(RefusalKind::kTileMismatch, 768, "tile/0/003");
     }
     SECTION("cut bundle") {
-        spew(log.path("tile/entries/003"), slurp(log.path("tile/entries/003")).substr(0, 5000));
+        write_file(log.path("tile/entries/003"),
+                   read_file(log.path("tile/entries/003")).substr(0, 5000));
         log.check(RefusalKind::kTruncated, 768, "tile/entries/003");
     }
     SECTION("emptied bundle") {
-        spew(log.path("tile/entries/003"), "");
+        write_file(log.path("tile/entries/003"), "");
         log.check(RefusalKind::kTruncated, 768, "tile/entries/003");
     }
     SECTION("bundle with a trailing byte") {
-        spew(log.path("tile/entries/003"), slurp(log.path("tile/entries/003")) + "x");
+        write_file(log.path("tile/entries/003"), read_file(log.path("tile/entries/003")) + "x");
         log.check(RefusalKind::kTileMismatch, 768, "tile/entries/003");
     }
     SECTION("bundle with an entry too many") {
-        const std::string bytes = slurp(log.path("tile/entries/003"));
-        spew(log.path("tile/entries/003"), bytes + bytes.substr(0, kEntryStride));
+        const std::string bytes = read_file(log.path("tile/entries/003"));
+        write_file(log.path("tile/entries/003"), bytes + bytes.substr(0, kEntryStride));
         log.check(RefusalKind::kTileMismatch, 768, "tile/entries/003");
     }
     SECTION("an entry that overruns") {
@@ -228,18 +230,18 @@ TEST_CASE("Verify: another key, an old signature, a spoiled checkpoint", "[audit
     SECTION("signed by another key of the same name") {
         const auto other = *SigningKey::generate(log.key.verifier().name, KeyType::kNote);
         auto head = log.verify().head->checkpoint;
-        spew(log.path("checkpoint"), sign_checkpoint(head, other));
+        write_file(log.path("checkpoint"), sign_checkpoint(head, other));
         log.check(RefusalKind::kBadSignature, {}, "checkpoint");
     }
     SECTION("old signature on a new body") {
         std::string text = log.note;
         const std::string size = "\n" + std::to_string(log.entries.size()) + "\n";
         text.replace(text.find(size), size.size(), "\n500\n");
-        spew(log.path("checkpoint"), text);
+        write_file(log.path("checkpoint"), text);
         log.check(RefusalKind::kBadSignature, {}, "checkpoint");
     }
     SECTION("no note at all") {
-        spew(log.path("checkpoint"), "hello\n");
+        write_file(log.path("checkpoint"), "hello\n");
         log.check(RefusalKind::kMalformed, {}, "checkpoint");
     }
     SECTION("missing: unreadable, not refused") {
@@ -253,11 +255,11 @@ TEST_CASE("Verify: memory refuses rollback and rewriting", "[audit]") {
     auto options = log.options();
     options.remember_path = log.directory.file("seen");
     REQUIRE_FALSE(log.verify(options).refusal);
-    CHECK(slurp(*options.remember_path) == log.note);
+    CHECK(read_file(*options.remember_path) == log.note);
     const auto kind = [&] {
         const auto report = log.verify(options);
         REQUIRE(report.refusal);
-        CHECK(slurp(*options.remember_path) == log.note);
+        CHECK(read_file(*options.remember_path) == log.note);
         return report.refusal->kind;
     };
     auto shorter = log.entries;
@@ -274,7 +276,7 @@ TEST_CASE("Verify: memory refuses rollback and rewriting", "[audit]") {
         const auto report = log.verify(options);
         REQUIRE_FALSE(report.refusal);
         CHECK(report.remembered->size == log.entries.size());
-        CHECK(slurp(*options.remember_path) == slurp(log.path("checkpoint")));
+        CHECK(read_file(*options.remember_path) == read_file(log.path("checkpoint")));
     }
     SECTION("rolled back, signed anew") {
         log.rewrite(shorter, true);
@@ -299,14 +301,14 @@ TEST_CASE("Verify: memory refuses rollback and rewriting", "[audit]") {
         const auto other = *SigningKey::generate("reeve.example/other", KeyType::kNote);
         auto head = log.verify().head->checkpoint;
         head.origin = "reeve.example/other";
-        spew(log.path("checkpoint"), sign_checkpoint(head, other));
+        write_file(log.path("checkpoint"), sign_checkpoint(head, other));
         options.policy = Policy::trust(other.verifier());
         CHECK(kind() == RefusalKind::kRewritten);
     }
     SECTION("a spoiled memory is unreadable, and stays as it is") {
-        spew(*options.remember_path, "nonsense\n");
+        write_file(*options.remember_path, "nonsense\n");
         CHECK_FALSE(verify_directory(options));
-        CHECK(slurp(*options.remember_path) == "nonsense\n");
+        CHECK(read_file(*options.remember_path) == "nonsense\n");
     }
 }
 
@@ -326,7 +328,7 @@ TEST_CASE("Verify: the policy's quorum counts good cosignatures of this very che
     options.policy = *Policy::parse(policy + "group workers 2 w0 w1 w2\nquorum workers\n");
     const std::string body = log.note.substr(0, log.note.find("\n\n") + 1);
     const auto kind_with = [&](const std::string& lines) -> std::string {
-        spew(log.path("checkpoint"), log.note + lines);
+        write_file(log.path("checkpoint"), log.note + lines);
         const auto report = log.verify(options);
         return report.refusal ? std::string(to_string(report.refusal->kind)) : "ok";
     };

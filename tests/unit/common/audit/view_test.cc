@@ -141,11 +141,11 @@ TEST_CASE("Evidence: the one-step REASSIGNED of the demo log is proven by three"
 
 TEST_CASE("LogView: proofs come out as the demo's", "[audit]") {
     TempDirectory directory;
-    spew(directory.file("audit.key"), demo("log_skey") + "\n");
+    write_file(directory.file("audit.key"), demo("log_skey") + "\n");
     std::filesystem::permissions(directory.file("audit.key"), std::filesystem::perms(0600));
     const auto entries = demo_entries();
     write_log(directory.path(), entries);
-    spew(directory.file("audit/checkpoint"), demo("checkpoint"));
+    write_file(directory.file("audit/checkpoint"), demo("checkpoint"));
     const auto policy = *policy_of_directory(directory.file("audit"));
     auto view = *LogView::open(directory.file("audit"), policy);
     auto proof = *view.prove(7);
@@ -162,9 +162,9 @@ TEST_CASE("LogView: proofs come out as the demo's", "[audit]") {
 TEST_CASE("LogView: an edited tile or entry surfaces instead of a proof", "[audit]") {
     Fixture fixture;
     const std::string path = fixture.audit + "/tile/0/000";
-    std::string bytes = slurp(path);
+    std::string bytes = read_file(path);
     bytes[40] = static_cast<char>(bytes[40] ^ 4);
-    spew(path, bytes);
+    write_file(path, bytes);
     auto view = fixture.view();
     CHECK(view.entry(0).error().code == ErrorCode::kDataLoss);  // its sibling's hash
     std::filesystem::remove(path);

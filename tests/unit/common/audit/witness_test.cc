@@ -170,7 +170,7 @@ TEST_CASE("Witness: no state file, no cosignature", "[audit]") {
 
 TEST_CASE("Witness: a spoiled state file is refused, not forgotten", "[audit]") {
     TempDirectory directory;
-    spew(directory.file("state"), "nonsense\n");
+    write_file(directory.file("state"), "nonsense\n");
     const auto witness = open_witness(directory);
     REQUIRE_FALSE(witness);
     CHECK(witness.error().code == ErrorCode::kDataLoss);
