@@ -187,6 +187,14 @@ void write_job_fields(JsonWriter& json, const v1::JobStatus& status) {
     json.end_array();
 }
 
+// Nobody saw the end of what never started, or was taken from its worker.
+bool has_exit(const v1::TaskResult& result) {
+    if (result.exit_code() != 0 || result.outcome() == to_string(Outcome::kSucceeded)) return true;
+    return result.started_ns() != 0 && result.outcome() != to_string(Outcome::kRequeued) &&
+           result.outcome() != to_string(Outcome::kLost) &&
+           result.outcome() != to_string(Outcome::kPoison);
+}
+
 }  // namespace
 
 void write_job(JsonWriter& json, const v1::JobStatus& status) {
@@ -263,15 +271,15 @@ std::uint64_t cost_of(const v1::TaskResult& result) {
 void write_task(JsonWriter& json, const v1::TaskResult& result) {
     json.begin_object().field("job", result.job()).field("element", result.element());
     json.field("state", task_state(result)).field("attempt", result.attempt());
+    const bool exited = result.state() == "ended" && has_exit(result);
     json.key("exit_code");
-    const bool ended = result.state() == "ended";
-    if (ended && result.exit_code() >= 0) {
+    if (exited && result.exit_code() >= 0) {
         json.value(result.exit_code());
     } else {
         json.null();
     }
     json.key("signal");
-    if (ended && result.exit_code() < 0) {
+    if (exited && result.exit_code() < 0) {
         json.value(-result.exit_code());
     } else {
         json.null();

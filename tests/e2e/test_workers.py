@@ -26,6 +26,8 @@ class Loss(OwnCellCase):
         told = until(lambda: (lambda a: a if len(a) == 2 else None)(
             env.cli("history", "--json", job).json()["attempts"]), "both attempts in history")
         self.assertEqual([one["attempt"]["deaths"] for one in told], [1, 1])
+        self.assertEqual([one["attempt"]["exit_code"] for one in told], [None, None])
+        self.assertEqual([one["attempt"]["signal"] for one in told], [None, signal.SIGTERM])
 
     def test_the_others_go_on(self):
         """Row 66: a lost worker's tasks run again, the others' go on; counts are exact."""
