@@ -111,6 +111,15 @@ WorkerAnswer ask_worker(const Picture& picture, const WorkerView& worker, const 
     return out;
 }
 
+void ask_workers(const Picture& picture, const ExplainJob& job, Answer& answer) {
+    answer.nodes = job.nodes;
+    for (const auto& worker : picture.workers) {
+        const auto& one = answer.workers.emplace_back(ask_worker(picture, worker, job));
+        answer.nodes_free += one.code == "fits" ? 1U : 0U;
+        answer.nodes_able += one.code == "fits" || one.code == "busy" ? 1U : 0U;
+    }
+}
+
 void add_dependencies(const ExplainJob& job, std::vector<Reason>& reasons) {
     for (const auto& [dependency, status] : job.after) {
         if (status && status->state() == "ended") continue;
@@ -302,6 +311,19 @@ std::string absent_words(const std::string& node) {
            ", which is not here; it waits until a worker of that name joins (see reeve node ls)";
 }
 
+// A gang of which a part is still with its workers.
+void add_torn_gang(const Picture& picture, const ExplainJob& job, std::vector<Reason>& reasons) {
+    const auto left =
+        std::count_if(picture.tasks.begin(), picture.tasks.end(), [&job](const PictureTask& task) {
+            return task.job == job.status.job() && shm::has_holder(task.state);
+        });
+    if (job.nodes == 1 || left == 0) return;
+    reasons.push_back({"gang",
+                       "starts as a whole; " + std::to_string(left) + " of its " +
+                           std::to_string(job.nodes) + " tasks are still with their workers",
+                       {job.status.job()}});
+}
+
 void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                            std::vector<Reason>& reasons) {
     std::size_t fits = 0;
@@ -335,6 +357,21 @@ void add_placement_reasons(const Answer& answer, const ExplainJob& job,
                                ", more than any worker has; submit it with less "
                                "or add a worker",
                            {}});
+    } else if (fits + busy < job.nodes) {
+        reasons.push_back({"impossible",
+                           "needs " + std::to_string(job.nodes) + " workers with " + wants +
+                               " at once, " + std::to_string(fits + busy) +
+                               (fits + busy == 1 ? " has" : " have") +
+                               " that much; submit it with fewer or add workers",
+                           {}});
+    } else if (fits < job.nodes && job.nodes > 1) {
+        std::sort(enough.begin(), enough.end());
+        enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
+        reasons.push_back({"resources",
+                           "needs " + std::to_string(job.nodes) + " workers with " + wants +
+                               " at once, " + std::to_string(fits) +
+                               (fits == 1 ? " has" : " have") + " room now",
+                           enough});
     } else if (fits == 0) {
         std::sort(enough.begin(), enough.end());
         enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
@@ -492,9 +529,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
         out.likely_end_ns = likely_end_of(picture, job);
         return out;
     }
-    for (const auto& worker : picture.workers) {
-        out.workers.push_back(ask_worker(picture, worker, job));
-    }
+    ask_workers(picture, job, out);
     const auto* mine = queued_task(picture, job);
     for (const auto& task : picture.tasks) {
         if (mine == nullptr || task.state != shm::SlotState::kQueued || task.key >= mine->key) {
@@ -504,6 +539,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
         out.ahead_alike += task.class_id == mine->class_id ? 1U : 0U;
     }
     add_own_reasons(picture, job, out.reasons);
+    add_torn_gang(picture, job, out.reasons);
     if (const auto spent = picture.spent_up.find(job.status.uid());
         spent != picture.spent_up.end()) {
         out.reasons.push_back({"budget",
@@ -525,7 +561,7 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     if (mine != nullptr) {
         out.order = order_of(picture, job, *mine);
         out.urgent = mine->sla == v1::SLA_CRITICAL && job.status.spec().sla() != v1::SLA_CRITICAL;
-        const ForecastTask task{job.request, job.wants, mine->time_limit_ns, mine->key};
+        const ForecastTask task{job.request, job.wants, mine->time_limit_ns, job.nodes, mine->key};
         out.earliest_start_ns = earliest_start_ns(picture, task).value_or(0);
         if (out.earliest_start_ns != 0 && mine->expected_ns != 0) {
             out.likely_end_ns = out.earliest_start_ns + mine->expected_ns;

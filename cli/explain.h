@@ -62,6 +62,7 @@ struct ExplainJob {
     v1::JobStatus status;  // with spec where known
     Resources request;
     Wants wants;
+    std::uint32_t nodes = 1;  // more: a gang of so many
     std::vector<std::pair<v1::Dependency, std::optional<v1::JobStatus>>> after;
     std::optional<std::uint64_t> element;  // one task of it
     std::string gate;                      // "the limit licence: 2 of 2 are taken", if known
@@ -92,6 +93,9 @@ struct Answer {
     std::string state;
     std::vector<Reason> reasons;  // the first one is what keeps it from starting now
     std::vector<WorkerAnswer> workers;
+    std::uint32_t nodes = 1;                 // it starts on so many workers at once
+    std::uint32_t nodes_able = 0;            // that could run a task of it
+    std::uint32_t nodes_free = 0;            // of these, that have room now
     std::uint64_t ahead = 0;                 // queued tasks before it, of any kind
     std::uint64_t ahead_alike = 0;           // of its class
     std::optional<sched::OrderTerms> order;  // of a queued task

@@ -41,6 +41,7 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
     }
     out.request = resources_of(out.status.spec().task().resources());
     out.wants = rpc::wants_of(out.status.spec());
+    out.nodes = std::max(out.status.spec().nodes(), 1U);
     if (gatherer.segment() != nullptr) {
         out.request.named = counts_of(out.wants.resources, *gatherer.segment());
     }
@@ -57,6 +58,13 @@ Result<ExplainJob> known_about(Gatherer& gatherer, const Selected& selected) {
 void write_answer(JsonWriter& json, const Answer& answer, const ExplainJob& job) {
     json.begin_object().field("job", answer.job).field("state", answer.state);
     write_resources(json, "request", job.request);
+    json.key("gang");
+    if (answer.nodes > 1) {
+        json.begin_object().field("nodes", answer.nodes).field("able", answer.nodes_able);
+        json.field("free", answer.nodes_free).end_object();
+    } else {
+        json.null();
+    }
     json.field("ahead", answer.ahead).field("ahead_alike", answer.ahead_alike);
     json.key("order");
     if (answer.order) {

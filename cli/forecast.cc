@@ -88,6 +88,7 @@ std::optional<std::uint64_t> earliest_start_ns(const Picture& picture, const For
     }
     sched::ClusterJob mine = job_of(task.request, task.wants, task.time_limit_ns);
     mine.submit = ref;
+    mine.nodes = task.nodes;
     core.submit(0, ref, mine, decisions);
     const auto start = core.explain(0, ref).earliest_start;
     if (!start || *start > kSoon) return std::nullopt;

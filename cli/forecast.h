@@ -19,6 +19,7 @@ struct ForecastTask {
     Resources request;
     Wants wants;
     std::uint64_t time_limit_ns = 0;
+    std::uint32_t nodes = 1;
     std::uint64_t key = std::numeric_limits<std::uint64_t>::max();  // behind everybody
 };
 

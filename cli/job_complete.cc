@@ -211,6 +211,19 @@ void inherit_environment(v1::TaskSpec& task, const Surroundings& surroundings) {
     for (const auto& entry : given) *task.add_env() = entry;
 }
 
+// A gang of N is an array of elements 0 to N-1.
+Status complete_gang(v1::JobSpec& spec) {
+    if (spec.nodes() <= 1) {
+        spec.clear_nodes();
+        return {};
+    }
+    if (!spec.elements().empty() || spec.element_values_size() > 0) {
+        return bad("nodes: a gang is no array; leave out --nodes, or the array and its values");
+    }
+    spec.add_elements()->set_last(spec.nodes() - 1);
+    return {};
+}
+
 Status complete_elements(v1::JobSpec& spec) {
     const auto values = static_cast<std::uint64_t>(spec.element_values_size());
     if (values == 0) return {};
@@ -243,6 +256,7 @@ namespace {
 Status complete_function(JobDraft& draft) {
     auto& spec = draft.spec;
     auto* task = spec.mutable_task();
+    if (spec.nodes() > 1) return bad("nodes: functions run alone; leave --nodes out");
     if (!task->argv().empty()) {
         return bad("a function and a command are both given; give one of them");
     }
@@ -284,6 +298,7 @@ Status complete(JobDraft& draft, const Surroundings& surroundings) {
     }
     REEVE_TRY(check_name(task->name()));
     REEVE_TRY(shape_command(draft));
+    REEVE_TRY(complete_gang(spec));
     REEVE_TRY(complete_elements(spec));
     if (task->resources().cpu_milli() == 0) task->mutable_resources()->set_cpu_milli(1000);
     if (task->cwd().empty()) task->set_cwd(surroundings.cwd);

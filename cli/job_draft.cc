@@ -59,6 +59,16 @@ Status set_gpus(JobDraft& draft, const std::string& text) {
     return {};
 }
 
+Status set_nodes(JobDraft& draft, const std::string& text) {
+    const auto nodes = parse_count(text, kGangNodesMax);
+    if (!nodes || *nodes == 0) {
+        return bad("\"" + text + "\" is no number of workers from 1 to " +
+                   std::to_string(kGangNodesMax) + "; write for example 4");
+    }
+    draft.spec.set_nodes(static_cast<std::uint32_t>(*nodes));
+    return {};
+}
+
 Status set_time(JobDraft& draft, const std::string& text) {
     REEVE_TRY_ASSIGN(const std::uint64_t ms, parse_time_ms(text));
     draft.spec.mutable_task()->set_time_limit_ms(ms);
@@ -303,6 +313,9 @@ std::vector<OptionRule> wants_rules() {
         {"resources.named", "--resource", "NAME[=N]", Kind::kText,
          "N (1) of this named resource of its worker per task; several with commas", add_resources,
          "fpga=2"},
+        {"nodes", "--nodes", "N", Kind::kCount,
+         "a gang: N tasks, each on a worker of its own, started together or not at all", set_nodes,
+         "4"},
         {"max_price", "--max-price", "PRICE", Kind::kNumber,
          "run only on workers that cost at most this an hour", set_max_price, "1.5"},
         {"spread", "--spread", "", Kind::kFlag, "on the emptiest worker that fits, not the fullest",

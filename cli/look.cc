@@ -114,7 +114,9 @@ void copy_result(const shm::TaskSlot& slot, shm::SlotWord word, v1::TaskResult& 
     out.set_started_ns(slot.started_wall_ns.load(std::memory_order_relaxed));
     out.set_pid(slot.pid.load(std::memory_order_relaxed));
     if (word.state() != shm::SlotState::kEnded) return;
-    const auto outcome = static_cast<Outcome>(slot.outcome.load(std::memory_order_relaxed));
+    auto outcome = static_cast<Outcome>(slot.outcome.load(std::memory_order_relaxed));
+    // Cancelled where it waited, no worker wrote one.
+    if (word.owner() == shm::kOwnerCancelled) outcome = Outcome::kCancelled;
     out.set_outcome(std::string(to_string(outcome)));
     out.set_exit_code(slot.exit_code.load(std::memory_order_relaxed));
     out.set_core_dumped(slot.core_dumped.load(std::memory_order_relaxed) != 0);

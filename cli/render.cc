@@ -242,7 +242,7 @@ void write_spec(JsonWriter& json, const v1::JobSpec& spec) {
     for (const auto& label : spec.node_labels()) json.value(label);
     json.end_array().key("max_price");
     spec.max_price_micro() == 0 ? json.null() : json.decimal(spec.max_price_micro(), 6);
-    json.field("spread", spec.spread());
+    json.field("spread", spec.spread()).field("nodes", std::max(spec.nodes(), 1U));
     json.field("sla", to_string(rpc::sla_of(spec.sla())));
     write_time(json, "deadline", spec.deadline_unix_ms() * kMillisecond);
     json.field("preempt", preempt_words(spec.preempt())).key("minimum_run_ms");

@@ -86,6 +86,7 @@ void print_spec(const v1::JobSpec& spec, bool environment) {
         line("max price", format_price(spec.max_price_micro()) + " an hour");
     }
     if (spec.spread()) line("spread", "yes");
+    if (spec.nodes() > 1) line("gang", std::to_string(spec.nodes()) + " workers, a task on each");
     line("label", spec.label());
     if (spec.key().rfind(kOwnKeyPrefix, 0) != 0) line("key", spec.key());
     if (spec.max_running() > 0) line("at a time", std::to_string(spec.max_running()));

@@ -85,6 +85,7 @@ std::vector<std::uint64_t> forecasts(const Context& context, const std::vector<J
         task.request.named = shm::find_counts(*gatherer.segment(), task.wants.resources);
         if (task.request.named.fits_nowhere()) continue;
         task.time_limit_ns = spec.task().time_limit_ms() * kMillisecond;
+        task.nodes = std::max(spec.nodes(), 1U);
         task.key = shm::heap_key(spec.priority(), picture.now_ns, ~std::uint64_t{0});
         const auto start = earliest_start_ns(picture, task);
         if (start) out[i] = std::max(*start, spec.not_before_unix_ms() * kMillisecond);

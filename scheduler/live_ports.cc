@@ -23,9 +23,13 @@ LiveQueue::LiveQueue(const shm::Segment& segment)
 void LiveQueue::refresh_shape(ClassRef cls) {
     const auto& entry = segment_.task_class(cls);
     auto& shape = shapes_[cls];
-    if (entry.request == shape.request && entry.wants_hash == shape.constraint) return;
+    const std::uint32_t nodes = std::max<std::uint32_t>(entry.nodes, 1);
+    if (entry.request == shape.request && entry.wants_hash == shape.constraint &&
+        nodes == shape.nodes) {
+        return;
+    }
     forget(shape.constraint);
-    shape = ClassShape{entry.request, entry.wants_hash};
+    shape = ClassShape{entry.request, entry.wants_hash, kNoRef, nodes};
     if (shape.constraint != 0) {
         auto& wanted = wanted_[shape.constraint];
         if (wanted.classes++ == 0) wanted.job = request_for(shm::read_wants(entry), {});
@@ -87,7 +91,43 @@ std::optional<ClassHead> LiveQueue::peek(ClassRef cls) {
     const auto entry = index_.peek(cls);
     if (!entry || closed(cls)) return std::nullopt;  // no room is kept for what may not start
     refresh_shape(cls);
+    const auto nodes = shapes_[cls].nodes;
+    if (nodes > 1 && members(cls).size() != nodes) return std::nullopt;
     return ClassHead{entry->key, cls, entry->slot};
+}
+
+std::vector<ClassHead> LiveQueue::members(ClassRef cls) {
+    const auto& entry = segment_.task_class(cls);
+    std::vector<ClassHead> out;
+    index_.for_each_in_class(cls, shapes_[cls].nodes, [&](const shm::HeapEntry& found) {
+        if (segment_.task(found.slot).job == entry.gang) {
+            out.push_back({found.key, cls, found.slot});
+        }
+        return true;
+    });
+    return out;
+}
+
+bool LiveQueue::claim_all(const std::vector<ClassHead>& members) {
+    gang_claims_.clear();
+    for (const auto& member : members) {
+        if (claim(member)) {
+            gang_claims_.push_back(last_claim_);
+            continue;
+        }
+        for (const auto& claimed : gang_claims_) (void)index_.give_back(claimed);
+        return false;
+    }
+    return true;
+}
+
+void LiveQueue::rest(ClassRef cls) {
+    index_.park(cls);
+    incomplete_.push_back(cls);
+}
+
+void LiveQueue::wake_incomplete() {
+    for (const auto cls : std::exchange(incomplete_, {})) index_.unpark(cls);
 }
 
 std::uint64_t LiveQueue::limit_ns(const ClassHead& head) const {

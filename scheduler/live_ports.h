@@ -36,6 +36,15 @@ public:
     void unpark(ClassRef cls) { index_.unpark(cls); }
     const ClassShape& shape(ClassRef cls) const { return shapes_[cls]; }
 
+    // Gangs: all that are queued of one; take_claim() makes last_claim() that of the i-th.
+    std::vector<ClassHead> members(ClassRef cls);
+    bool claim_all(const std::vector<ClassHead>& members);
+    void take_claim(std::size_t i) { last_claim_ = gang_claims_[i]; }
+    void rest(ClassRef cls);
+    // Lets gangs be looked at again that were not whole.
+    void wake_incomplete();
+    bool incomplete() const { return !incomplete_.empty(); }
+
     // Its time limit, without one twice what was learned of its kind.
     std::uint64_t limit_ns(const ClassHead& head) const;
 
@@ -69,6 +78,8 @@ private:
     std::vector<ClassRef> changed_;
     std::vector<ClassRef> rested_;
     std::vector<ClassRef> closed_;
+    std::vector<ClassRef> incomplete_;
+    std::vector<shm::Claimed> gang_claims_;
     shm::Claimed last_claim_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -27,8 +28,9 @@ using shm::SlotWord;
 constexpr std::size_t kPlacePerRound = 1'024;
 constexpr std::uint64_t kRescanNs = 50 * kMillisecond;
 constexpr std::uint64_t kReconcileNs = kSecond;
-constexpr std::uint64_t kPlanNs = kSecond;  // between looks at a reservation
-constexpr std::size_t kHeadsPlanned = 8;    // of which the first possible one gets it, or each
+constexpr std::uint64_t kGangsNs = 2 * kMillisecond;  // between looks at those that are not whole
+constexpr std::uint64_t kPlanNs = kSecond;            // between looks at a reservation
+constexpr std::size_t kHeadsPlanned = 8;  // of which the first possible one gets it, or each
 constexpr std::uint64_t kPatienceNs = 600 * kSecond;  // then tasks without a limit keep away too
 
 class Scheduler {
@@ -59,6 +61,11 @@ public:
                 workers_.rescan();
                 (void)queue_.wake_closed();
             }
+            gangs_looked_at_ = now - last_gangs_ns_ >= kGangsNs;
+            if (gangs_looked_at_ && queue_.incomplete()) {
+                last_gangs_ns_ = now;
+                queue_.wake_incomplete();
+            }
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;
             work = place() > 0 || work;
@@ -80,15 +87,16 @@ private:
     void take_over() {
         std::vector<Resources> used(segment_.config().workers);
         std::vector<std::uint64_t> gpus(segment_.config().workers, 0);
+        std::map<std::uint32_t, std::vector<Start>> gangs;  // being started when it died, by class
         for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
             auto& slot = segment_.task(i);
             const auto word = shm::load_word(slot);
             if (word.state() == SlotState::kClaimed && word.owner() == shm::kOwnerScheduler) {
-                slot.claim.store(0);
-                auto expected = word.raw;
-                slot.word.compare_exchange_strong(expected,
-                                                  word.to(SlotState::kQueued, shm::kOwnerNone).raw);
-                queue_.index().heap().touch(i);
+                if (of_gang(slot)) {
+                    gangs[slot.class_id].push_back({i, word});
+                } else {
+                    give_back(i, word);
+                }
             } else if (word.held_by_worker() && word.worker_slot() < used.size()) {
                 count_use(i, word, used, gpus);
                 if (word.state() == SlotState::kAssigned) announce(i, word);
@@ -101,7 +109,64 @@ private:
             seen_[i] = Seen{worker.incarnation.load(), worker.state.load()};
             workers_.set_used(i, used[i], gpus[i]);
         }
+        for (const auto& [cls, starts] : gangs) go_on_starting(starts);
         shm::wake(segment_.participant(shm::kParticipantPlm).wake, shm::Urgency::kSoon);
+    }
+
+    void give_back(std::uint32_t index, SlotWord word) {
+        auto& slot = segment_.task(index);
+        slot.claim.store(0);
+        auto expected = word.raw;
+        slot.word.compare_exchange_strong(expected,
+                                          word.to(SlotState::kQueued, shm::kOwnerNone).raw);
+        queue_.index().heap().touch(index);
+    }
+
+    bool of_gang(const shm::TaskSlot& slot) const {
+        return slot.class_id < segment_.config().classes &&
+               segment_.task_class(slot.class_id).nodes > 1;
+    }
+
+    // A task that is claimed, and the word it has.
+    struct Start {
+        std::uint32_t task = shm::kNone32;
+        SlotWord word;
+    };
+
+    // What is left of a gang our predecessor was starting. Where its places are written down for
+    // all (INVARIANT of start_gang: before the first is assigned) those are started, too; else none
+    // was.
+    void go_on_starting(const std::vector<Start>& starts) {
+        bool sound = true;
+        for (const auto& start : starts) {
+            const auto& slot = segment_.task(start.task);
+            const auto claim = slot.claim.load();
+            sound = sound && claim != 0 && claim <= segment_.config().workers;
+            if (!sound) break;
+            const auto& worker = segment_.worker(claim - 1);
+            auto after = worker.used;
+            after += segment_.task_class(slot.class_id).request;
+            sound = worker.state.load() == shm::WorkerState::kAlive &&
+                    worker.incarnation.load() == slot.holder_incarnation.load() &&
+                    after.fits(worker.capacity) &&
+                    (worker.gpu_used_mask.load() & slot.gpu_mask.load()) == 0;
+        }
+        for (const auto& start : starts) {
+            if (!sound) {
+                give_back(start.task, start.word);
+                continue;
+            }
+            const auto& slot = segment_.task(start.task);
+            const auto worker = slot.claim.load() - 1;
+            const auto gpus = segment_.worker(worker).gpu_used_mask.load() | slot.gpu_mask.load();
+            auto used = segment_.worker(worker).used;
+            const auto request = segment_.task_class(slot.class_id).request;
+            used += request;
+            workers_.set_used(worker, used, gpus);
+            commit(sched::Placement{start.task, slot.class_id, worker, request,
+                                    sched::Grant{slot.gpu_mask.load()}, 0},
+                   start.word, start.word.to(SlotState::kQueued, shm::kOwnerNone));
+        }
     }
 
     void count_use(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
@@ -229,7 +294,9 @@ private:
         last_plan_ns_ = now;
         if (core_.parked_classes() == 0 && !preemption_.pushing()) return core_.reserve({});
         const auto heads = core_.parked_heads(kHeadsPlanned);
-        if (const auto push = preemption_.plan(heads, now)) return core_.reserve({*push});
+        auto single = heads;  // nobody is pushed aside for a gang
+        std::erase_if(single, [this](const auto& head) { return is_gang(head); });
+        if (const auto push = preemption_.plan(single, now)) return core_.reserve({*push});
         core_.reserve(plan_for(heads));
     }
 
@@ -238,26 +305,46 @@ private:
         std::vector<sched::Reservation> out;
         if (backfill == sched::Backfill::kNone) return out;
         const std::size_t most = backfill == sched::Backfill::kConservative ? heads.size() : 1;
-        auto outlooks = look_ahead();
+        const auto outlooks = look_ahead(false);
+        std::size_t served = 0;
         for (const auto& head : heads) {
-            const auto& shape = queue_.shape(head.cls);
-            std::vector<sched::WorkerOutlook> allowed;
-            for (const auto& outlook : outlooks) {
-                if (workers_.allows(outlook.worker, shape)) allowed.push_back(outlook);
-            }
-            auto reservation = sched::plan_reservation(shape.request, allowed);
-            if (!reservation) continue;
-            reservation->cls = head.cls;
-            reservation->key = head.key;
             const auto waits_since = segment_.task(head.task).submit_wall_ns;
-            reservation->strict = waits_since + kPatienceNs <= wall_ns();
-            out.push_back(*reservation);
-            if (out.size() == most) break;
-            std::erase_if(outlooks, [&](const sched::WorkerOutlook& outlook) {
-                return outlook.worker == reservation->worker;
-            });
+            const bool strict = waits_since + kPatienceNs <= wall_ns();
+            auto kept = places_for(head, outlooks, out);
+            // So many workers do not come free by themselves where nobody knows how long things
+            // run.
+            if (kept.empty() && strict && is_gang(head)) {
+                kept = places_for(head, look_ahead(true), out);
+            }
+            for (auto& reservation : kept) {
+                reservation.cls = head.cls;
+                reservation.key = head.key;
+                reservation.strict = strict;
+                out.push_back(reservation);
+            }
+            served += kept.empty() ? 0 : 1;
+            if (served == most) break;
         }
         return out;
+    }
+
+    bool is_gang(const sched::ClassHead& head) const { return queue_.shape(head.cls).nodes > 1; }
+
+    // Where it fits first, on workers that are kept for nobody yet: one, for a gang all of its own.
+    std::vector<sched::Reservation> places_for(const sched::ClassHead& head,
+                                               const std::vector<sched::WorkerOutlook>& outlooks,
+                                               const std::vector<sched::Reservation>& taken) const {
+        const auto& shape = queue_.shape(head.cls);
+        std::vector<sched::WorkerOutlook> allowed;
+        for (const auto& outlook : outlooks) {
+            const bool kept = std::any_of(taken.begin(), taken.end(), [&](const auto& other) {
+                return other.worker == outlook.worker;
+            });
+            if (!kept && workers_.allows(outlook.worker, shape)) allowed.push_back(outlook);
+        }
+        if (shape.nodes > 1) return sched::plan_gang(shape.request, shape.nodes, allowed);
+        const auto one = sched::plan_reservation(shape.request, allowed);
+        return one ? std::vector{*one} : std::vector<sched::Reservation>{};
     }
 
     static std::uint64_t since(const shm::TaskSlot& slot) {
@@ -272,8 +359,9 @@ private:
         return sched::likely_run_ns(shm::run_ns_of(slot.expected), elapsed, slot.time_limit_ns);
     }
 
-    // What is free on each worker, and what comes back when.
-    std::vector<sched::WorkerOutlook> look_ahead() {
+    // What is free on each worker, and what comes back when. Of what nobody knows the end of
+    // nothing does; with `guess` it is half over.
+    std::vector<sched::WorkerOutlook> look_ahead(bool guess) {
         std::vector<sched::WorkerOutlook> out(segment_.config().workers);
         for (std::uint32_t i = 0; i < out.size(); ++i) {
             const auto& worker = segment_.worker(i);
@@ -288,7 +376,8 @@ private:
             const auto word = shm::load_word(slot);
             if (!word.held_by_worker() || word.worker_slot() >= out.size()) return;
             if (slot.class_id >= segment_.config().classes) return;
-            const auto run = likely_run_ns(slot, soon);
+            auto run = likely_run_ns(slot, soon);
+            if (run == 0 && guess) run = 2 * (soon - std::min(soon, since(slot)));
             if (run == 0) return;
             const auto end = std::max(since(slot) + run, soon);
             out[word.worker_slot()].ends.push_back(sched::Ending{
@@ -298,21 +387,52 @@ private:
     }
 
     void assign(const sched::Placement& placement) {
-        const auto& claimed = queue_.last_claim();
+        const auto claimed = queue_.last_claim();
+        if (placement.more != 0 || !starting_.empty()) {
+            starting_.emplace_back(placement, claimed);
+            if (placement.more == 0) start_gang();
+            return;
+        }
         REEVE_FAILPOINT("scheduler.after_claim");
+        write_place(placement);
+        commit(placement, claimed.claimed, claimed.queued);
+    }
+
+    // INVARIANT: all their places are written down before the first is assigned, and none of them
+    // while a task of it may still hold the place of an earlier attempt.
+    void start_gang() {
+        REEVE_FAILPOINT("scheduler.gang_claimed");
+        for (const auto& [placement, claimed] : starting_) {
+            segment_.task(placement.task).claim.store(0);
+        }
+        for (const auto& [placement, claimed] : starting_) {
+            write_place(placement);
+            REEVE_FAILPOINT("scheduler.gang_written");
+        }
+        for (const auto& [placement, claimed] : starting_) {
+            commit(placement, claimed.claimed, claimed.queued);
+        }
+        starting_.clear();
+    }
+
+    void write_place(const sched::Placement& placement) {
         auto& slot = segment_.task(placement.task);
         const auto& worker = segment_.worker(placement.worker);
-        const auto now = wall_ns();
         shm::fill(slot.holder_number, worker.number.load());
         shm::fill(slot.holder_incarnation, worker.incarnation.load());
+        shm::fill(slot.gpu_mask, placement.grant.gpu_mask);
+        slot.claim.store(placement.worker + 1, std::memory_order_release);
+    }
+
+    void commit(const sched::Placement& placement, SlotWord claimed, SlotWord queued) {
+        auto& slot = segment_.task(placement.task);
+        const auto now = wall_ns();
         shm::fill(slot.assigned_wall_ns, now);
         shm::fill(slot.started_wall_ns, 0);
-        shm::fill(slot.gpu_mask, placement.grant.gpu_mask);
-        shm::fill(slot.claim, placement.worker + 1);
         const auto owner = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + placement.worker);
-        const auto assigned = claimed.claimed.next_attempt(SlotState::kAssigned, owner);
-        REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, claimed.claimed, assigned));
-        auto expected = claimed.claimed.raw;
+        const auto assigned = claimed.next_attempt(SlotState::kAssigned, owner);
+        REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, claimed, assigned));
+        auto expected = claimed.raw;
         if (!slot.word.compare_exchange_strong(expected, assigned.raw)) {
             // The register took it: it believes us dead. What it says goes.
             slot.claim.store(0);
@@ -321,7 +441,7 @@ private:
             return;
         }
         REEVE_FAILPOINT("scheduler.after_assign");
-        push_event(shm::EventKind::kMoved, placement.task, claimed.queued, assigned, now);
+        push_event(shm::EventKind::kMoved, placement.task, queued, assigned, now);
         REEVE_FAILPOINT("scheduler.after_event");
         (void)shm::dispatch_ring(segment_, placement.worker)
             .try_push(shm::SlotHint{assigned.raw, placement.task, 0});
@@ -356,7 +476,8 @@ private:
             shm::cancel_sleep(self_.wake);
             return;
         }
-        shm::sleep(self_.wake, ticket, shm::kSleepMaxNs);
+        const bool soon = queue_.incomplete() && !gangs_looked_at_;
+        shm::sleep(self_.wake, ticket, soon ? kGangsNs : shm::kSleepMaxNs);
     }
 
     shm::Segment& segment_;
@@ -372,6 +493,9 @@ private:
     std::uint64_t last_rescan_ns_ = 0;
     std::uint64_t last_reconcile_ns_ = 0;
     std::uint64_t last_plan_ns_ = 0;
+    std::uint64_t last_gangs_ns_ = 0;
+    std::vector<std::pair<sched::Placement, shm::Claimed>> starting_;  // a gang, until it is whole
+    bool gangs_looked_at_ = false;                                     // in this round
 };
 
 }  // namespace

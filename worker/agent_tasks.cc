@@ -233,7 +233,9 @@ Result<StartText> Agent::text_for(std::uint32_t slot, SlotWord word, const v1::T
                                                                : std::to_string(i));
     }
     if (task.class_id < segment_->config().classes) {
-        instance.resources = shm::read_resources(segment_->task_class(task.class_id).resources);
+        const auto& entry = segment_->task_class(task.class_id);
+        instance.resources = shm::read_resources(entry.resources);
+        instance.gang_size = entry.nodes;
     }
     REEVE_TRY_ASSIGN(auto start, make_start(spec, instance, context_, users_));
     start.head.name.slot = slot;

@@ -117,6 +117,10 @@ Status fill_environment(const v1::TaskSpec& spec, const TaskInstance& task,
         held.push_back(each.name + "=" + std::to_string(each.count));
     }
     environment.add("REEVE_RESOURCES", join(held));
+    if (task.gang_size != 0) {
+        environment.add("REEVE_GANG_RANK", std::to_string(task.task.element));
+        environment.add("REEVE_GANG_SIZE", std::to_string(task.gang_size));
+    }
     if (worker.has_gpus) {
         environment.add("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         environment.add("CUDA_VISIBLE_DEVICES", join(task.gpu_ids));

@@ -59,6 +59,7 @@ struct TaskInstance {
     std::uint64_t time_limit_ns = 0;
     std::vector<std::string> gpu_ids;    // granted
     std::vector<NamedAmount> resources;  // held
+    std::uint32_t gang_size = 0;         // it is one of so many, 0: of none
 };
 
 std::string fill_placeholders(const std::string& text, const TaskInstance& task,

@@ -22,6 +22,7 @@ inline constexpr std::size_t kLabelBytesMax = 63;           // of one label
 inline constexpr std::size_t kLabelsWantedBytesMax = 255;   // of all a job asks for, a byte between
 inline constexpr std::size_t kLabelsOfferedBytesMax = 511;  // of all a worker has
 inline constexpr std::string_view kNodeLabel = "node=";
+inline constexpr std::uint32_t kGangNodesMax = 256;
 inline constexpr std::uint32_t kPriceMicroMax = 4'000'000'000;  // 4000 an hour
 
 inline constexpr std::size_t kResourceNameMax = 31;     // bytes of a named resource's name

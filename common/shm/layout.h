@@ -185,7 +185,9 @@ struct alignas(64) ClassEntry {
     std::uint32_t max_price_micro = 0;     // 0: none
     std::uint8_t sla = 0;                  // SlaClass
     std::uint8_t spread = 0;
-    std::uint8_t reserved[14]{};
+    std::uint16_t nodes = 0;  // its tasks are one gang of so many; 0: none
+    std::uint8_t reserved[4]{};
+    std::uint64_t gang = 0;  // the gang's job
 
     char node_name[kNameBytes]{};               // "" or the only worker it may run on
     char labels[kLabelsWantedBytesMax + 1]{};   // NUL behind each, an empty one ends them

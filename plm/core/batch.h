@@ -32,6 +32,7 @@ inline constexpr std::int32_t kCodePoison = 10'005;
 inline constexpr std::int32_t kCodePreempted = 10'012;
 inline constexpr std::int32_t kCodeDependency = 10'010;
 inline constexpr std::int32_t kCodeMaxFailures = 10'011;
+inline constexpr std::int32_t kCodeGang = 10'013;  // of another task of its gang
 
 // In bundle form: u16 length (big-endian) and bytes each.
 struct Bundle {

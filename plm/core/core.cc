@@ -148,6 +148,7 @@ bool Core::gather() {
         begin_times_.erase(begin_times_.begin());
     }
     notice_deadlines(wall);
+    look_at_gangs();
     reindex_dirty();
     const bool acting = !actions_.empty() && !stopping_.load();
     // Gathered beside the flush, with or without a record.

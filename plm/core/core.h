@@ -199,6 +199,7 @@ private:
     void watch_policy();
     Gates::Tolls tolls_of(const Job& job);
     void pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key);
+    std::uint64_t taken_by(const Job& job) const;
     bool has_token(const Job& job) const;
     Status check_gates(const v1::JobSpec& spec, std::uint32_t uid);
 
@@ -272,6 +273,11 @@ private:
     template <typename Act>
     bool for_tasks(Job& job, Action& action, std::uint64_t until, Act act);
 
+    // core_gangs.cc: tasks that start together or not at all
+    void look_at_gangs();
+    void mend_gang(Job& job);
+    bool some_waits(const Job& job) const;
+
     // core_nodes.cc: workers that take nothing new
     void note_notice(std::uint32_t index, std::uint64_t in_ms, v1::DrainReply& reply);
     void clear_noticed(std::uint32_t index, v1::DrainReply& reply);
@@ -313,6 +319,8 @@ private:
 
     Backlog backlog_;
     Gates gates_;
+    bool gangs_ = false;                         // there is, or was, one
+    std::set<JobId> torn_gangs_;                 // a part of it is placed, a part waits
     bool gated_ = false;                         // some job or user has a limit
     std::vector<JobId> woken_;                   // at their gates
     std::optional<std::uint64_t> policy_stamp_;  // of the file as last read

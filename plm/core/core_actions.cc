@@ -28,6 +28,7 @@ std::uint64_t urgent_from_ns(const Job& job) {
 
 // Why an ended element is not tried again, or nullptr.
 const char* no_retry(const Job& job, std::uint64_t ordinal) {
+    if (job.gang()) return "it is one of a gang, which only starts as a whole; submit it again";
     if (job.ok.contains(ordinal)) return "it succeeded";
     if (job.cancelled.contains(ordinal)) return "it was cancelled; submit it again";
     if (job.at_most_once) return "it may be started only once; submit it again";

@@ -395,6 +395,7 @@ void Core::attempt_ended(std::uint32_t slot, Job& job, Task& task, const Event& 
         ended.outcome == Outcome::kRequeued ||
         (may_retry(ended.outcome) && task.retries_used < job.retries_max && !cancel_asked);
     ended.final = !again;
+    if (job.gang() && ended.outcome == Outcome::kRequeued) ended.detail = "its gang starts again";
     record_ending(id, task, ended, event);
     const auto hold = (task.intent & shm::kIntentHold) != 0;
     const auto retries = task.retries_used + (ended.outcome == Outcome::kRequeued ? 0U : 1U);

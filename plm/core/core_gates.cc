@@ -43,9 +43,10 @@ void Core::apply_policy(CellPolicy policy) {
     std::vector<JobId> woken;
     for (auto& [id, job] : model_.jobs()) {
         if (job.ended) continue;
+        gangs_ = gangs_ || job.gang();
         gated_ = gated_ || !job.extras->policy.limits.empty();
         const auto tolls = tolls_of(job);
-        const auto in_use = job.in_use();
+        const auto in_use = taken_by(job);
         if (!tolls.empty() && in_use > 0) (void)gates_.settle(id, tolls, in_use, 0, 0, woken);
     }
     for (auto& [id, job] : model_.jobs()) {
@@ -75,13 +76,24 @@ Gates::Tolls Core::tolls_of(const Job& job) {
     return gates_.tolls(job.uid, job.request, job.extras->policy.limits);
 }
 
+// Tasks that hold a token whatever else. A gang takes all of its own at once and keeps them until
+// the last is out of the heaps.
+std::uint64_t Core::taken_by(const Job& job) const {
+    if (!job.gang() || job.in_use() == 0) return job.in_use();
+    return job.count - job.ended_count();
+}
+
 // Lets through what the job has tokens for. Tasks in slots have theirs; then come loose ones, then
 // those in the run.
 void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key) {
     job.waits_for = shm::WaitsFor::kNothing;
     const auto tolls = tolls_of(job);
     if (tolls.empty() && !gates_.knows(job.id)) return;
-    const auto in_use = job.in_use();
+    const auto in_use = taken_by(job);
+    if (job.gang() && in_use != 0) {
+        (void)gates_.settle(job.id, tolls, in_use, 0, 0, woken_);
+        return;
+    }
     const auto loose = loose_key == kNotIndexed ? 0 : job.tasks->loose_count();
     std::uint64_t in_run = 0;
     if (run_key != kNotIndexed) {
@@ -89,7 +101,8 @@ void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key
         in_run = std::min(in_run, job.room_beside(job.admitted()));
     }
     const auto key = std::min(run_key, loose_key);
-    const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_);
+    const auto least = job.gang() ? std::max<std::uint64_t>(loose + in_run, 1) : 1;
+    const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_, least);
     if (tokens <= in_use) loose_key = kNotIndexed;
     if (tokens <= in_use + loose) run_key = kNotIndexed;
     if (const auto blocked = gates_.blocked(job.id); blocked && tokens == in_use) {
@@ -110,7 +123,7 @@ Status Core::check_gates(const v1::JobSpec& spec, std::uint32_t uid) {
     for (const auto& limit : spec.limits()) {
         limits.push_back({limit.name(), std::max(limit.count(), 1U)});
     }
-    const auto why = gates_.impossible(uid, request, limits);
+    const auto why = gates_.impossible(uid, request, limits, std::max(spec.nodes(), 1U));
     if (why.empty()) return {};
     return fail(ErrorCode::kInvalidArgument, why);
 }

@@ -163,6 +163,7 @@ Result<v1::SubmitReply> Core::accept(Submission& submission) {
                                  fair_milli, &submission.jobs[i].spec});
         Job& job = *model_.find(ids[i]);
         gated_ = gated_ || !job.extras->policy.limits.empty();
+        gangs_ = gangs_ || job.gang();
         if (job.extras->policy.deadline_ns != 0) {
             (void)settle_urgency(job, now);
             watch_deadline(job);
@@ -230,6 +231,8 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
     Resources request{wanted.cpu_milli(), wanted.gpus(), wanted.memory_bytes()};
     const auto wants = rpc::wants_of(spec);
     request.named = shm::find_counts(*segment_, wants.resources);
+    const auto nodes = std::max(spec.nodes(), 1U);
+    std::uint32_t able = 0;
     bool any = false;
     Resources largest;
     for (std::uint32_t i = 0; i < segment_->config().workers; ++i) {
@@ -237,7 +240,7 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
         const auto state = worker.state.load();
         if (state != shm::WorkerState::kAlive && state != shm::WorkerState::kDraining) continue;
         if (!has_labels(worker, spec)) continue;
-        if (request.fits(worker.capacity)) return {};
+        if (request.fits(worker.capacity) && ++able == nodes) return {};
         any = true;
         largest.cpu_milli = std::max(largest.cpu_milli, worker.capacity.cpu_milli);
         largest.gpus = std::max(largest.gpus, worker.capacity.gpus);
@@ -247,6 +250,12 @@ Status Core::check_capacity(const v1::JobSpec& spec) const {
         }
     }
     if (!any) return {};
+    if (able != 0) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "nodes: asks for " + std::to_string(nodes) + " workers with so much each, " +
+                        std::to_string(able) + (able == 1 ? " has it" : " have it") +
+                        "; ask for fewer, or start more workers first");
+    }
     const auto add_named = [&](std::string& out) {
         for (const auto& each : wants.resources) {
             const auto number = shm::find_resource(*segment_, each.name);

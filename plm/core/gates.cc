@@ -72,7 +72,8 @@ Gates::Tolls Gates::tolls(std::uint32_t uid, const Resources& request,
 }
 
 std::string Gates::impossible(std::uint32_t uid, const Resources& request,
-                              const std::vector<LimitTaken>& limits) {
+                              const std::vector<LimitTaken>& limits, std::uint64_t tasks) {
+    const std::string who = tasks == 1 ? "" : std::to_string(tasks) + " tasks at once: ";
     for (const auto& limit : limits) {
         const auto known = policy_.limits.find(limit.name);
         if (known == policy_.limits.end()) {
@@ -84,16 +85,17 @@ std::string Gates::impossible(std::uint32_t uid, const Resources& request,
                    (names.empty() ? "none" : names) +
                    "; define it in the file of: reeve up --policy";
         }
-        if (limit.count > known->second) {
-            return "limits: takes " + std::to_string(limit.count) + " of \"" + limit.name +
-                   "\", there are " + std::to_string(known->second) + "; take less";
+        if (limit.count * tasks > known->second) {
+            return "limits: " + who + "takes " + std::to_string(limit.count * tasks) + " of \"" +
+                   limit.name + "\", there are " + std::to_string(known->second) + "; take less";
         }
     }
     for (const auto& toll : tolls(uid, request, {})) {
         const Gate& gate = gates_[toll.gate];
-        if (toll.amount <= gate.capacity) continue;
-        return std::string("resources.") + (gate.what == "gpus" ? "gpu" : gate.what) +
-               ": one task asks for more than the user's quota; ask for less";
+        if (toll.amount * tasks <= gate.capacity) continue;
+        return std::string("resources.") + (gate.what == "gpus" ? "gpu" : gate.what) + ": " +
+               (tasks == 1 ? "one task asks" : std::to_string(tasks) + " tasks at once ask") +
+               " for more than the user's quota; ask for less";
     }
     return "";
 }
@@ -111,7 +113,7 @@ void Gates::refund(const Tolls& tolls, std::uint64_t tasks) {
 }
 
 std::uint64_t Gates::settle(JobId job, const Tolls& tolls, std::uint64_t in_use, std::uint64_t more,
-                            std::uint64_t key, std::vector<JobId>& woken) {
+                            std::uint64_t key, std::vector<JobId>& woken, std::uint64_t least) {
     Holder& mine = jobs_[job];
     refund(mine.tolls, mine.tokens);
     if (mine.waits_at != kNoGate) gates_[mine.waits_at].waiters.erase(mine.waiter);
@@ -131,11 +133,12 @@ std::uint64_t Gates::settle(JobId job, const Tolls& tolls, std::uint64_t in_use,
         short_at = toll.gate;
         short_toll = toll.amount;
     }
+    if (room < least) room = 0;
     charge(tolls, room);
     mine.tokens = in_use + room;
     if (short_at != kNoGate) {
         mine.waits_at = short_at;
-        gates_[short_at].waiters.emplace(mine.waiter, short_toll);
+        gates_[short_at].waiters.emplace(mine.waiter, short_toll * least);
     }
     for (const auto& toll : tolls) {
         const Gate& gate = gates_[toll.gate];

@@ -47,15 +47,16 @@ public:
     bool has_quotas() const { return !policy_.quotas.empty(); }
 
     Tolls tolls(std::uint32_t uid, const Resources& request, const std::vector<LimitTaken>& limits);
-    // Why a task of this kind could never start; "" when it could.
+    // Why so many tasks of this kind could never run at once; "" when they could.
     std::string impossible(std::uint32_t uid, const Resources& request,
-                           const std::vector<LimitTaken>& limits);
+                           const std::vector<LimitTaken>& limits, std::uint64_t tasks = 1);
 
     // Brings the job to hold a token for each task `in_use`, whatever is free, and for up to `more`
-    // others as far as there is room and nobody better waits. Who is left over waits under `key`.
+    // others as far as there is room and nobody better waits; `least` of them or none. Who is left
+    // over waits under `key`.
     // Returns how many tokens it holds; jobs that should settle again are added to `woken`.
     std::uint64_t settle(JobId job, const Tolls& tolls, std::uint64_t in_use, std::uint64_t more,
-                         std::uint64_t key, std::vector<JobId>& woken);
+                         std::uint64_t key, std::vector<JobId>& woken, std::uint64_t least = 1);
 
     bool knows(JobId job) const { return jobs_.contains(job); }
     std::uint64_t tokens(JobId job) const;
@@ -74,7 +75,7 @@ private:
         std::string what;
         std::uint64_t capacity = 0;
         std::uint64_t used = 0;
-        std::map<Waiter, std::uint64_t> waiters;  // with the toll of one task
+        std::map<Waiter, std::uint64_t> waiters;  // with the toll of the least it takes
 
         std::uint64_t free() const { return used < capacity ? capacity - used : 0; }
     };

@@ -149,6 +149,7 @@ Status take_spec(Job& job, const v1::JobSpec& spec) {
     extras.max_running = spec.max_running();
     extras.max_failures = spec.max_failures();
     extras.not_before_ns = spec.not_before_unix_ms() * 1'000'000ULL;
+    extras.nodes = spec.nodes();
     extras.key = spec.key();
     extras.wants = wants;
     if (job.array) extras.spec_digest = merkle::sha256(job.spec.view());

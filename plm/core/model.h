@@ -104,6 +104,7 @@ struct JobExtras {
     std::uint64_t max_running = 0;
     std::uint64_t max_failures = 0;
     std::uint64_t not_before_ns = 0;
+    std::uint32_t nodes = 0;     // its elements are one gang of so many; 0: none
     merkle::Hash spec_digest{};  // of an array, whose elements all cite it
     std::string key;
     Wants wants;
@@ -206,6 +207,7 @@ struct Job {
         return sched::head_start_s(0, extras->policy.counts_as(), fair_milli / 1000.0,
                                    length_milli / 1000.0);
     }
+    bool gang() const { return extras->nodes != 0; }
     WorkKind kind() const { return {uid, request, name()}; }
 
     std::uint64_t ended_count() const { return ok.count() + failed.count() + cancelled.count(); }

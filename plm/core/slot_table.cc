@@ -74,6 +74,7 @@ bool SlotTable::number_again() {
 std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     if (last_class_ != classes_.end() && last_class_->first.uid == job.uid &&
         last_class_->first.request == job.request &&
+        last_class_->first.gang == (job.gang() ? job.id : 0) &&
         last_class_->first.wants == job.extras->wants) {
         return last_class_->second;
     }
@@ -96,6 +97,8 @@ std::optional<std::uint32_t> SlotTable::class_of(Job& job) {
     auto& entry = segment_.task_class(id);
     entry.uid = job.uid;
     entry.request = job.request;
+    entry.nodes = static_cast<std::uint16_t>(job.extras->nodes);
+    entry.gang = key.gang;
     shm::write_wants(entry, job.extras->wants);
     // Without a number for one of them no worker here has it: it waits, as for a larger one.
     entry.request.named = shm::find_counts(segment_, job.extras->wants.resources);
@@ -321,7 +324,7 @@ void SlotTable::write_policy(std::uint32_t slot, const Job& job, const Task& tas
 }
 
 v1::PreemptMode preempt_mode(const Job& job) {
-    if (job.function || job.extras->policy.preempt == sched::PreemptMode::kNever) {
+    if (job.function || job.gang() || job.extras->policy.preempt == sched::PreemptMode::kNever) {
         return v1::PREEMPT_NEVER;
     }
     if (job.extras->policy.preempt == sched::PreemptMode::kCancel) return v1::PREEMPT_CANCEL;
@@ -536,7 +539,7 @@ void SlotTable::attach() {
         }
         Resources request = entry.request;
         request.named = {};  // they are among the wants, by name
-        classes_.emplace(ClassKey{entry.uid, request, shm::read_wants(entry)}, id);
+        classes_.emplace(ClassKey{entry.uid, request, shm::read_wants(entry), entry.gang}, id);
         write_budget(id, entry.uid);
     }
 }

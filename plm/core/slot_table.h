@@ -42,7 +42,7 @@ inline std::uint64_t key_of(const Job& job, std::uint64_t ordinal) {
 }
 
 // What becomes of its running tasks when a better one needs the room. A function is over too soon
-// to be worth it; what may start only once is not started again.
+// to be worth it; what may start only once is not started again; of a gang all would start again.
 v1::PreemptMode preempt_mode(const Job& job);
 
 // What the record knows of one slot.
@@ -61,10 +61,11 @@ struct ClassKey {
     std::uint32_t uid;
     Resources request;
     Wants wants;
+    JobId gang;  // a gang is a class of its own; 0: no gang
     auto operator<=>(const ClassKey&) const = default;
 };
 inline ClassKey class_key(const Job& job) {
-    return {job.uid, job.request, job.extras->wants};
+    return {job.uid, job.request, job.extras->wants, job.gang() ? job.id : 0};
 }
 
 class SlotTable {

@@ -257,6 +257,33 @@ Status check_elements(v1::JobSpec& spec) {
     return {};
 }
 
+// A gang is an array of elements 0 to nodes - 1.
+Status check_gang(v1::JobSpec& spec) {
+    const auto nodes = spec.nodes();
+    if (nodes > kGangNodesMax) {
+        return refuse("nodes", std::to_string(nodes) + " is over " + std::to_string(kGangNodesMax));
+    }
+    if (nodes <= 1) {
+        spec.clear_nodes();
+        return {};
+    }
+    const auto refused = [](const char* what) {
+        return refuse("nodes", std::string("does not go with ") + what + "; leave one of them out");
+    };
+    if (!spec.task().function().empty()) return refused("a function");
+    if (spec.element_values_size() > 0) return refused("values of elements");
+    if (spec.max_running() != 0) return refused("a limit of tasks at a time");
+    if (spec.task().retry_mode() == v1::RETRY_NEVER) {
+        return refused("retries never, as a gang may have to start again");
+    }
+    if (spec.elements().empty()) spec.add_elements()->set_last(nodes - 1);
+    if (spec.elements_size() != 1 || spec.elements(0).first() != 0 ||
+        spec.elements(0).last() != nodes - 1) {
+        return refused("an array");
+    }
+    return {};
+}
+
 Status check_dependencies(const v1::JobSpec& spec) {
     if (spec.after_size() > kDependenciesMax) {
         return refuse("after", "names more than " + std::to_string(kDependenciesMax) + " jobs");
@@ -419,6 +446,7 @@ Status validate(v1::JobSpec& spec) {
     REEVE_TRY(check_no_unknown(spec, "job"));
     if (!spec.has_task()) return refuse("task", "is missing; give the program to run");
     REEVE_TRY(check_task(*spec.mutable_task()));
+    REEVE_TRY(check_gang(spec));
     REEVE_TRY(check_elements(spec));
     REEVE_TRY(check_dependencies(spec));
     REEVE_TRY(check_name("label", spec.label()));

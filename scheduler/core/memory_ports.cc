@@ -1,13 +1,14 @@
 #include "scheduler/core/memory_ports.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/base/assert.h"
 
 namespace reeve::sched {
 
 ClassRef MemoryQueue::add_class(const ClassShape& shape) {
-    classes_.push_back(Class{shape, {}, false});
+    classes_.push_back(Class{shape, {}, false, false});
     return static_cast<ClassRef>(classes_.size() - 1);
 }
 
@@ -29,6 +30,28 @@ void MemoryQueue::push(ClassRef cls, TaskRef task, std::uint64_t key) {
     REEVE_ASSERT(fresh);
     if (leads) list(cls);
     ++size_;
+    if (std::exchange(entry.rests, false)) unpark(cls);
+}
+
+std::vector<ClassHead> MemoryQueue::members(ClassRef cls) const {
+    std::vector<ClassHead> out;
+    for (const auto& [key, task] : classes_[cls].tasks) {
+        if (out.size() < classes_[cls].shape.nodes) out.push_back({key, cls, task});
+    }
+    return out;
+}
+
+bool MemoryQueue::claim_all(const std::vector<ClassHead>& members) {
+    for (const auto& member : members) {
+        if (!classes_[member.cls].tasks.contains({member.key, member.task})) return false;
+    }
+    for (const auto& member : members) REEVE_ASSERT(claim(member));
+    return true;
+}
+
+void MemoryQueue::rest(ClassRef cls) {
+    park(cls);
+    classes_[cls].rests = true;
 }
 
 bool MemoryQueue::erase(ClassRef cls, TaskRef task, std::uint64_t key) {

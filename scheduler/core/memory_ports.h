@@ -27,6 +27,11 @@ public:
     void park(ClassRef cls);
     void unpark(ClassRef cls);
     const ClassShape& shape(ClassRef cls) const { return classes_[cls].shape; }
+    std::vector<ClassHead> members(ClassRef cls) const;
+    bool claim_all(const std::vector<ClassHead>& members);
+    void take_claim(std::size_t) {}
+    // Until another task of it is pushed.
+    void rest(ClassRef cls);
     std::uint64_t limit_ns(const ClassHead& head) const {
         const auto found = limits_.find(head.task);
         return found == limits_.end() ? 0 : found->second;
@@ -39,6 +44,7 @@ private:
         ClassShape shape;
         std::set<Entry> tasks;
         bool parked = false;
+        bool rests = false;
     };
     void list(ClassRef cls);    // into heads_, if it is unparked and not empty
     void unlist(ClassRef cls);  // out of heads_

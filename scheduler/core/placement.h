@@ -5,6 +5,9 @@
 // tasks that do not fit cost nothing to the one that does; a worker that frees room unparks exactly
 // the classes it can satisfy. Pure: no clock, no I/O; the same calls give the same placements.
 //
+// A gang is a class whose tasks start together, each on a worker of its own, or not at all. All are
+// claimed before the first is told.
+//
 // With reservations (reservation.h) their workers are passed over for tasks behind the reserved
 // ones that would delay them; for all others where somebody was pushed aside to make the room. A
 // class is judged by its first task.
@@ -55,6 +58,11 @@ public:
             const std::optional<ClassHead> head = queue_.best_head();
             if (!head) break;
             const ClassShape& shape = queue_.shape(head->cls);
+            if (shape.nodes > 1) {
+                if (shape.nodes > limit - placed) break;
+                placed += place_gang(*head, shape.nodes, on_place, now_ns);
+                continue;
+            }
             const WorkerRef worker = find(*head, shape, now_ns);
             if (worker == kNoRef) {
                 parked_.park(head->cls, shape);
@@ -66,7 +74,7 @@ public:
             if (!queue_.claim(*head)) continue;  // somebody else took it; the queue has noticed
             const std::optional<Grant> grant = workers_.claim(worker, request);
             REEVE_ASSERT(grant.has_value());
-            on_place(Placement{head->task, head->cls, worker, request, *grant});
+            on_place(Placement{head->task, head->cls, worker, request, *grant, 0});
             if (!reserved_.empty()) keep_reservations(*head, worker, request, now_ns, limit_ns);
             ++placed;
         }
@@ -101,6 +109,56 @@ public:
     const std::vector<Reservation>& reserved() const { return reserved_; }
 
 private:
+    // How many were placed: all or none. Then the class is hidden until that may be otherwise.
+    template <typename OnPlace>
+    std::size_t place_gang(const ClassHead& head, std::uint32_t nodes, OnPlace& on_place,
+                           std::uint64_t now_ns) {
+        const std::vector<ClassHead> members = queue_.members(head.cls);
+        if (members.size() != nodes) {
+            queue_.rest(head.cls);
+            return 0;
+        }
+        const ClassShape shape = queue_.shape(head.cls);
+        if (!find_gang(head, shape, now_ns)) {
+            parked_.park(head.cls, shape);
+            queue_.park(head.cls);
+            return 0;
+        }
+        const std::uint64_t limit_ns = reserved_.empty() ? 0 : queue_.limit_ns(head);
+        if (!queue_.claim_all(members)) {
+            queue_.rest(head.cls);
+            return 0;
+        }
+        std::vector<Grant> grants;
+        for (const WorkerRef worker : gang_) {
+            const std::optional<Grant> grant = workers_.claim(worker, shape.request);
+            REEVE_ASSERT(grant.has_value());
+            grants.push_back(*grant);
+        }
+        for (std::size_t i = 0; i < members.size(); ++i) {
+            queue_.take_claim(i);
+            const auto more = static_cast<std::uint32_t>(members.size() - i - 1);
+            on_place(
+                Placement{members[i].task, head.cls, gang_[i], shape.request, grants[i], more});
+            if (!reserved_.empty()) {
+                keep_reservations(head, gang_[i], shape.request, now_ns, limit_ns);
+            }
+        }
+        return members.size();
+    }
+
+    bool find_gang(const ClassHead& head, const ClassShape& shape, std::uint64_t now_ns) {
+        except_.clear();
+        gang_.clear();
+        while (gang_.size() < shape.nodes) {
+            const WorkerRef worker = workers_.find(shape, except_);
+            if (worker == kNoRef) return false;
+            except_.push_back(worker);
+            if (may_use(worker, head, shape, now_ns)) gang_.push_back(worker);
+        }
+        return true;
+    }
+
     WorkerRef find(const ClassHead& head, const ClassShape& shape, std::uint64_t now_ns) {
         except_.clear();
         WorkerRef worker = workers_.find(shape, except_);
@@ -143,6 +201,7 @@ private:
     ParkedShapes parked_;
     std::vector<Reservation> reserved_;
     std::vector<WorkerRef> except_;  // of one search
+    std::vector<WorkerRef> gang_;    // found by the last one for a gang
 };
 
 }  // namespace reeve::sched

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "common/model/resources.h"
 
@@ -35,6 +36,7 @@ struct ClassShape {
     Resources request;
     std::uint64_t constraint = 0;  // 0: none; else the port's own id of labels and named resources
     WorkerRef only_worker = kNoRef;  // kNoRef: any
+    std::uint32_t nodes = 1;         // more: the class is one gang of so many, on a worker each
     auto operator<=>(const ClassShape&) const = default;
 };
 
@@ -56,6 +58,7 @@ struct Placement {
     WorkerRef worker = kNoRef;
     Resources request;
     Grant grant;
+    std::uint32_t more = 0;  // of its gang, told after this one
 };
 
 // best_head   the smallest key over all unparked classes; may be stale in a live queue.
@@ -65,6 +68,10 @@ struct Placement {
 // park        hides a class from best_head until unpark. Both are idempotent.
 // shape       of a live class.
 // limit_ns    how long that task may run, or is taken to; 0: nobody knows.
+// members     of a gang's class, as far as they can be claimed; fewer than it has: it waits.
+// claim_all   claim() of each of them, or of none.
+// take_claim  the claim of the i-th is what on_place is told of next.
+// rest        hides a gang's class until its members may have changed.
 template <typename Q>
 concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHead& head) {
     { queue.best_head() } -> std::same_as<std::optional<ClassHead>>;
@@ -72,6 +79,10 @@ concept QueueView = requires(Q queue, const Q& view, ClassRef cls, const ClassHe
     { queue.claim(head) } -> std::same_as<bool>;
     queue.park(cls);
     queue.unpark(cls);
+    { queue.members(cls) } -> std::same_as<std::vector<ClassHead>>;
+    { queue.claim_all(std::vector<ClassHead>{}) } -> std::same_as<bool>;
+    queue.take_claim(std::size_t{});
+    queue.rest(cls);
     { view.shape(cls) } -> std::convertible_to<const ClassShape&>;
     { view.limit_ns(head) } -> std::same_as<std::uint64_t>;
 };

@@ -1,6 +1,7 @@
 #include "scheduler/core/reservation.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace reeve::sched {
 
@@ -31,6 +32,35 @@ std::optional<Reservation> plan_reservation(const Resources& request,
         best->spare -= request;
     }
     return best;
+}
+
+std::vector<Reservation> plan_gang(const Resources& request, std::uint32_t nodes,
+                                   std::span<WorkerOutlook> outlooks) {
+    std::vector<std::pair<std::int64_t, std::size_t>> fits;  // when, and where
+    for (std::size_t i = 0; i < outlooks.size(); ++i) {
+        WorkerOutlook& outlook = outlooks[i];
+        const auto room = request.fits(outlook.free)
+                              ? std::optional(FirstRoom{})
+                              : first_room(request, outlook.free, outlook.ends);
+        if (room) fits.emplace_back(room->at, i);
+    }
+    std::vector<Reservation> out;
+    if (nodes == 0 || fits.size() < nodes) return out;
+    std::sort(fits.begin(), fits.end());
+    fits.resize(nodes);
+    const auto at = fits.back().first;
+    for (const auto& [when, i] : fits) {
+        Reservation one;
+        one.worker = outlooks[i].worker;
+        one.at_ns = static_cast<std::uint64_t>(at);
+        one.spare = outlooks[i].free;
+        for (const Ending& ending : outlooks[i].ends) {
+            if (ending.at <= at) one.spare += ending.gives;
+        }
+        one.spare -= request;
+        out.push_back(one);
+    }
+    return out;
 }
 
 }  // namespace reeve::sched

@@ -62,4 +62,9 @@ struct Reservation {
 std::optional<Reservation> plan_reservation(const Resources& request,
                                             std::span<WorkerOutlook> outlooks);
 
+// The same for a gang: as many workers as it has nodes, all for the time when the last of them fits
+// its share. Empty: so many never will.
+std::vector<Reservation> plan_gang(const Resources& request, std::uint32_t nodes,
+                                   std::span<WorkerOutlook> outlooks);
+
 }  // namespace reeve::sched

@@ -55,6 +55,26 @@ TEST_CASE("Gates: a limit lets in as many as there are, the best first", "[plm]"
     CHECK_FALSE(cell.gates.blocked(12));
 }
 
+TEST_CASE("Gates: a gang takes all its tokens or none", "[plm]") {
+    Cell cell(licences(4));
+    const auto one = cell.gates.tolls(7, kCpu, {{"licence", 1}});
+    const auto gang = [&](JobId job, std::uint64_t key) {
+        cell.woken.clear();
+        return cell.gates.settle(job, one, 0, 3, key, cell.woken, 3);
+    };
+    CHECK(cell.settle(10, one, 0, 2, 100) == 2);
+    CHECK(gang(11, 200) == 0);
+    CHECK(cell.gates.blocked(11)->what == "licence");
+    CHECK(cell.settle(12, one, 0, 1, 300) == 0);  // behind it
+    CHECK(cell.settle(10, one, 1, 0, 100) == 1);  // one has ended
+    CHECK(cell.woken == std::vector<JobId>{11});
+    CHECK(gang(11, 200) == 3);
+    CHECK_FALSE(cell.gates.blocked(11));
+    CHECK(cell.gates.impossible(7, kCpu, {{"licence", 1}}, 4).empty());
+    CHECK(cell.gates.impossible(7, kCpu, {{"licence", 1}}, 5).find("5 tasks at once") !=
+          std::string::npos);
+}
+
 TEST_CASE("Gates: a token that is not in use yet goes to a better one that waits", "[plm]") {
     Cell cell(licences(1));
     const auto one = cell.gates.tolls(7, kCpu, {{"licence", 1}});

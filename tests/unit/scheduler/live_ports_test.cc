@@ -231,6 +231,59 @@ TEST_CASE("live ports: a class waits for a label until a worker has it", "[sched
     CHECK(placed[0].worker == 1);
 }
 
+TEST_CASE("live ports: a gang is claimed as a whole or given back", "[sched]") {
+    Cell cell(3);
+    cell.set_class(0, Resources{1000, 0, 0}, {});
+    cell.segment->task_class(0).nodes = 3;
+    cell.segment->task_class(0).gang = 77;
+    LiveQueue queue(*cell.segment);
+    LiveWorkers ports(*cell.segment, queue);
+    PlacementCore core(queue, ports);
+    for (WorkerRef worker = 0; worker < 3; ++worker) {
+        cell.join(worker, offer_named("w" + std::to_string(worker), Resources{4000, 0, kGiB}, 0),
+                  worker + 1);
+        ports.refresh(worker);
+    }
+    std::vector<TaskRef> tasks;
+    for (std::uint64_t key = 1; key <= 3; ++key) {
+        tasks.push_back(cell.push(0, key));
+        cell.segment->task(tasks.back()).job = 77;
+    }
+    std::vector<Placement> placed;
+    const auto place = [&] {
+        queue.wake_incomplete();
+        (void)queue.wake_rested();
+        core.place(10, [&](const Placement& placement) {
+            CHECK(queue.last_claim().slot == placement.task);
+            placed.push_back(placement);
+        });
+    };
+    const auto all_queued = [&] {
+        return std::all_of(tasks.begin(), tasks.end(), [&](TaskRef task) {
+            return shm::load_word(cell.segment->task(task)).state() == shm::SlotState::kQueued;
+        });
+    };
+    // Somebody wants the last one held: the others are given back.
+    cell.segment->task(tasks[2]).intent.store(shm::kIntentHold);
+    queue.take_changed();
+    place();
+    CHECK(placed.empty());
+    CHECK(all_queued());
+    // Another job's task in its place is none of it.
+    cell.segment->task(tasks[2]).intent.store(0);
+    cell.segment->task(tasks[2]).job = 78;
+    place();
+    CHECK(placed.empty());
+    CHECK(queue.incomplete());
+    CHECK(all_queued());
+    cell.segment->task(tasks[2]).job = 77;
+    place();
+    REQUIRE(placed.size() == 3);
+    CHECK(placed[0].more == 2);
+    CHECK(placed[2].more == 0);
+    CHECK(placed[0].worker + placed[1].worker + placed[2].worker == 3);
+}
+
 TEST_CASE("live ports: a closed class waits until it is open again", "[sched]") {
     Cell cell(1);
     cell.set_class(0, Resources{1000, 0, 0}, {});

@@ -338,6 +338,95 @@ void several_reservations() {
 
 // Random pushes, cancels, ends and drains; after each step: capacity and GPU sets hold, and nothing
 // that is queued would fit anywhere (work conservation), so no class is parked wrongly.
+inline ClassShape gang_of(std::uint32_t nodes, const Resources& request) {
+    ClassShape shape{request};
+    shape.nodes = nodes;
+    return shape;
+}
+
+// Whole or not at all, each on a worker of its own; what waits blocks nobody.
+template <typename Fixture>
+void gang_starts_whole() {
+    Fixture f;
+    for (int i = 0; i < 3; ++i) f.add_worker(cpus(4));
+    auto core = make_core(f);
+    const ClassRef gang = f.add_class(gang_of(3, cpus(2)));
+    const ClassRef single = f.add_class({cpus(3)});
+    f.push(gang, 1);
+    f.push(gang, 2);
+    const TaskRef other = f.push(single, 50);
+    auto placed = place_all(core);
+    REQUIRE(placed.size() == 1);  // two of three are not a gang
+    CHECK(placed[0].task == other);
+    const Placement blocks = placed[0];
+    f.push(gang, 3);
+    CHECK(place_all(core).empty());  // two workers are not enough
+    CHECK(core.parked_classes() == 1);
+    REQUIRE(core.parked_heads(8).size() == 1);
+    f.workers().release(blocks.worker, blocks.request, blocks.grant);
+    core.worker_freed(blocks.worker);
+    CHECK(place_all(core, 2).empty());  // a pass that has no room for all
+    placed = place_all(core);
+    REQUIRE(placed.size() == 3);
+    std::vector<WorkerRef> used;
+    for (const auto& one : placed) {
+        CHECK(one.cls == gang);
+        CHECK(one.request == cpus(2));
+        used.push_back(one.worker);
+    }
+    std::sort(used.begin(), used.end());
+    CHECK(used == std::vector<WorkerRef>{0, 1, 2});
+    CHECK(place_all(core).empty());
+}
+
+// What is kept for a gang is kept on all its workers, and gone once it has started.
+template <typename Fixture>
+void gang_keeps_its_places() {
+    Fixture f;
+    for (int i = 0; i < 2; ++i) f.add_worker(cpus(4));
+    auto core = make_core(f);
+    const ClassRef wide = f.add_class({cpus(4)});
+    const ClassRef gang = f.add_class(gang_of(2, cpus(4)));
+    const ClassRef one = f.add_class({cpus(1)});
+    f.push(wide, 1, 100);
+    const auto first = place_all(core);
+    REQUIRE(first.size() == 1);
+    f.push(gang, 2, 100);
+    f.push(gang, 3, 100);
+    CHECK(place_all(core).empty());
+    std::vector<WorkerOutlook> outlooks(2);
+    for (WorkerRef worker = 0; worker < 2; ++worker) {
+        outlooks[worker].worker = worker;
+        outlooks[worker].free = f.workers().free_of(worker);
+    }
+    outlooks[first[0].worker].ends.push_back({100, cpus(4)});
+    auto kept = plan_gang(cpus(4), 2, outlooks);
+    REQUIRE(kept.size() == 2);
+    const auto head = core.parked_heads(1);
+    REQUIRE(head.size() == 1);
+    for (auto& each : kept) {
+        CHECK(each.at_ns == 100);
+        each.cls = gang;
+        each.key = head[0].key;
+        each.strict = true;
+    }
+    core.reserve(kept);
+    f.push(one, 10, 1'000);  // ends too late
+    CHECK(place_all(core).empty());
+    f.push(f.add_class({cpus(2)}), 11, 50);  // ends in time
+    auto placed = place_all(core);
+    REQUIRE(placed.size() == 1);
+    f.workers().release(placed[0].worker, placed[0].request, placed[0].grant);
+    core.worker_freed(placed[0].worker);
+    CHECK(place_all(core).empty());
+    f.workers().release(first[0].worker, first[0].request, first[0].grant);
+    core.worker_freed(first[0].worker);
+    placed = place_all(core);
+    REQUIRE(placed.size() == 2);
+    CHECK(placed[0].cls == gang);
+    CHECK(core.reserved().empty());
+}
+
 template <typename Fixture>
 void random_walk(std::uint64_t seed, int steps) {
     INFO("REEVE_SEED=" << seed);
@@ -456,6 +545,12 @@ void run_all_placement_scenarios() {
     }
     SECTION("several reservations hold at once") {
         several_reservations<Fixture>();
+    }
+    SECTION("a gang starts whole, on workers of its own, or not at all") {
+        gang_starts_whole<Fixture>();
+    }
+    SECTION("a gang's reservation holds on all its workers") {
+        gang_keeps_its_places<Fixture>();
     }
     SECTION("random events keep every invariant") {
         const std::uint64_t seed = test_seed();
