@@ -26,6 +26,8 @@ namespace reeve::audit {
 // have its pages cleared by the kernel once for every entry.
 constexpr std::size_t kChunkBytes = 256 << 10;
 constexpr std::size_t kSpareChunksMax = 32;
+constexpr std::size_t kSpareBuffersMax = 3;
+constexpr std::size_t kSpareBufferBytesMax = 4 << 20;
 
 struct AuditLog::State {
     State(SigningKey signing_key, const LogOptions& options, Recovered recovered)
@@ -53,9 +55,10 @@ struct AuditLog::State {
     std::uint64_t synced;           // guarded by publishing
     std::deque<std::string> taken;  // guarded by publishing: pending of before, not all hashed
 
-    mutable std::mutex mutex;         // held briefly
-    std::deque<std::string> pending;  // bundle form: u16 length and bytes per entry
-    std::vector<std::string> spare;   // emptied chunks; their memory is mapped already
+    mutable std::mutex mutex;                // held briefly
+    std::deque<std::string> pending;         // bundle form: u16 length and bytes per entry
+    std::vector<std::string> spare;          // emptied chunks; their memory is mapped already
+    std::vector<std::string> spare_buffers;  // the same of those that were taken as they were
     std::size_t pending_bytes = 0;
     std::uint64_t appended;
     std::uint64_t published;
@@ -67,6 +70,7 @@ struct AuditLog::State {
     Status check_wanted() const;
     Status feed_writer();
     Status feed_writer(std::string& chunk);
+    void keep_spare(std::string chunk);
     Status replace_checkpoint(const std::string& text);
 };
 
@@ -187,6 +191,21 @@ std::uint64_t AuditLog::append_bundle(std::string_view bundle, std::uint64_t cou
     return first;
 }
 
+std::uint64_t AuditLog::append_buffer(std::string& bundle, std::uint64_t count) {
+    if (bundle.size() < kChunkBytes) return append_bundle(bundle, count);
+    const std::lock_guard hold(state_->mutex);
+    const std::uint64_t first = state_->appended;
+    state_->appended += count;
+    state_->pending_bytes += bundle.size();
+    state_->pending.push_back(std::move(bundle));
+    bundle = {};
+    if (!state_->spare_buffers.empty()) {
+        bundle = std::move(state_->spare_buffers.back());
+        state_->spare_buffers.pop_back();
+    }
+    return first;
+}
+
 // Moves what was appended into the tree, writing tiles on the way so that memory stays bounded.
 Status AuditLog::State::feed_writer() {
     {
@@ -199,13 +218,21 @@ Status AuditLog::State::feed_writer() {
         REEVE_TRY(feed_writer(taken.front()));
         auto chunk = std::move(taken.front());
         taken.pop_front();
-        chunk.clear();
-        const std::lock_guard hold(mutex);
-        if (chunk.capacity() <= 2 * kChunkBytes && spare.size() < kSpareChunksMax) {
-            spare.push_back(std::move(chunk));
-        }
+        keep_spare(std::move(chunk));
     }
     return {};
+}
+
+void AuditLog::State::keep_spare(std::string chunk) {
+    chunk.clear();
+    const bool small = chunk.capacity() <= 2 * kChunkBytes;
+    const std::lock_guard hold(mutex);
+    if (small && spare.size() < kSpareChunksMax) {
+        spare.push_back(std::move(chunk));
+    } else if (!small && chunk.capacity() <= kSpareBufferBytesMax &&
+               spare_buffers.size() < kSpareBuffersMax) {
+        spare_buffers.push_back(std::move(chunk));
+    }
 }
 
 Status AuditLog::State::feed_writer(std::string& chunk) {
@@ -260,7 +287,11 @@ Status AuditLog::publish(const std::function<Status()>& before_signing) {
     REEVE_TRY(state.writer.write());
     const std::uint64_t size = state.writer.size();
     REEVE_ASSERT(size >= published_size());
-    if (size == published_size() && !state.note.empty()) return {};
+    if (size == published_size() && !state.note.empty()) {
+        const std::lock_guard hold(state.mutex);
+        state.spare_buffers = {};  // nothing happens any more
+        return {};
+    }
     if (before_signing) REEVE_TRY(before_signing());
     const Checkpoint checkpoint{state.key.verifier().name, size, state.writer.root()};
     REEVE_TRY(state.replace_checkpoint(sign_checkpoint(checkpoint, state.key)));

@@ -66,6 +66,8 @@ public:
     std::uint64_t append(std::span<const std::string> entries);
     // The same of `count` entries in bundle form: u16 length (big-endian) and bytes each.
     std::uint64_t append_bundle(std::string_view bundle, std::uint64_t count);
+    // The same; a large buffer is taken as it is, and one that was used before left in its place.
+    std::uint64_t append_buffer(std::string& bundle, std::uint64_t count);
 
     // Brings everything appended so far to disk under a signed checkpoint. Nothing new: no file is
     // touched. On an error (disk full) the old checkpoint stands and the next call tries again.

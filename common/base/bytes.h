@@ -13,22 +13,33 @@
 
 namespace reeve {
 
+// One instruction each: the compiler does not see through a loop over the bytes.
 template <typename T>
-void put_big_endian(char* out, T value) {
+constexpr T big_endian(T value) {
     static_assert(std::is_unsigned_v<T>);
-    for (std::size_t i = 0; i < sizeof(T); ++i) {
-        out[i] = static_cast<char>(value >> (8 * (sizeof(T) - 1 - i)));
+    if constexpr (std::endian::native == std::endian::big || sizeof(T) == 1) {
+        return value;
+    } else if constexpr (sizeof(T) == 2) {
+        return __builtin_bswap16(value);
+    } else if constexpr (sizeof(T) == 4) {
+        return __builtin_bswap32(value);
+    } else {
+        static_assert(sizeof(T) == 8);
+        return __builtin_bswap64(value);
     }
 }
 
 template <typename T>
+void put_big_endian(char* out, T value) {
+    value = big_endian(value);
+    std::memcpy(out, &value, sizeof(T));
+}
+
+template <typename T>
 T get_big_endian(const char* in) {
-    static_assert(std::is_unsigned_v<T>);
     T value = 0;
-    for (std::size_t i = 0; i < sizeof(T); ++i) {
-        value = static_cast<T>((value << 8) | static_cast<unsigned char>(in[i]));
-    }
-    return value;
+    std::memcpy(&value, in, sizeof(T));
+    return big_endian(value);
 }
 
 // Little-endian writer for our own files (ledger frames); the audit log uses the big-endian pair.

@@ -83,8 +83,9 @@ public:
     // Calls visit(ClassHead) for each class with a queued task, parked ones too, in no order.
     template <typename Visit>
     void for_each_head(Visit visit) {
-        for (std::uint32_t id = 0; id < class_count_; ++id) {
-            if (heaps_[id].empty()) continue;
+        // Backwards: a look may empty the class looked at, whose place the last one takes.
+        for (auto at = filled_.size(); at-- > 0;) {
+            const auto id = filled_[at];
             if (auto entry = verified_head(id)) visit(ClassHead{id, *entry});
         }
     }
@@ -118,6 +119,8 @@ private:
         if (at <= 4) heap_.prefetch_candidate(item.slot);  // among the next to be claimed
     }
     void publish_head(std::uint32_t class_id);
+    void note_filled(std::uint32_t class_id);
+    void note_empty(std::uint32_t class_id);
     std::optional<Claimed> try_claim(std::uint32_t class_id, std::uint32_t slot, std::uint64_t key);
     std::optional<HeapEntry> verified_head(std::uint32_t class_id);
     std::optional<HeapEntry> load_head(std::uint32_t chunk);
@@ -126,12 +129,14 @@ private:
     BasicTaskHeap<Policy> heap_;
     std::atomic<std::uint32_t>* owners_;
     std::uint32_t class_count_;
-    std::vector<Items> heaps_;             // per class
-    std::vector<std::uint32_t> class_of_;  // per chunk: where it is filed, or kNone32
-    std::vector<std::uint32_t> position_;  // per chunk: index in its class's heap
-    std::vector<std::uint8_t> parked_;     // per class
-    std::vector<std::uint32_t> changed_;   // chunks of one drain; kept for its memory
-    MinTree effective_;                    // per class: head key, or infinite when empty or parked
+    std::vector<Items> heaps_;              // per class
+    std::vector<std::uint32_t> filled_;     // classes with a chunk, in no order
+    std::vector<std::uint32_t> filled_at_;  // per class: where it is among them
+    std::vector<std::uint32_t> class_of_;   // per chunk: where it is filed, or kNone32
+    std::vector<std::uint32_t> position_;   // per chunk: index in its class's heap
+    std::vector<std::uint8_t> parked_;      // per class
+    std::vector<std::uint32_t> changed_;    // chunks of one drain; kept for its memory
+    MinTree effective_;                     // per class: head key, or infinite when empty or parked
 };
 
 using ClassIndex = BasicClassIndex<LivePolicy>;

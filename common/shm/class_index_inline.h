@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "common/shm/class_index.h"
 
@@ -13,11 +14,13 @@ BasicClassIndex<Policy>::BasicClassIndex(const Segment& segment)
       owners_(&segment.at<std::atomic<std::uint32_t>>(segment.layout().chunk_owner, 0)),
       class_count_(segment.config().classes),
       heaps_(class_count_),
+      filled_at_(class_count_, kNone32),
       class_of_(segment.layout().chunks, kNone32),
       position_(segment.layout().chunks, kNone32),
       parked_(class_count_, 0),
       effective_(class_count_) {
     changed_.reserve(heap_.chunk_count());  // a drain allocates nothing
+    filled_.reserve(class_count_);
     rescan();
 }
 
@@ -72,6 +75,7 @@ bool BasicClassIndex<Policy>::set(std::uint32_t chunk) {
 template <typename Policy>
 void BasicClassIndex<Policy>::insert(std::uint32_t class_id, Item item) {
     auto& items = heaps_[class_id];
+    if (items.empty()) note_filled(class_id);
     items.push_back(item);
     sift_up(items, items.size() - 1, item);
     publish_head(class_id);
@@ -84,6 +88,7 @@ void BasicClassIndex<Policy>::erase(std::uint32_t class_id, std::uint32_t positi
     position_[items[position].chunk] = kNone32;
     const Item last = items.back();
     items.pop_back();
+    if (items.empty()) note_empty(class_id);
     if (position < items.size()) {
         const auto removed_key = items[position].key;
         if (last.key < removed_key) {
@@ -140,6 +145,20 @@ void BasicClassIndex<Policy>::sift_down(Items& items, std::size_t at, Item item)
         at = smallest;
     }
     put(items, at, item);
+}
+
+template <typename Policy>
+void BasicClassIndex<Policy>::note_filled(std::uint32_t class_id) {
+    filled_at_[class_id] = static_cast<std::uint32_t>(filled_.size());
+    filled_.push_back(class_id);
+}
+
+template <typename Policy>
+void BasicClassIndex<Policy>::note_empty(std::uint32_t class_id) {
+    const auto at = std::exchange(filled_at_[class_id], kNone32);
+    filled_[at] = filled_.back();
+    if (filled_[at] != class_id) filled_at_[filled_[at]] = at;
+    filled_.pop_back();
 }
 
 template <typename Policy>
@@ -225,8 +244,8 @@ std::optional<Claimed> BasicClassIndex<Policy>::try_claim(std::uint32_t class_id
     Policy::step();
     const auto key = slot.key.load(std::memory_order_seq_cst);
     Policy::step();
-    const bool ours = !Policy::kCheckOwner ||
-                      owners_[chunk].load(std::memory_order_seq_cst) == class_id;  // (2)
+    const bool ours =
+        !Policy::kCheckOwner || owners_[chunk].load(std::memory_order_seq_cst) == class_id;  // (2)
     const SlotWord claimed = word.to(SlotState::kClaimed, kOwnerScheduler);
     bool won = false;
     if (word.state() == SlotState::kQueued && key == announced && ours) {
@@ -287,8 +306,8 @@ void BasicClassIndex<Policy>::for_each_in_class(std::uint32_t class_id, std::uin
     REEVE_ASSERT(class_id < class_count_);
     const auto later = [](const auto& a, const auto& b) { return a.key > b.key; };
     const auto& items = heaps_[class_id];
-    std::vector<HeapEntry> due;         // chunk positions still closed; slot = position in items
-    std::vector<HeapEntry> open;        // tasks of opened chunks
+    std::vector<HeapEntry> due;   // chunk positions still closed; slot = position in items
+    std::vector<HeapEntry> open;  // tasks of opened chunks
     std::vector<HeapEntry> opened;
     if (!items.empty()) due.push_back(HeapEntry{items[0].key, 0});
     for (std::uint32_t seen = 0; seen < limit;) {

@@ -88,4 +88,15 @@ inline std::optional<FunctionView> view_function(const Segment& segment, const T
     return view;
 }
 
+// For a result that is looked at soon. Only a hint: nothing of the slot is believed.
+inline void prefetch_function(const Segment& segment, const TaskSlot& slot) {
+    constexpr std::uint64_t kLine = 64;
+    if ((slot.flags & kTaskFunction) == 0) return;
+    const auto bytes = segment.payload(slot);
+    // The block, and the result of one that is small.
+    for (std::uint64_t at = 0; at < 4 * kLine && at < bytes.size(); at += kLine) {
+        __builtin_prefetch(bytes.data() + at);
+    }
+}
+
 }  // namespace reeve::shm

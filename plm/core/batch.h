@@ -48,6 +48,8 @@ public:
     std::size_t bytes() const { return records_.bytes().size() + entries_.bytes.size(); }
     std::uint64_t first_leaf() const { return first_leaf_; }
     const Bundle& entries() const { return entries_; }
+    // For whoever takes them last, and may leave other memory in their place.
+    std::string& entry_bytes() { return entries_.bytes; }
     // The whole batch as frames: the audit entries first, so that a replay knows every chain before
     // a record ends its task. Made at the first call.
     std::string_view frames();

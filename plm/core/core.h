@@ -171,6 +171,7 @@ private:
     // core_events.cc: what the others did
     void capture(RingCursor& cursor);
     bool drain_events();
+    void fetch_ahead(const RingCursor& cursor) const;
     bool drain_ring(std::uint32_t index, bool force, std::uint64_t& budget);
     bool apply_event(const shm::Event& event, bool force);
     bool apply_moved(const shm::Event& event, bool force);

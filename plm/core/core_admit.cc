@@ -218,7 +218,13 @@ bool Core::make_room(std::uint64_t key) {
 
 // Slots whose ending is durable, once the scheduler has taken its claim back.
 void Core::release_slots() {
-    std::erase_if(to_free_, [this](std::uint32_t slot) {
+    constexpr std::size_t kAhead = 8;
+    std::size_t seen = 0;
+    std::erase_if(to_free_, [this, &seen](const std::uint32_t& slot) {
+        // The scheduler's processor has it since the claim went.
+        if (++seen + kAhead < to_free_.size()) {
+            shm::prefetch_to_write(&segment_->task(to_free_[seen + kAhead]));
+        }
         if (segment_->task(slot).claim.load() != 0) return false;
         auto& binding = slots_->binding(slot);
         Job* job = model_.find(binding.job);

@@ -185,7 +185,7 @@ void Core::effects() {
 // What is recorded now also belongs to the audit log's tree and to history.
 void Core::hand_on_entries() {
     const auto& entries = sealed_batch_.entries();
-    if (entries.count != 0) audit_log_->append_bundle(entries.bytes, entries.count);
+    if (entries.count != 0) audit_log_->append_buffer(sealed_batch_.entry_bytes(), entries.count);
     // The publisher also flushes what is not durable yet.
     if (entries.count != 0 || (!options_.durable && !sealed_batch_.empty())) {
         bool asleep = false;

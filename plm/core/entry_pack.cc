@@ -14,6 +14,7 @@ constexpr std::size_t kWordBytes = 8;
 constexpr unsigned kWords = audit::kEntryHeaderSize / kWordBytes;
 constexpr std::size_t kKindAt = 4;
 constexpr std::size_t kDetailLengthAt = 94;
+constexpr std::size_t kHeadBytes = 3;  // kind, mask
 constexpr std::uint16_t kDetailBit = 1U << kWords;
 static_assert(kWords == 12);
 
@@ -24,6 +25,12 @@ std::string& last_of(LastOfKind& last, char kind) {
     auto& entry = last[static_cast<std::uint8_t>(kind)];
     if (entry.empty()) entry.assign(audit::kEntryHeaderSize, '\0');
     return entry;
+}
+
+std::uint64_t word_at(const char* entry, unsigned word) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, entry + word * kWordBytes, kWordBytes);
+    return value;
 }
 
 std::size_t detail_length(std::string_view header) {
@@ -43,21 +50,23 @@ void pack_entries(std::string& out, std::string_view bundle, std::uint32_t count
         REEVE_ASSERT(entry.size() >= audit::kEntryHeaderSize &&
                      entry.size() == audit::kEntryHeaderSize + detail_length(entry));
         auto& before = last_of(last, entry[kKindAt]);
-        std::uint16_t mask = 0;
+        // Every word is put down, and the next one over it if it need not stay.
+        char packed[kHeadBytes + audit::kEntryHeaderSize];
+        char* to = packed + kHeadBytes;
+        unsigned mask = 0;
         for (unsigned word = 0; word < kWords; ++word) {
-            const auto at = word * kWordBytes;
-            if (std::memcmp(entry.data() + at, before.data() + at, kWordBytes) != 0) {
-                mask = static_cast<std::uint16_t>(mask | 1U << word);
-            }
+            const auto value = word_at(entry.data(), word);
+            std::memcpy(to, &value, kWordBytes);
+            const bool other = value != word_at(before.data(), word);
+            mask |= static_cast<unsigned>(other) << word;
+            to += other ? kWordBytes : 0;
         }
         const auto detail = entry.substr(audit::kEntryHeaderSize);
         if (detail != std::string_view(before).substr(audit::kEntryHeaderSize)) mask |= kDetailBit;
-        out.push_back(entry[kKindAt]);
-        out.push_back(static_cast<char>(mask & 0xFF));
-        out.push_back(static_cast<char>(mask >> 8));
-        for (unsigned word = 0; word < kWords; ++word) {
-            if ((mask & 1U << word) != 0) out.append(entry, word * kWordBytes, kWordBytes);
-        }
+        packed[0] = entry[kKindAt];
+        packed[1] = static_cast<char>(mask & 0xFF);
+        packed[2] = static_cast<char>(mask >> 8);
+        out.append(packed, to);
         if ((mask & kDetailBit) != 0) out.append(detail);
         before.assign(entry);
     }

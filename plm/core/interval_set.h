@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <utility>
 
 namespace reeve::plm {
 
@@ -83,22 +84,30 @@ private:
     };
 
     void add_to_tree(std::uint64_t first, std::uint64_t last) {
-        remove_from_tree(first, last);
         auto& ranges = body_->ranges;
-        body_->count += last - first + 1;
         auto next = ranges.lower_bound(first);
-        if (next != ranges.begin()) {
-            const auto previous = std::prev(next);
-            if (previous->second + 1 == first) {
-                first = previous->first;
-                ranges.erase(previous);
-            }
+        auto previous = next == ranges.begin() ? ranges.end() : std::prev(next);
+        const bool apart = (next == ranges.end() || next->first > last) &&
+                           (previous == ranges.end() || previous->second < first);
+        if (!apart) {
+            remove_from_tree(first, last);
+            next = ranges.lower_bound(first);
+            previous = next == ranges.begin() ? ranges.end() : std::prev(next);
         }
-        if (next != ranges.end() && last + 1 == next->first) {
-            last = next->second;
-            ranges.erase(next);
+        body_->count += last - first + 1;
+        const bool joins_next = next != ranges.end() && last + 1 == next->first;
+        if (previous != ranges.end() && previous->second + 1 == first) {
+            previous->second = joins_next ? next->second : last;
+            if (joins_next) ranges.erase(next);
+        } else if (joins_next) {
+            // It begins earlier, in the same node.
+            const auto after = std::next(next);
+            auto node = ranges.extract(next);
+            node.key() = first;
+            ranges.insert(after, std::move(node));
+        } else {
+            ranges.emplace_hint(next, first, last);
         }
-        ranges.emplace(first, last);
     }
 
     void remove_from_tree(std::uint64_t first, std::uint64_t last) {

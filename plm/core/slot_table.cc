@@ -155,7 +155,15 @@ std::optional<std::uint32_t> SlotTable::allocate(std::uint32_t class_id) {
         SlotWord::make(word.generation() + 1, 0, shm::kOwnerPlm, shm::SlotState::kInit);
     if (!move(slot, word, init)) return std::nullopt;
     note_used(slot);
-    if (chunks_[chunk].used == ~std::uint64_t{0}) open.pop_back();
+    const auto rest = ~chunks_[chunk].used;
+    if (rest == 0) {
+        open.pop_back();
+        return slot;
+    }
+    // Most likely the next one: its lines come from the processors that ran the task before.
+    auto* next = reinterpret_cast<char*>(
+        &segment_.task(chunk * kChunkSlots + static_cast<std::uint32_t>(std::countr_zero(rest))));
+    for (std::size_t at = 0; at < sizeof(TaskSlot); at += 64) shm::prefetch_to_write(next + at);
     return slot;
 }
 
