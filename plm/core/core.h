@@ -200,6 +200,7 @@ private:
     void watch_policy();
     Gates::Tolls tolls_of(const Job& job);
     void pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key);
+    void tell_gate(Job& job, bool stopped);
     std::uint64_t taken_by(const Job& job) const;
     bool has_token(const Job& job) const;
     Status check_gates(const v1::JobSpec& spec, std::uint32_t uid);

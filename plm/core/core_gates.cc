@@ -76,11 +76,12 @@ Gates::Tolls Core::tolls_of(const Job& job) {
     return gates_.tolls(job.uid, job.request, job.extras->policy.limits);
 }
 
-// Tasks that hold a token whatever else. A gang takes all of its own at once and keeps them until
-// the last is out of the heaps.
+// Tasks that hold a token whatever else. Those of a gang do from when it may start, which it does
+// as a whole, until the last has left the heaps; a part of one cannot start and holds none.
 std::uint64_t Core::taken_by(const Job& job) const {
-    if (!job.gang() || job.in_use() == 0) return job.in_use();
-    return job.count - job.ended_count();
+    if (!job.gang()) return job.in_use();
+    const auto all = job.count - job.ended_count();
+    return job.running != 0 || job.queued_in_slots == all ? all : 0;
 }
 
 // Lets through what the job has tokens for. Tasks in slots have theirs; then come loose ones, then
@@ -90,8 +91,13 @@ void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key
     const auto tolls = tolls_of(job);
     if (tolls.empty() && !gates_.knows(job.id)) return;
     const auto in_use = taken_by(job);
-    if (job.gang() && in_use != 0) {
-        (void)gates_.settle(job.id, tolls, in_use, 0, 0, woken_);
+    const auto key = std::min(run_key, loose_key);
+    if (job.gang()) {
+        const auto all = job.count - job.ended_count();
+        const bool waits = in_use == 0 && key != kNotIndexed && job.all_held() == 0;
+        const auto tokens = gates_.settle(job.id, tolls, in_use, waits ? all : 0, key, woken_, all);
+        if (tokens < all) run_key = loose_key = kNotIndexed;
+        tell_gate(job, tokens == in_use);
         return;
     }
     const auto loose = loose_key == kNotIndexed ? 0 : job.tasks->loose_count();
@@ -100,12 +106,15 @@ void Core::pass_gates(Job& job, std::uint64_t& run_key, std::uint64_t& loose_key
         in_run = std::min(job.waiting_tasks() - job.tasks->loose_count(), kRunWindow);
         in_run = std::min(in_run, job.room_beside(job.admitted()));
     }
-    const auto key = std::min(run_key, loose_key);
-    const auto least = job.gang() ? std::max<std::uint64_t>(loose + in_run, 1) : 1;
-    const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_, least);
+    const auto tokens = gates_.settle(job.id, tolls, in_use, loose + in_run, key, woken_);
     if (tokens <= in_use) loose_key = kNotIndexed;
     if (tokens <= in_use + loose) run_key = kNotIndexed;
-    if (const auto blocked = gates_.blocked(job.id); blocked && tokens == in_use) {
+    tell_gate(job, tokens == in_use);
+}
+
+// At which it waits, if nothing more of it may start.
+void Core::tell_gate(Job& job, bool stopped) {
+    if (const auto blocked = gates_.blocked(job.id); blocked && stopped) {
         job.waits_for = blocked->quota ? shm::WaitsFor::kQuota : shm::WaitsFor::kNamedLimit;
     }
 }

@@ -177,6 +177,31 @@ class Limits(Gang):
         env.cli("cancel", second)
         env.wait(env.submit("--array", "1-8", "--", "true"), timeout=20)
 
+    def test_a_part_that_is_held_takes_no_share(self):
+        env = self.start_cell(**self.cell)
+        policy = write(env.file("policy.json"), json.dumps({"limits": {"licence": 3}}))
+        env.up("--policy", policy)
+        # Held in part before it had any, and others use the limit meanwhile.
+        held = env.submit("--hold", "--nodes", "3", "--limit", "licence", "--", "true")
+        env.cli("release", "%d.0" % held)
+        env.wait(env.submit("--limit", "licence:3", "--", "true"), timeout=20)
+        # Held in part while it waits for its share: let go again, it still waits.
+        blocker = env.submit("--limit", "licence", "--", "sleep", "60")
+        env.until_running(blocker)
+        waits = env.submit("--nodes", "3", "--limit", "licence", "--", "sleep", "60")
+        until(lambda: self.codes(waits) == ["named-limit"], "its reason")
+        env.cli("hold", "%d.1" % waits)
+        env.wait(env.submit("--limit", "licence:2", "--", "true"), timeout=20)
+        env.cli("release", "%d.1" % waits)
+        until(lambda: self.codes(waits) == ["named-limit"], "its reason again")
+        time.sleep(0.5)
+        self.assertEqual(env.job(waits)["tasks"]["running"], 0)
+        env.cli("cancel", blocker)
+        self.until_all(waits, "running", 3)
+        env.cli("cancel", waits)
+        env.cli("release", held)
+        env.wait(held, timeout=20)
+
 
 class Deaths(Gang):
     cell = {"workers": 3, "cpus": 1}
