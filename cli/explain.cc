@@ -477,7 +477,8 @@ Picture take_picture(const shm::Segment& segment) {
                                                                    : view.word.state();
         task.key = view.key;
         task.class_id = view.class_id;
-        if (view.claim != 0) task.worker_slot = view.claim - 1;
+        const bool ahead = (view.claim & shm::kClaimAhead) != 0;
+        if (view.claim != 0 && !ahead) task.worker_slot = view.claim - 1;
         if (view.class_id < segment.config().classes) {
             const auto& entry = segment.task_class(view.class_id);
             task.request = entry.request;

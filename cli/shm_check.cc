@@ -138,11 +138,13 @@ private:
             const auto& task = segment_.task(i);
             const auto claim = task.claim.load();
             if (claim == 0) continue;
-            if (!segment_.valid_worker(claim - 1)) {
+            if (!segment_.valid_worker(shm::claimed_worker(claim))) {
                 add("claim", slot_words(i, task) + " claims worker slot " +
-                                 std::to_string(claim - 1) + ", which does not exist");
+                                 std::to_string(shm::claimed_worker(claim)) +
+                                 ", which does not exist");
                 continue;
             }
+            if ((claim & shm::kClaimAhead) != 0) continue;  // holds nothing yet
             if (task.class_id < segment_.config().classes) {
                 claimed[claim - 1] += segment_.task_class(task.class_id).request;
             }

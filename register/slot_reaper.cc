@@ -63,7 +63,7 @@ bool SlotReaper::still_mentioned(std::uint32_t worker_slot) const {
     bool found = false;
     for_each([&](std::uint32_t, const TaskSlot& task, SlotWord word) {
         const bool held = word.held_by_worker() && word.worker_slot() == worker_slot;
-        found = found || held || task.claim.load() == worker_slot + 1;
+        found = found || held || shm::claimed_worker(task.claim.load()) == worker_slot;
     });
     return found;
 }

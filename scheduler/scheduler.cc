@@ -10,13 +10,13 @@
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/role/role.h"
-#include "common/shm/run_code.h"
 #include "common/shm/transitions.h"
 #include "common/shm/used_slots.h"
 #include "common/shm/wake.h"
+#include "scheduler/ahead.h"
 #include "scheduler/core/placement.h"
-#include "scheduler/core/run_bound.h"
 #include "scheduler/live_ports.h"
+#include "scheduler/planner.h"
 #include "scheduler/preemption.h"
 
 namespace reeve {
@@ -31,7 +31,6 @@ constexpr std::uint64_t kReconcileNs = kSecond;
 constexpr std::uint64_t kGangsNs = 2 * kMillisecond;  // between looks at those that are not whole
 constexpr std::uint64_t kPlanNs = kSecond;            // between looks at a reservation
 constexpr std::size_t kHeadsPlanned = 8;  // of which the first possible one gets it, or each
-constexpr std::uint64_t kPatienceNs = 600 * kSecond;  // then tasks without a limit keep away too
 
 class Scheduler {
 public:
@@ -43,6 +42,7 @@ public:
           workers_(segment, queue_),
           core_(queue_, workers_),
           preemption_(segment, queue_, workers_, events_),
+          ahead_(segment.config().classes),
           seen_(segment.config().workers) {
         take_over();
     }
@@ -69,6 +69,7 @@ public:
             if (now - last_reconcile_ns_ >= kReconcileNs) reconcile(now);
             work = queue_.wake_rested() || work;
             work = place() > 0 || work;
+            look_at_followers(now);
             if (now - last_plan_ns_ >= (core_.reserved().empty() ? kRescanNs : kPlanNs)) {
                 plan_ahead(now);
             }
@@ -81,6 +82,11 @@ private:
     struct Seen {
         std::uint64_t incarnation = 0;
         shm::WorkerState state = shm::WorkerState::kFree;
+    };
+    struct Begun {
+        sched::WorkerRef worker = 0;
+        sched::ClassRef cls = 0;
+        std::uint32_t slot = 0;
     };
 
     // A new scheduler in an old segment: claims of the dead one go back, uses are counted again.
@@ -98,9 +104,11 @@ private:
                     give_back(i, word);
                 }
             } else if (word.held_by_worker() && word.worker_slot() < used.size()) {
-                count_use(i, word, used, gpus);
-                if (word.state() == SlotState::kAssigned) announce(i, word);
-            } else if (slot.claim.load() != 0) {
+                if (count_held(i, word, used, gpus)) announce(i, shm::load_word(slot));
+            } else if (const auto claim = slot.claim.load(); claim != 0) {
+                // Our predecessor may have died between taking it back and its event.
+                const bool back = (claim & shm::kClaimAhead) != 0 && shm::is_pending(word.state());
+                if (back) push_event(shm::EventKind::kObserved, i, word, word, wall_ns());
                 slot.claim.store(0);
             }
         }
@@ -163,10 +171,47 @@ private:
             const auto request = segment_.task_class(slot.class_id).request;
             used += request;
             workers_.set_used(worker, used, gpus);
-            commit(sched::Placement{start.task, slot.class_id, worker, request,
-                                    sched::Grant{slot.gpu_mask.load()}, 0},
-                   start.word, start.word.to(SlotState::kQueued, shm::kOwnerNone));
+            (void)commit(sched::Placement{start.task, slot.class_id, worker, request,
+                                          sched::Grant{slot.gpu_mask.load()}, 0},
+                         start.word, start.word.to(SlotState::kQueued, shm::kOwnerNone));
         }
+    }
+
+    // A follower that has not begun goes back: whom it waited for only our predecessor knew.
+    // True: it is assigned, and may begin.
+    bool count_held(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
+                    std::vector<std::uint64_t>& gpus) {
+        auto& slot = segment_.task(index);
+        if (word.state() == SlotState::kAssigned && (slot.claim.load() & shm::kClaimAhead) != 0) {
+            observed(index, word);
+            const bool back = retract(index, word);
+            word = shm::load_word(slot);
+            if (back || !word.held_by_worker()) {
+                slot.claim.store(0);
+                return false;
+            }
+        }
+        count_use(index, word, used, gpus);
+        return word.state() == SlotState::kAssigned;
+    }
+
+    // ASSIGNED, and not begun: back into the queue, unless its worker begins it now. Killed after
+    // the swap: the register heals the heap, the PLM infers the event, the claim is found.
+    bool retract(std::uint32_t index, SlotWord word) {
+        auto& slot = segment_.task(index);
+        const auto queued = word.to(SlotState::kQueued, shm::kOwnerNone);
+        REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, word, queued));
+        self_.intent_slot.store(index);
+        auto expected = word.raw;
+        const bool done = slot.word.compare_exchange_strong(expected, queued.raw);
+        REEVE_FAILPOINT("scheduler.retracted");
+        if (done) {
+            queue_.index().heap().touch(index);
+            push_event(shm::EventKind::kMoved, index, word, queued, wall_ns());
+            plm_to_wake_ = true;
+        }
+        self_.intent_slot.store(shm::kNone32);
+        return done;
     }
 
     void count_use(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
@@ -178,12 +223,16 @@ private:
         slot.claim.store(word.worker_slot() + 1);
     }
 
+    void observed(std::uint32_t index, SlotWord word) {
+        const auto assigned_ns = segment_.task(index).assigned_wall_ns.load();
+        push_event(shm::EventKind::kObserved, index, word, word, assigned_ns);
+    }
+
     // Our predecessor may have died between the CAS and either ring.
     void announce(std::uint32_t index, SlotWord word) {
-        const auto& slot = segment_.task(index);
-        push_event(shm::EventKind::kObserved, index, word, word, slot.assigned_wall_ns.load());
+        observed(index, word);
         (void)shm::dispatch_ring(segment_, word.worker_slot())
-            .try_push(shm::SlotHint{word.raw, index, 0});
+            .try_push(shm::SlotHint{word.raw, index});
         shm::wake(segment_.worker(word.worker_slot()).agent.wake);
     }
 
@@ -209,19 +258,56 @@ private:
         if (!segment_.valid_slot(index)) return false;
         auto& slot = segment_.task(index);
         const auto claim = slot.claim.load();
-        if (claim == 0 || claim > segment_.config().workers) return false;
-        const auto worker = claim - 1;
+        const auto worker = shm::claimed_worker(claim);
+        if (claim == 0 || worker >= segment_.config().workers) return false;
         const auto word = shm::load_word(slot);
         if (word.held_by_worker() && word.worker_slot() == worker) return false;
-        if (slot.class_id < segment_.config().classes) {
+        if (word.state() == SlotState::kEnded) learn_run(slot);
+        const bool held = (claim & shm::kClaimAhead) == 0;
+        if (!held) ahead_.was_ahead(index);
+        if (held && slot.class_id < segment_.config().classes && !hand_on(index)) {
             workers_.release(worker, segment_.task_class(slot.class_id).request,
                              sched::Grant{slot.gpu_mask.load()});
+            core_.worker_freed(worker);
         }
         slot.gpu_mask.store(0);
         slot.claim.store(0);
-        core_.worker_freed(worker);
         plm_to_wake_ = true;
         return true;
+    }
+
+    // What it held is its follower's now, if it has one. One that has not begun by now was not
+    // there in time, and is told of as any other.
+    bool hand_on(std::uint32_t index) {
+        sched::Ahead::Follower follower;
+        if (!ahead_.take(index, follower)) return false;
+        auto& slot = segment_.task(follower.slot);
+        slot.claim.store(follower.worker + 1);
+        if (shm::load_word(slot) == follower.word) {
+            (void)shm::dispatch_ring(segment_, follower.worker)
+                .try_push({follower.word.raw, follower.slot});
+            wake_worker(follower.worker);
+        }
+        begun_.push_back({follower.worker, follower.cls, follower.slot});
+        return true;
+    }
+
+    void wake_worker(std::uint32_t worker) {
+        workers_to_wake_ |= worker < 64 ? std::uint64_t{1} << worker : 0;
+        if (worker >= 64) shm::wake(segment_.worker(worker).agent.wake);
+    }
+
+    void learn_run(const shm::TaskSlot& slot) {
+        if (!may_follow(slot) || slot.class_id >= segment_.config().classes) return;
+        const auto started = slot.started_wall_ns.load();
+        const auto ended = slot.ended_wall_ns.load();
+        if (started == 0) return;
+        ahead_.ended(slot.class_id, ended > started ? ended - started : 0);
+    }
+
+    // Functions wait in their runners already; what may begin only once waits for its record.
+    static bool may_follow(const shm::TaskSlot& slot) {
+        return (slot.flags & (shm::kTaskFunction | shm::kTaskAtMostOnce)) == 0;
     }
 
     bool drain_completions() {
@@ -263,13 +349,14 @@ private:
             auto& slot = segment_.task(i);
             const auto word = shm::load_word(slot);
             if (word.held_by_worker() && word.worker_slot() == worker) {
-                count_use(i, word, used, gpus);
-            } else if (slot.claim.load() == worker + 1) {
+                (void)count_held(i, word, used, gpus);
+            } else if (shm::claimed_worker(slot.claim.load()) == worker) {
                 slot.claim.store(0);
                 plm_to_wake_ = true;
             }
         }
         workers_.set_used(worker, used[worker], gpus[worker]);
+        ahead_.forget_worker(worker);
     }
 
     // Once a second: claims whose completion hint was lost with its writer.
@@ -281,12 +368,86 @@ private:
     }
 
     std::size_t place() {
-        for (const auto cls : queue_.take_changed()) core_.class_changed(cls);
+        for (const auto cls : queue_.take_changed()) {
+            core_.class_changed(cls);
+            ahead_.forget_class(cls);
+        }
         // Without room for its event no assignment is made: endings need the ring more.
         const auto room = events_.capacity() - events_.size();
         const auto limit = std::min<std::size_t>(kPlacePerRound, room > 64 ? room - 64 : 0);
-        return core_.place(
+        auto placed = core_.place(
             limit, [this](const sched::Placement& placement) { assign(placement); }, wall_ns());
+        if (placed < limit && core_.parked_classes() == 1) placed += give_followers();
+        begun_.clear();
+        return placed;
+    }
+
+    std::size_t give_followers() {
+        std::size_t given = 0;
+        for (const auto& one : begun_) {
+            if (ahead_.is_brief(one.cls)) given += give_line(one);
+        }
+        // What is reserved was kept for these.
+        if (given != 0 && !core_.reserved().empty()) core_.reserve({});
+        return given;
+    }
+
+    std::size_t give_line(Begun first) {
+        auto have = ahead_.line_behind(first.slot, first.slot);
+        std::size_t given = 0;
+        while (have < sched::kLine && give_follower(first)) {
+            have = ahead_.line_behind(first.slot, first.slot) + have;
+            ++given;
+        }
+        return given;
+    }
+
+    // The next one behind a brief task that has just begun, while only tasks of its class wait
+    // (ahead.h): whoever else waited would have a say in who comes next.
+    bool give_follower(const Begun& first) {
+        if (queue_.shape(first.cls).nodes > 1) return false;
+        const auto& request = queue_.shape(first.cls).request;
+        if (!core_.is_parked(first.cls) || request.gpus != 0 || kept_for_others(first.cls) ||
+            segment_.worker(first.worker).state.load() != shm::WorkerState::kAlive) {
+            return false;
+        }
+        const auto behind = shm::load_word(segment_.task(first.slot));
+        if (!behind.held_by_worker() || behind.worker_slot() != first.worker) return false;
+        const auto head = queue_.peek(first.cls);
+        if (!head || !may_follow(segment_.task(head->task)) ||
+            !may_follow(segment_.task(first.slot)) || !queue_.claim(*head)) {
+            return false;
+        }
+        const shm::SlotHint before{behind.raw, first.slot, shm::HintKind::kBehind};
+        const sched::Placement placement{head->task, first.cls, first.worker, request, {}, 0};
+        const auto claimed = queue_.last_claim();
+        write_place(placement, shm::kClaimAhead);
+        if (!commit(placement, claimed.claimed, claimed.queued, &before)) return false;
+        const auto word = claimed.claimed.next_attempt(SlotState::kAssigned, behind.owner());
+        ahead_.give({head->task, word, first.slot, first.worker, first.cls, boot_ns()});
+        return true;
+    }
+
+    bool kept_for_others(sched::ClassRef cls) const {
+        const auto& kept = core_.reserved();
+        return std::any_of(kept.begin(), kept.end(), [cls](const sched::Reservation& one) {
+            return one.cls != cls || one.only;
+        });
+    }
+
+    // Followers whose turn it no longer is: others wait too, or their worker takes nothing more.
+    void look_at_followers(std::uint64_t now) {
+        if (ahead_.empty()) return;
+        const bool others = core_.parked_classes() > 1 || preemption_.pushing();
+        ahead_.look(
+            now,
+            [&](const sched::Ahead::Follower& one) {
+                return others ||
+                       segment_.worker(one.worker).state.load() != shm::WorkerState::kAlive;
+            },
+            [this](const sched::Ahead::Follower& one) {
+                if (retract(one.slot, one.word)) (void)release(one.slot);
+            });
     }
 
     // Keeps places for the best tasks that do not fit (reservation.h).
@@ -297,94 +458,10 @@ private:
         auto single = heads;  // nobody is pushed aside for a gang
         std::erase_if(single, [this](const auto& head) { return is_gang(head); });
         if (const auto push = preemption_.plan(single, now)) return core_.reserve({*push});
-        core_.reserve(plan_for(heads));
-    }
-
-    std::vector<sched::Reservation> plan_for(const std::vector<sched::ClassHead>& heads) {
-        const auto backfill = static_cast<sched::Backfill>(segment_.header().backfill.load());
-        std::vector<sched::Reservation> out;
-        if (backfill == sched::Backfill::kNone) return out;
-        const std::size_t most = backfill == sched::Backfill::kConservative ? heads.size() : 1;
-        const auto outlooks = look_ahead(false);
-        std::size_t served = 0;
-        for (const auto& head : heads) {
-            const auto waits_since = segment_.task(head.task).submit_wall_ns;
-            const bool strict = waits_since + kPatienceNs <= wall_ns();
-            auto kept = places_for(head, outlooks, out);
-            // So many workers do not come free by themselves where nobody knows how long things
-            // run.
-            if (kept.empty() && strict && is_gang(head)) {
-                kept = places_for(head, look_ahead(true), out);
-            }
-            for (auto& reservation : kept) {
-                reservation.cls = head.cls;
-                reservation.key = head.key;
-                reservation.strict = strict;
-                out.push_back(reservation);
-            }
-            served += kept.empty() ? 0 : 1;
-            if (served == most) break;
-        }
-        return out;
+        core_.reserve(sched::Planner(segment_, queue_, workers_).plan(heads));
     }
 
     bool is_gang(const sched::ClassHead& head) const { return queue_.shape(head.cls).nodes > 1; }
-
-    // Where it fits first, on workers that are kept for nobody yet: one, for a gang all of its own.
-    std::vector<sched::Reservation> places_for(const sched::ClassHead& head,
-                                               const std::vector<sched::WorkerOutlook>& outlooks,
-                                               const std::vector<sched::Reservation>& taken) const {
-        const auto& shape = queue_.shape(head.cls);
-        std::vector<sched::WorkerOutlook> allowed;
-        for (const auto& outlook : outlooks) {
-            const bool kept = std::any_of(taken.begin(), taken.end(), [&](const auto& other) {
-                return other.worker == outlook.worker;
-            });
-            if (!kept && workers_.allows(outlook.worker, shape)) allowed.push_back(outlook);
-        }
-        if (shape.nodes > 1) return sched::plan_gang(shape.request, shape.nodes, allowed);
-        const auto one = sched::plan_reservation(shape.request, allowed);
-        return one ? std::vector{*one} : std::vector<sched::Reservation>{};
-    }
-
-    static std::uint64_t since(const shm::TaskSlot& slot) {
-        const auto started = slot.started_wall_ns.load();
-        return started != 0 ? started : slot.assigned_wall_ns.load();
-    }
-
-    // How long it will likely have run in the end, never longer than its limit. 0: nobody knows.
-    static std::uint64_t likely_run_ns(const shm::TaskSlot& slot, std::uint64_t now) {
-        const auto began = since(slot);
-        const auto elapsed = now > began ? sched::whole_seconds(now - began) : 0;
-        return sched::likely_run_ns(shm::run_ns_of(slot.expected), elapsed, slot.time_limit_ns);
-    }
-
-    // What is free on each worker, and what comes back when. Of what nobody knows the end of
-    // nothing does; with `guess` it is half over.
-    std::vector<sched::WorkerOutlook> look_ahead(bool guess) {
-        std::vector<sched::WorkerOutlook> out(segment_.config().workers);
-        for (std::uint32_t i = 0; i < out.size(); ++i) {
-            const auto& worker = segment_.worker(i);
-            out[i].worker = i;
-            if (worker.used.fits(worker.capacity)) {
-                out[i].free = worker.capacity;
-                out[i].free -= worker.used;
-            }
-        }
-        const auto soon = wall_ns() + kSecond;
-        shm::for_each_used_slot(segment_, [&](std::uint32_t, const shm::TaskSlot& slot) {
-            const auto word = shm::load_word(slot);
-            if (!word.held_by_worker() || word.worker_slot() >= out.size()) return;
-            if (slot.class_id >= segment_.config().classes) return;
-            auto run = likely_run_ns(slot, soon);
-            if (run == 0 && guess) run = 2 * (soon - std::min(soon, since(slot)));
-            if (run == 0) return;
-            const auto end = std::max(since(slot) + run, soon);
-            out[word.worker_slot()].ends.push_back(sched::Ending{
-                static_cast<std::int64_t>(end), segment_.task_class(slot.class_id).request});
-        });
-        return out;
-    }
 
     void assign(const sched::Placement& placement) {
         const auto claimed = queue_.last_claim();
@@ -395,7 +472,9 @@ private:
         }
         REEVE_FAILPOINT("scheduler.after_claim");
         write_place(placement);
-        commit(placement, claimed.claimed, claimed.queued);
+        if (commit(placement, claimed.claimed, claimed.queued)) {
+            begun_.push_back({placement.worker, placement.cls, placement.task});
+        }
     }
 
     // INVARIANT: all their places are written down before the first is assigned, and none of them
@@ -410,21 +489,23 @@ private:
             REEVE_FAILPOINT("scheduler.gang_written");
         }
         for (const auto& [placement, claimed] : starting_) {
-            commit(placement, claimed.claimed, claimed.queued);
+            (void)commit(placement, claimed.claimed, claimed.queued);
         }
         starting_.clear();
     }
 
-    void write_place(const sched::Placement& placement) {
+    void write_place(const sched::Placement& placement, std::uint32_t ahead = 0) {
         auto& slot = segment_.task(placement.task);
         const auto& worker = segment_.worker(placement.worker);
         shm::fill(slot.holder_number, worker.number.load());
         shm::fill(slot.holder_incarnation, worker.incarnation.load());
         shm::fill(slot.gpu_mask, placement.grant.gpu_mask);
-        slot.claim.store(placement.worker + 1, std::memory_order_release);
+        slot.claim.store((placement.worker + 1) | ahead, std::memory_order_release);
     }
 
-    void commit(const sched::Placement& placement, SlotWord claimed, SlotWord queued) {
+    // False: the register took it, for it believes us dead. What it says goes.
+    bool commit(const sched::Placement& placement, SlotWord claimed, SlotWord queued,
+                const shm::SlotHint* behind = nullptr) {
         auto& slot = segment_.task(placement.task);
         const auto now = wall_ns();
         shm::fill(slot.assigned_wall_ns, now);
@@ -434,21 +515,24 @@ private:
         REEVE_ASSERT(shm::is_lawful(shm::Role::kScheduler, claimed, assigned));
         auto expected = claimed.raw;
         if (!slot.word.compare_exchange_strong(expected, assigned.raw)) {
-            // The register took it: it believes us dead. What it says goes.
             slot.claim.store(0);
-            workers_.release(placement.worker, placement.request, placement.grant);
+            if (behind == nullptr) {
+                workers_.release(placement.worker, placement.request, placement.grant);
+            }
             segment_.header().fenced_reports.fetch_add(1, std::memory_order_relaxed);
-            return;
+            return false;
         }
         REEVE_FAILPOINT("scheduler.after_assign");
         push_event(shm::EventKind::kMoved, placement.task, queued, assigned, now);
         REEVE_FAILPOINT("scheduler.after_event");
-        (void)shm::dispatch_ring(segment_, placement.worker)
-            .try_push(shm::SlotHint{assigned.raw, placement.task, 0});
+        auto hints = shm::dispatch_ring(segment_, placement.worker);
+        if (behind != nullptr) (void)hints.try_push(*behind);
+        (void)hints.try_push({assigned.raw, placement.task,
+                              behind != nullptr ? shm::HintKind::kFollower : shm::HintKind::kTask});
         segment_.header().placed.fetch_add(1, std::memory_order_relaxed);
-        workers_to_wake_ |= placement.worker < 64 ? std::uint64_t{1} << placement.worker : 0;
-        if (placement.worker >= 64) shm::wake(segment_.worker(placement.worker).agent.wake);
+        wake_worker(placement.worker);
         plm_to_wake_ = true;
+        return true;
     }
 
     void wake_others() {
@@ -476,8 +560,9 @@ private:
             shm::cancel_sleep(self_.wake);
             return;
         }
-        const bool soon = queue_.incomplete() && !gangs_looked_at_;
-        shm::sleep(self_.wake, ticket, soon ? kGangsNs : shm::kSleepMaxNs);
+        const bool gangs = queue_.incomplete() && !gangs_looked_at_;
+        const auto longest = ahead_.empty() ? shm::kSleepMaxNs : sched::kAheadNs;
+        shm::sleep(self_.wake, ticket, gangs ? std::min(kGangsNs, longest) : longest);
     }
 
     shm::Segment& segment_;
@@ -487,6 +572,8 @@ private:
     sched::LiveWorkers workers_;
     sched::PlacementCore<sched::LiveQueue, sched::LiveWorkers> core_;
     sched::Preemption preemption_;
+    sched::Ahead ahead_;
+    std::vector<Begun> begun_;  // in this round
     std::vector<Seen> seen_;
     std::uint64_t workers_to_wake_ = 0;
     bool plm_to_wake_ = false;

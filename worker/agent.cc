@@ -187,6 +187,7 @@ bool Agent::step() {
     bool any = start_durable();
     any = drain_dispatch() || any;
     any = look_at_running() || any;
+    any = look_at_followers() || any;
     sweep_assigned();
     tell_starts(now);
     functions_.wake_fed();
@@ -216,7 +217,8 @@ Agent::Verdict Agent::look_around() {
     if (stopping_) {
         const std::lock_guard lock(mutex_);
         const bool drained = state != shm::WorkerState::kAlive || boot_ns() >= bounce_from_ns_;
-        if (running_.empty() && dispatch_.size() == 0 && drained) return Verdict::kStopped;
+        const bool empty = running_.empty() && followers_.empty() && dispatch_.size() == 0;
+        if (empty && drained) return Verdict::kStopped;
     }
     return Verdict::kGoOn;
 }
@@ -284,7 +286,23 @@ void Agent::stop_politely() {
     for (const auto id : unstarted) forget(id);
 }
 
+// A follower that began may have ended in the same message.
+void Agent::hear_starts(std::string_view message) {
+    const std::lock_guard lock(mutex_);
+    MessageReader starts(message);
+    RecordView record;
+    while (starts.next(record)) {
+        StartedRecord started;
+        BeganRecord began;
+        if (record.kind == RecordKind::kBegan && record.read(began)) on_began(began);
+        if (segment_ && record.kind == RecordKind::kStarted && record.read(started)) {
+            on_started(started);
+        }
+    }
+}
+
 void Agent::handle_message(std::string_view message) {
+    hear_starts(message);
     std::vector<std::pair<EndedRecord, OutputDigest>> ended;
     MessageReader endings(message);
     RecordView record;
@@ -300,11 +318,6 @@ void Agent::handle_message(std::string_view message) {
         ended.emplace_back(one, digest);
     }
     const std::lock_guard lock(mutex_);
-    MessageReader starts(message);
-    while (segment_ && starts.next(record)) {
-        StartedRecord started;
-        if (record.kind == RecordKind::kStarted && record.read(started)) on_started(started);
-    }
     for (const auto& [one, digest] : ended) {
         if (!segment_) {
             unhandled_.push_back(one);

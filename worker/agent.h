@@ -9,6 +9,9 @@
 // of the task: whoever is fenced off never executes. With kTaskAtMostOnce the launcher hears of it
 // only when the PLM's ring head has passed that event, which means it is durable.
 //
+// A follower (scheduler/ahead.h) waits in the launcher, which makes its word RUNNING itself when
+// the one before it is over; we hear of it and push the event then.
+//
 // A function's start is told together with its end where that comes soon (kTellStartNs): one event
 // from ASSIGNED to ENDED, and the start's time in the slot.
 //
@@ -97,6 +100,10 @@ private:
         shm::SlotWord word;
         std::uint64_t since_ns = 0;
     };
+    struct Follower {
+        shm::SlotWord word;  // ASSIGNED
+        Running running;     // as it will be
+    };
     struct ParsedPayload {
         std::string bytes;
         v1::TaskSpec spec;
@@ -147,6 +154,15 @@ private:
     bool room_for_start() const;
     bool is_mine(shm::SlotWord word) const;
 
+    // agent_ahead.cc: likewise
+    void tell_segment(const std::string& name);
+    void take_follower(std::uint32_t slot, shm::SlotWord word, const shm::SlotHint& before);
+    std::uint64_t id_of(const shm::SlotHint& hint) const;
+    void send_behind(Follower& follower, std::uint64_t after_id);
+    void on_began(const BeganRecord& record);
+    bool look_at_followers();
+    void forget_follower(std::uint32_t slot);
+
     // agent_functions.cc: likewise; the overrides are the pool's
     std::uint64_t start_runner(std::uint32_t index, std::uint32_t life,
                                const RunnerRing& ring) override;
@@ -184,6 +200,7 @@ private:
     void stop_politely();
     void read_launcher();
     void handle_message(std::string_view message);
+    void hear_starts(std::string_view message);
 
     const Cell& cell_;
     WorkerOptions options_;
@@ -218,6 +235,8 @@ private:
     std::unordered_map<std::uint64_t, Running> running_;
     std::vector<decltype(running_)::node_type> spare_;  // of it
     std::deque<Waiting> waiting_;
+    std::vector<Follower> followers_;
+    shm::SlotHint before_;               // the last one taken from the ring
     std::vector<shm::SlotWord> untold_;  // by slot: RUNNING, and its next event begins at ASSIGNED
     std::deque<Untold> starts_;          // some of them are told by now
     std::deque<Outgoing> outgoing_;

@@ -57,6 +57,7 @@ bool Agent::attach(std::unique_ptr<shm::Segment> segment) {
     owner_ = static_cast<std::uint16_t>(shm::kOwnerFirstWorker + worker_index_);
     next_sweep_ns_ = 0;
     configure_launcher();
+    tell_segment(segment_->name());
     if (!back) fill_slot();
     // The last agent may have died between a CAS and its event.
     if (back) segment_->header().sweep_requested.fetch_add(1);
@@ -198,6 +199,8 @@ void Agent::configure_launcher() {
 void Agent::adopt() {
     running_.clear();
     waiting_.clear();
+    followers_.clear();
+    before_ = {};
     starts_.clear();
     untold_.assign(segment_->config().task_slots, {});
     free_cpus_ = host_.cpus;
@@ -294,6 +297,9 @@ void Agent::detach() {
     functions_.pause();
     for (const auto& waiting : waiting_) running_.erase(waiting.id);
     waiting_.clear();
+    followers_.clear();
+    before_ = {};
+    tell_segment("");
     launcher_alive_.clear();
     for (const auto& [id, running] : running_) {
         if (running.function) continue;

@@ -105,7 +105,7 @@ void Agent::tell_starts(std::uint64_t now_ns) {
 
 void Agent::hint_scheduler(std::uint32_t slot, SlotWord word) {
     wake_scheduler_ = true;
-    if (!completion_.try_push({word.raw, slot, 0})) segment_->header().sweep_requested.fetch_add(1);
+    if (!completion_.try_push({word.raw, slot})) segment_->header().sweep_requested.fetch_add(1);
 }
 
 // A CAS of ours was refused: somebody else moved on. Counted and told, nothing else.
@@ -144,11 +144,15 @@ bool Agent::drain_dispatch() {
         if (segment_->valid_slot(hint.slot)) {
             const auto word = shm::load_word(segment_->task(hint.slot));
             const bool ours = word.state() == SlotState::kAssigned && is_mine(word);
-            if (ours && !start_task(hint.slot, word)) {
+            if (ours && hint.kind == shm::HintKind::kFollower && !stopping_) {
+                take_follower(hint.slot, word, before_);
+            } else if (ours && hint.kind != shm::HintKind::kBehind &&
+                       !start_task(hint.slot, word)) {
                 blocked_ = true;  // stays in the ring
                 break;
             }
         }
+        before_ = hint;
         dispatch_.advance(at + 1);
         ++handled;
     }
@@ -162,13 +166,16 @@ void Agent::sweep_assigned() {
     next_sweep_ns_ = now + kSweepEveryNs;
     shm::for_each_used_slot(*segment_, [this](std::uint32_t slot, const shm::TaskSlot& task) {
         const auto word = shm::load_word(task);
-        if (word.state() == SlotState::kAssigned && is_mine(word)) (void)start_task(slot, word);
+        const bool ours = word.state() == SlotState::kAssigned && is_mine(word);
+        const bool ahead = (task.claim.load() & shm::kClaimAhead) != 0;
+        if (ours && !ahead) (void)start_task(slot, word);
     });
 }
 
 // False: try again later. True: dealt with.
 bool Agent::start_task(std::uint32_t slot, SlotWord word) {
     auto& task = segment_->task(slot);
+    forget_follower(slot);
     const auto intent = task.intent.load();
     if ((intent & shm::kIntentCancel) != 0) {
         end_unstarted(slot, word, Outcome::kCancelled, "cancelled before it started");

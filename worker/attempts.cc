@@ -450,8 +450,28 @@ void Attempts::finish(std::uint32_t index) {
     facts.time_limit_ns = attempt.time_limit_ns;
     describe_ending(facts, record);
     ended_.push_back(record);
-    by_id_.erase(attempt.id);
+    const auto id = attempt.id;
+    by_id_.erase(id);
     free_.push_back(index);
+    begin_follower(id);
+}
+
+bool Attempts::start_behind(std::string_view body) {
+    BehindRecord head;
+    if (body.size() < sizeof head) return false;
+    std::memcpy(&head, body.data(), sizeof head);
+    // One that came too late is started by the agent.
+    const bool in_time = by_id_.contains(head.after_id) || followers_.waits(head.after_id);
+    return !in_time || followers_.add(body);
+}
+
+void Attempts::begin_follower(std::uint64_t after_id) {
+    const auto record = followers_.begin(after_id);
+    if (!record) return;
+    StartRecord head;
+    std::memcpy(&head, record->data(), sizeof head);
+    began_.push_back({head.id, head.name});
+    start(*record, -1);
 }
 
 void Attempts::run_timers(std::uint64_t now_ns) {

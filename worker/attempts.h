@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "common/process/cgroup.h"
+#include "worker/followers.h"
 #include "worker/launcher_protocol.h"
 #include "worker/output_limit.h"
 
@@ -50,6 +51,8 @@ public:
 
     // Takes `input_fd` (-1: none) over. A failed start yields an ended record like any other.
     void start(std::string_view record, int input_fd);
+    // The body of a kStartBehind record: started when that one is over, or now. False: damaged.
+    bool start_behind(std::string_view body);
     void stop(std::uint64_t id, StopReason reason, bool no_grace);
     void freeze(std::uint64_t id, bool frozen);
     void rename(std::uint64_t id, const AttemptName& name);
@@ -72,6 +75,8 @@ public:
         started_due_ns_ = ~std::uint64_t{0};
     }
     std::deque<EndedRecord>& ended() { return ended_; }
+    std::vector<BeganRecord>& began() { return began_; }
+    Followers& followers() { return followers_; }
     bool is_alive(std::uint64_t id) const { return by_id_.contains(id); }
     const CgroupSubtree& subtree() const { return subtree_; }
     void remove_subtree() { subtree_.remove_subtree(); }
@@ -115,6 +120,7 @@ private:
     void on_main_ended(std::uint32_t index, int status, const rusage& usage);
     bool empty_out(Attempt& attempt);
     void finish(std::uint32_t index);
+    void begin_follower(std::uint64_t after_id);
     void kill_now(Attempt& attempt, std::uint64_t now_ns);
     void set_deadline(Attempt& attempt, std::uint64_t deadline_ns);
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);
@@ -143,6 +149,8 @@ private:
     std::vector<LaunchBlock*> leaving_blocks_;  // their child may not have executed yet
     std::vector<StartedRecord> started_;
     std::deque<EndedRecord> ended_;
+    std::vector<BeganRecord> began_;
+    Followers followers_;
     std::uint64_t next_deadline_ns_ = ~std::uint64_t{0};
     std::uint64_t started_due_ns_ = ~std::uint64_t{0};
     std::uint64_t next_trim_ns_ = ~std::uint64_t{0};

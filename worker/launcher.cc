@@ -53,6 +53,7 @@ private:
     void acknowledge(std::uint64_t sequence);
     void lose_agent();
     void flush();
+    bool add_began(MessageWriter& message);
     bool add_ended(MessageWriter& message);
     bool send(const MessageWriter& message);
     void end_everything();
@@ -133,6 +134,7 @@ bool Launcher::set_up() {
     for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
     sigset_t all;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);  // of a segment cut short (followers.h)
     ::sigprocmask(SIG_SETMASK, &all, nullptr);
     sigset_t watched;
     sigemptyset(&watched);
@@ -199,6 +201,7 @@ void Launcher::greet() {
     welcome.incarnation = configured_.incarnation;
     welcome.next_id = attempts_->next_id();
     std::memcpy(welcome.cgroup, configured_.cgroup, sizeof welcome.cgroup);
+    attempts_->followers().clear();  // what is not told here does not begin
     const auto alive = attempts_->list();
     welcome.alive = static_cast<std::uint32_t>(alive.size());
     welcome.ended = static_cast<std::uint32_t>(attempts_->ended().size());
@@ -213,6 +216,7 @@ void Launcher::greet() {
     }
     (void)send_message(agent_fd_, message.text(), true);
     attempts_->started_told();
+    attempts_->began().clear();
     told_ = 0;
 }
 
@@ -306,6 +310,15 @@ bool Launcher::handle(const RecordView& record, int* fds, int fd_count) {
         case RecordKind::kStartByFd: {
             const int record_fd = take_fd(0);
             start_by_fd(record_fd, take_fd(1));
+            return true;
+        }
+        case RecordKind::kStartBehind:
+            return attempts_->start_behind(record.body);
+        case RecordKind::kSegment: {
+            SegmentRecord segment;
+            if (!record.read(segment)) return false;
+            segment.name[sizeof segment.name - 1] = '\0';
+            attempts_->followers().attach(segment.name);
             return true;
         }
         case RecordKind::kStop: {
@@ -415,15 +428,29 @@ bool Launcher::add_ended(MessageWriter& message) {
     return message.empty() || send(message);
 }
 
+// Before the endings of those they waited for. When the socket was full they are told again, which
+// does no harm.
+bool Launcher::add_began(MessageWriter& message) {
+    for (const auto& one : attempts_->began()) {
+        if (!message.room_for(sizeof one)) {
+            if (!send(message)) return false;
+            message.clear();
+        }
+        message.add(RecordKind::kBegan, one);
+    }
+    return true;
+}
+
 void Launcher::flush() {
     if (agent_fd_ < 0) return;
     const bool endings = told_ < attempts_->ended().size();
     const bool starts = attempts_->started_due_ns() <= boot_ns();
-    if (!endings && !starts) {
+    if (!endings && !starts && attempts_->began().empty()) {
         if (std::exchange(want_write_, false)) watch(agent_fd_, EPOLLIN);
         return;
     }
     MessageWriter message;
+    if (!add_began(message)) return;
     auto& started = attempts_->started();
     // One that has ended meanwhile is told by its ended record alone.
     std::erase_if(started, [this](const auto& one) { return !attempts_->is_alive(one.id); });
@@ -433,6 +460,7 @@ void Launcher::flush() {
     }
     REEVE_FAILPOINT("launcher.before_report");
     if (!add_ended(message)) return;
+    attempts_->began().clear();
     started.erase(started.begin(), started.begin() + static_cast<std::ptrdiff_t>(told));
     if (started.empty()) attempts_->started_told();
 }
@@ -440,6 +468,7 @@ void Launcher::flush() {
 void Launcher::end_everything() {
     if (agent_fd_ >= 0) ::close(agent_fd_);
     agent_fd_ = -1;
+    attempts_->followers().clear();
     attempts_->stop_all(StopReason::kShutdown);
     const auto deadline = boot_ns() + kEndingMaxNs;
     while (attempts_->alive() > 0 && boot_ns() < deadline) {

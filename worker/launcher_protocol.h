@@ -24,7 +24,7 @@
 
 namespace reeve::worker {
 
-inline constexpr std::uint32_t kProtocolVersion = 2;
+inline constexpr std::uint32_t kProtocolVersion = 3;
 inline constexpr std::size_t kMessageMax = 64 * 1024;    // bytes of one message
 inline constexpr std::size_t kStartRecordMax = 4 << 20;  // with arguments and environment
 inline constexpr std::uint32_t kStringsMax = 65'536;     // argv or env entries
@@ -44,10 +44,13 @@ enum class RecordKind : std::uint32_t {
     kShutdown = 7,
     kStartByFd = 8,  // the kStart record lies in the first descriptor
     kRename = 9,     // an attempt got a new slot or word: the segment was rebuilt
+    kSegment = 10,
+    kStartBehind = 11,  // a start that waits in the launcher (followers.h)
     kWelcome = 16,
     kAlive = 17,
     kStarted = 18,
     kEnded = 19,
+    kBegan = 20,  // a follower; before the ended record of the one it waited for
 };
 
 struct RecordHeader {
@@ -132,6 +135,19 @@ struct AcknowledgeRecord {
     std::uint64_t sequence = 0;  // every ended record up to this one is done with
 };
 
+struct SegmentRecord {
+    char name[128]{};  // where the followers' words are; "": nowhere, and those that wait are off
+};
+
+// Then: a StartRecord with its arrays and strings.
+struct BehindRecord {
+    std::uint64_t after_id = 0;
+    std::uint64_t from = 0;  // the slot word that is its to leave
+    std::uint64_t to = 0;
+    std::uint32_t slot = 0;
+    std::uint32_t reserved = 0;
+};
+
 struct RenameRecord {
     std::uint64_t id = 0;
     AttemptName name;
@@ -161,6 +177,11 @@ struct AliveRecord {
     std::uint32_t pid = 0;
     std::uint32_t ended = 0;  // 1: its ended record follows later
     std::uint64_t started_wall_ns = 0;
+};
+
+struct BeganRecord {
+    std::uint64_t id = 0;
+    AttemptName name;
 };
 
 struct StartedRecord {

@@ -24,7 +24,7 @@
 namespace reeve::shm {
 
 inline constexpr std::uint64_t kMagic = 0x31'4556'4545'5245ULL;  // "REEVE1"
-inline constexpr std::uint32_t kLayoutVersion = 4;
+inline constexpr std::uint32_t kLayoutVersion = 5;
 
 inline constexpr std::uint32_t kChunkSlots = 64;       // slots of a chunk, all of one class
 inline constexpr std::uint32_t kRankGroup = 32;        // worker slots that share a floor and a mark
@@ -120,6 +120,13 @@ inline constexpr std::uint32_t kTaskAtMostOnce = 1;  // --retries never: durable
 inline constexpr std::uint32_t kTaskFunction = 2;    // the payload is a FunctionBlock
 
 // 256 bytes, four cache lines. Written by the PLM in kInit unless a line says otherwise.
+// In a claim: assigned ahead of its room, and holds nothing until the one it waits for is over.
+inline constexpr std::uint32_t kClaimAhead = 0x8000'0000U;
+// The worker slot a claim names; of claim 0 none that exists.
+inline std::uint32_t claimed_worker(std::uint32_t claim) {
+    return (claim & ~kClaimAhead) - 1;
+}
+
 struct alignas(64) TaskSlot {
     // line 0: what placement touches
     std::atomic<std::uint64_t> word{0};  // SlotWord; CAS only
@@ -330,10 +337,15 @@ struct alignas(128) RingHeader {
 static_assert(sizeof(RingHeader) == 128);
 
 // Dispatch (scheduler -> worker) and completion (worker -> scheduler): hints, the word decides.
+enum class HintKind : std::uint32_t {
+    kTask = 0,
+    kBehind = 1,    // dispatch: the next hint's task starts when this one's is over
+    kFollower = 2,  // dispatch: it starts when the one before it is over; its claim is kClaimAhead
+};
 struct SlotHint {
     std::uint64_t word = 0;
     std::uint32_t slot = kNone32;
-    std::uint32_t reserved = 0;
+    HintKind kind = HintKind::kTask;
 };
 static_assert(sizeof(SlotHint) == 16);
 

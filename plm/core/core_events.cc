@@ -140,7 +140,9 @@ bool Core::drain_ring(std::uint32_t index, bool force, std::uint64_t& budget) {
     bool any = false;
     while (cursor.at != cursor.limit && budget > 0) {
         fetch_ahead(cursor);
-        if (!apply_event(cursor.ring.peek(cursor.at), force)) break;
+        const auto event = cursor.ring.peek(cursor.at);
+        if (any && event.kind == EventKind::kWorkerDead) break;  // the others first: they name it
+        if (!apply_event(event, force)) break;
         force = false;
         ++cursor.at;
         // Large results fill a batch sooner than many events do.

@@ -82,6 +82,7 @@ public:
     }
 
     std::size_t parked_classes() const { return parked_.parked_classes(); }
+    bool is_parked(ClassRef cls) const { return parked_.parked(cls); }
 
     // The best tasks that wait for room, best first. After place() said that no more can be placed.
     std::vector<ClassHead> parked_heads(std::size_t most) {

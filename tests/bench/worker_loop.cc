@@ -94,7 +94,7 @@ struct Head {
         const auto word = SlotWord::make(old_word.generation() + 1, 1, shm::kOwnerFirstWorker,
                                          SlotState::kAssigned);
         task.word.store(word.raw);
-        if (!shm::dispatch_ring(*segment, 0).try_push({word.raw, slot, 0})) give_up("ring full");
+        if (!shm::dispatch_ring(*segment, 0).try_push({word.raw, slot})) give_up("ring full");
         shm::wake(segment->worker(0).agent.wake);
     }
 };

@@ -38,10 +38,11 @@ POINTS = {
     "plm.before_push": "mid-commit", "plm.before_ack": "mid-commit",
     "plm.gathered_beside": "mid-commit",
     "scheduler.after_claim": "claimed", "scheduler.after_assign": "assigned",
-    "scheduler.after_event": "assigned",
+    "scheduler.after_event": "assigned", "scheduler.retracted": "queued",
     "worker.before_start": "assigned", "worker.after_start": "running",
     "worker.before_launcher": "running", "worker.before_end": "running",
     "worker.after_end": "ended",
+    "launcher.before_begin": "assigned", "launcher.after_begin": "running",
     "launcher.after_clone": "running", "launcher.after_exit": "running",
     "launcher.before_report": "running",
     "register.verdict": "running", "register.verdict_logged": "running",
@@ -79,9 +80,12 @@ class Cell:
 class Load(threading.Thread):
     """Submits arrays of witness tasks until told to stop; keeps what was acknowledged."""
 
-    def __init__(self, cell, command, rng, never):
+    def __init__(self, cell, command, rng, never, brief=False):
         super().__init__(daemon=True)
         self.cell, self.command, self.rng, self.never = cell, command, rng, never
+        self.counts, self.lengths = [1, 1, 5, 30], [0, 1, 5, 20]
+        if brief:
+            self.counts, self.lengths = [30, 100], [0, 1]
         self.acked, self.unanswered, self.done = {}, [], threading.Event()
 
     def run(self):
@@ -89,8 +93,8 @@ class Load(threading.Thread):
         while not self.done.is_set():
             number += 1
             key = "k%d-%d" % (id(self) % 100000, number)
-            count = self.rng.choice([1, 1, 5, 30])
-            milliseconds = str(self.rng.choice([0, 1, 5, 20]))
+            count = self.rng.choice(self.counts)
+            milliseconds = str(self.rng.choice(self.lengths))
             arguments = ["submit", "--parsable", "--key", key, "-p", str(self.rng.randrange(-5, 6))]
             if count > 1:
                 arguments += ["--array", "1-%d" % count]
@@ -257,6 +261,8 @@ def main():
     parser.add_argument("--seed", type=int, default=int(os.environ.get("REEVE_SEED", "0")) or None)
     parser.add_argument("--passes", default="1-400")
     parser.add_argument("--never", action="store_true", help="tasks with --retries never")
+    parser.add_argument("--brief", action="store_true",
+                        help="large arrays of the shortest tasks, which follow each other")
     parser.add_argument("--plugin", help="function tasks of this plug-in instead of programs")
     parser.add_argument("--hand-over", action="store_true",
                         help="the PLM gathers beside the flush of every batch, not of large ones")
@@ -284,7 +290,7 @@ def main():
         up = ["--plugin", options.plugin]
     if options.flush_later:
         up += ["--durability", "async"]
-    load = Load(cell, command, rng, options.never)
+    load = Load(cell, command, rng, options.never, options.brief)
     report = {"seed": seed}
     started = time.monotonic()
     cell.up(*up)

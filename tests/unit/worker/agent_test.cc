@@ -137,10 +137,10 @@ TEST_CASE("Worker: hints that are not true are ignored", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
     auto ring = shm::dispatch_ring(head.segment(), 0);
-    CHECK(ring.try_push({12345, 3, 0}));            // a free slot
-    CHECK(ring.try_push({~0ULL, 0xFFFFFFF0U, 0}));  // no slot at all
+    CHECK(ring.try_push({12345, 3}));            // a free slot
+    CHECK(ring.try_push({~0ULL, 0xFFFFFFF0U}));  // no slot at all
     const auto slot = head.dispatch(head.shell("exit 0"));
-    CHECK(ring.try_push({head.word(slot).raw, slot, 0}));  // twice
+    CHECK(ring.try_push({head.word(slot).raw, slot}));  // twice
     CHECK(head.wait_state(slot, SlotState::kEnded));
     CHECK(moves_of(head.events(), slot).size() == 2);
 }
@@ -151,7 +151,7 @@ TEST_CASE("Worker: a damaged payload fails that task", "[worker]") {
     const auto slot = head.dispatch(head.shell("exit 0"), 0, false);
     head.task(slot).payload_offset = ~0ULL - 5;
     auto ring = shm::dispatch_ring(head.segment(), 0);
-    (void)ring.try_push({head.word(slot).raw, slot, 0});
+    (void)ring.try_push({head.word(slot).raw, slot});
     shm::wake(head.worker().agent.wake);
     CHECK(head.wait_state(slot, SlotState::kEnded));
     CHECK(head.outcome(slot) == Outcome::kFailed);
@@ -199,7 +199,7 @@ TEST_CASE("Worker: intents are obeyed", "[worker]") {
         const auto slot = head.dispatch(head.shell("echo ran"), 0, false);
         head.task(slot).intent.store(shm::kIntentCancel);
         auto ring = shm::dispatch_ring(head.segment(), 0);
-        (void)ring.try_push({head.word(slot).raw, slot, 0});
+        (void)ring.try_push({head.word(slot).raw, slot});
         shm::wake(head.worker().agent.wake);
         REQUIRE(head.wait_state(slot, SlotState::kEnded));
         CHECK(head.outcome(slot) == Outcome::kCancelled);

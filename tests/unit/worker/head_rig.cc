@@ -130,6 +130,7 @@ v1::TaskSpec HeadRig::shell(const std::string& script) const {
 std::uint32_t HeadRig::dispatch(const v1::TaskSpec& spec, std::uint32_t flags, bool with_hint) {
     const auto slot = next_slot_++;
     auto& one = task(slot);
+    one.claim.store(1);
     segment_->chunk_owner(slot / shm::kChunkSlots).store(0);
     const auto bytes = spec.SerializeAsString();
     std::memcpy(segment_->arena() + arena_used_, bytes.data(), bytes.size());
@@ -148,10 +149,26 @@ std::uint32_t HeadRig::dispatch(const v1::TaskSpec& spec, std::uint32_t flags, b
     one.word.store(word.raw);
     if (with_hint) {
         auto ring = shm::dispatch_ring(*segment_, 0);
-        REQUIRE(eventually([&] { return ring.try_push({word.raw, slot, 0}); }));
+        REQUIRE(eventually([&] { return ring.try_push({word.raw, slot}); }));
         shm::wake(worker().agent.wake);
     }
     return slot;
+}
+
+std::uint32_t HeadRig::dispatch_behind(std::uint32_t first, const v1::TaskSpec& spec) {
+    const auto slot = dispatch(spec, 0, false);
+    task(slot).claim.store(1 | shm::kClaimAhead);
+    auto ring = shm::dispatch_ring(*segment_, 0);
+    REQUIRE(ring.try_push({word(first).raw, first, shm::HintKind::kBehind}));
+    REQUIRE(ring.try_push({word(slot).raw, slot, shm::HintKind::kFollower}));
+    shm::wake(worker().agent.wake);
+    return slot;
+}
+
+void HeadRig::hand_on(std::uint32_t slot) {
+    task(slot).claim.store(1);
+    REQUIRE(shm::dispatch_ring(*segment_, 0).try_push({word(slot).raw, slot}));
+    shm::wake(worker().agent.wake);
 }
 
 void HeadRig::intend(std::uint32_t slot, std::uint32_t bits) {

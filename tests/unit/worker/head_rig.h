@@ -32,6 +32,9 @@ public:
     // A slot assigned to the worker; the hint is pushed and the worker woken.
     std::uint32_t dispatch(const v1::TaskSpec& spec, std::uint32_t flags = 0,
                            bool with_hint = true);
+    // A follower: it begins when `first` is over. hand_on() is what the scheduler does by then.
+    std::uint32_t dispatch_behind(std::uint32_t first, const v1::TaskSpec& spec);
+    void hand_on(std::uint32_t slot);
     void intend(std::uint32_t slot, std::uint32_t bits);
     void drop_intent(std::uint32_t slot, std::uint32_t bits);
     bool wait_state(std::uint32_t slot, shm::SlotState state, int timeout_ms = 10'000);

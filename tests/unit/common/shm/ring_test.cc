@@ -14,8 +14,8 @@ TEST_CASE("Ring: first in, first out, over the wrap, and full says so", "[shm]")
     CHECK(ring.capacity() == 8);
     CHECK_FALSE(ring.pop());
     for (std::uint32_t round = 0; round < 5; ++round) {
-        for (std::uint32_t i = 0; i < 8; ++i) REQUIRE(ring.try_push(SlotHint{round, i, 0}));
-        CHECK_FALSE(ring.try_push(SlotHint{9, 9, 9}));
+        for (std::uint32_t i = 0; i < 8; ++i) REQUIRE(ring.try_push(SlotHint{round, i}));
+        CHECK_FALSE(ring.try_push(SlotHint{9, 9}));
         CHECK(ring.size() == 8);
         for (std::uint32_t i = 0; i < 8; ++i) {
             const auto hint = ring.pop();
@@ -56,9 +56,9 @@ TEST_CASE("Ring: every ring of a segment has memory of its own", "[shm]") {
     for (std::uint32_t worker = 0; worker < made->config().workers; ++worker) {
         auto dispatch = dispatch_ring(*made, worker);
         auto completion = completion_ring(*made, worker);
-        while (dispatch.try_push(SlotHint{worker, 1, 0})) {
+        while (dispatch.try_push(SlotHint{worker, 1})) {
         }
-        while (completion.try_push(SlotHint{worker, 2, 0})) {
+        while (completion.try_push(SlotHint{worker, 2})) {
         }
     }
     for (std::uint32_t i = 0; i < rings; ++i) {

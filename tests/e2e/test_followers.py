@@ -1,0 +1,102 @@
+"""Brief tasks of one kind wait in the launcher behind each other (docs/decisions/0016): what holds
+for all others holds for them."""
+import time
+import unittest
+from collections import Counter
+
+from reeve_env import OwnCellCase, read, until
+
+# Appends a line when it begins, and one when it ends.
+BRIEF = "echo + $REEVE_TASK_ID $REEVE_ATTEMPT >> %s; echo - $REEVE_TASK_ID >> %s"
+
+
+class Followers(OwnCellCase):
+    cell = {"workers": 1, "cpus": 2}
+
+    def start(self, count, *words):
+        self.mark = self.env.file("mark")
+        job = self.env.submit("--output", "none", *words, "--array", "1-%d" % count, "--", "sh",
+                              "-c", BRIEF % (self.mark, self.mark))
+        until(lambda: self.begun() > 40, "some of them")
+        return job
+
+    def lines(self):
+        try:
+            return [line.split() for line in read(self.mark).splitlines()]
+        except OSError:
+            return []
+
+    def begun(self):
+        return sum(1 for line in self.lines() if line[0] == "+")
+
+    def check_each_once(self, job, count):
+        self.assertEqual(self.env.job(job)["tasks"]["succeeded"], count)
+        runs = Counter(line[1] for line in self.lines() if line[0] == "+")
+        self.assertEqual(len(runs), count)
+        self.assertEqual([task for task, number in runs.items() if number > 1], [])
+
+    def test_never_more_than_there_is_room_for(self):
+        """Two cpus: never three at a time."""
+        env = self.env
+        job = self.start(400)
+        env.wait(job)
+        self.check_each_once(job, 400)
+        alive = most = 0
+        for line in self.lines():
+            alive += 1 if line[0] == "+" else -1
+            most = max(most, alive)
+        self.assertEqual(most, 2)
+        self.assertIn("sound", env.cli("shm", "check").out)
+
+    def test_others_come_first(self):
+        """Who is more important does not wait for those that were given ahead."""
+        env = self.env
+        job = self.start(1500)
+        urgent = env.submit("--output", "none", "-p", "50", "-c", "2", "--", "sh", "-c",
+                            "echo ! >> %s" % self.mark)
+        env.wait(urgent)
+        seen = self.lines()
+        self.assertLess(sum(1 for line in seen if line[0] == "+"), 1500)
+        env.wait(job)
+        self.check_each_once(job, 1500)
+
+    def test_cancel(self):
+        """After the cancel nothing begins."""
+        env = self.env
+        job = self.start(3000)
+        env.cli("cancel", job)
+        env.cli("wait", job, code=None)
+        begun = self.begun()
+        self.assertLess(begun, 3000)
+        time.sleep(0.5)
+        self.assertEqual(self.begun(), begun)
+        tasks = env.job(job)["tasks"]
+        self.assertEqual(tasks["succeeded"] + tasks["cancelled"], 3000)
+
+    def test_drain(self):
+        """A drained worker begins none of them; undrained it goes on."""
+        env = self.env
+        job = self.start(1500)
+        env.cli("node", "drain", "worker-1")
+        until(lambda: env.job(job)["tasks"]["running"] == 0, "those that ran")
+        begun = self.begun()
+        self.assertLess(begun, 1500)
+        time.sleep(0.5)
+        self.assertEqual(self.begun(), begun)
+        env.cli("node", "undrain", "worker-1")
+        env.wait(job)
+        self.check_each_once(job, 1500)
+
+    def test_deaths(self):
+        """Scheduler, PLM, register and agent die; each task still runs once."""
+        env = self.env
+        job = self.start(2500)
+        for role in ("scheduler", "worker", "plm", "scheduler", "register", "worker"):
+            env.kill(role)
+            time.sleep(0.15)
+        env.wait(job, timeout=120)
+        self.check_each_once(job, 2500)
+
+
+if __name__ == "__main__":
+    unittest.main()
