@@ -268,6 +268,7 @@ void ClusterCore::stop(std::int64_t now, std::uint32_t ref, State next) {
         user.used -= request;
         index_.release(node, request);
         std::erase_if(nodes_[node].running, [ref](const Run& run) { return run.job == ref; });
+        if (!outlined_.empty()) marks_[node].outlined = false;
         room_came(node);
     }
     for (const std::uint32_t limit : wanted.named_limits) --named_[limit].used;
@@ -304,6 +305,7 @@ void ClusterCore::run(std::int64_t now, std::uint32_t ref, Nodes nodes) {
         index_.claim(node, request);
         user.used += request;
         nodes_[node].running.push_back(Run{now + job.limit, ref, job.want});
+        if (!outlined_.empty()) marks_[node].outlined = false;
         note_change(node);
     }
     for (const std::uint32_t limit : wanted.named_limits) ++named_[limit].used;

@@ -141,6 +141,8 @@ public:
 
 private:
     static constexpr std::size_t kPlannedMax = 128;
+    // Up to so many nodes each is asked when it has room; of more, those where something ends next.
+    static constexpr std::uint32_t kNodesAskedMax = 256;
     static constexpr std::size_t kExplainedMax = 1000;  // jobs ahead that explain() plans
 
     static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
@@ -177,6 +179,13 @@ private:
     struct Marks {
         bool reserved = false;  // by somebody in this pass
         bool changed = false;   // listed in changed_
+        bool outlined = false;  // its outline is as it is now
+    };
+    // What is free on a node from `at` on, until the next step.
+    struct Step {
+        std::int64_t at = 0;
+        bool ends = false;  // something does
+        Resources free;
     };
     // What decides whether and where jobs fit, apart from time. Once it fitted nowhere it is
     // parked: it is not tried again before room comes free where it fits.
@@ -309,6 +318,11 @@ private:
     bool holds(std::uint32_t node, const Resources& request, std::int64_t from,
                std::int64_t until) const;
     std::optional<Reservation> earliest(std::int64_t now, std::uint32_t job);
+    std::optional<Reservation> earliest_of_all(std::int64_t now, std::uint32_t job);
+    std::int64_t not_before(std::int64_t now, const Job& job) const;
+    const std::vector<Step>& outline(std::int64_t now, std::uint32_t node);
+    bool outline_holds(std::int64_t now, std::uint32_t node, const Resources& request,
+                       std::int64_t from, std::int64_t until);
     std::optional<Reservation> reserve_first(std::int64_t now, std::uint32_t job);
     std::optional<std::int64_t> earliest_on(std::int64_t now, std::uint32_t node,
                                             const Resources& request, std::int64_t latest);
@@ -347,10 +361,13 @@ private:
     ParkedOrder parked_order_ = ParkedOrder::kBestFirst;
     double most_important_ = 0;  // of all heads
     std::vector<Reservation> reservations_;
-    std::optional<Reservation> first_;    // the first of the last pass, of a job on one node
-    std::vector<std::uint32_t> changed_;  // nodes, since first_ was settled
-    std::vector<Ending> endings_;         // what earliest_on() looks at
-    std::vector<std::uint32_t> chosen_;   // by choose_nodes()
+    std::vector<std::pair<std::int64_t, std::uint32_t>> planned_ends_;  // of these, sorted
+    std::vector<std::vector<Step>> outlines_;  // by node; marks_ tells which hold in this pass
+    std::vector<std::uint32_t> outlined_;      // nodes
+    std::optional<Reservation> first_;         // the first of the last pass, of a job on one node
+    std::vector<std::uint32_t> changed_;       // nodes, since first_ was settled
+    std::vector<Ending> endings_;              // what earliest_on() looks at
+    std::vector<std::uint32_t> chosen_;        // by choose_nodes()
     std::uint64_t pass_number_ = 0;
     bool by_limit_ = false;                                   // kEasySjbf, behind the head
     EndTimes ends_;                                           // of what runs, by time limit

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 #include <set>
+#include <tuple>
 
 #include "common/base/assert.h"
 #include "scheduler/core/cluster.h"
@@ -56,11 +57,132 @@ bool ClusterCore::choose_nodes(std::int64_t now, const Job& job, bool around) {
     return true;
 }
 
+// Room only shrinks while reservations are made: what asks for no less than one that has its own,
+// for no shorter a time, does not fit before that one does.
+std::int64_t ClusterCore::not_before(std::int64_t now, const Job& job) const {
+    const Want& wanted = wants_[job.want];
+    std::int64_t first = now + 1;
+    for (const Reservation& made : reservations_) {
+        if (made.at <= first || made.until - made.at > job.limit) continue;
+        const Want& other = wants_[jobs_[made.job].want];
+        const JobRequest& less = other.want;
+        const bool alike = &other == &wanted ||
+                           (other.nodes <= wanted.nodes && less.request.fits(wanted.want.request) &&
+                            less.sla == wanted.want.sla && less.labels == wanted.want.labels &&
+                            less.max_price_per_hour == wanted.want.max_price_per_hour);
+        if (alike) first = made.at;
+    }
+    return first;
+}
+
+// What runs ends by its limit, what is overdue at now + 1; reservations begin and end.
+const std::vector<ClusterCore::Step>& ClusterCore::outline(std::int64_t now, std::uint32_t node) {
+    if (outlines_.size() < nodes_.size()) outlines_.resize(nodes_.size());
+    auto& steps = outlines_[node];
+    if (marks_[node].outlined) return steps;
+    marks_[node].outlined = true;
+    outlined_.push_back(node);
+    struct Change {
+        std::int64_t at;
+        bool ends;
+        Resources amount;
+    };
+    std::vector<Change> changes;
+    for (const Run& run : nodes_[node].running) {
+        changes.push_back({std::max(run.end, now + 1), true, holds(run)});
+    }
+    for (const std::uint32_t i : nodes_[node].reserved) {
+        const Resources& amount = want(jobs_[reservations_[i].job]).request;
+        changes.push_back({reservations_[i].at, false, amount});
+        changes.push_back({reservations_[i].until, true, amount});
+    }
+    // At one time what ends makes the room for what begins.
+    std::sort(changes.begin(), changes.end(), [](const Change& a, const Change& b) {
+        return std::tuple(a.at, !a.ends) < std::tuple(b.at, !b.ends);
+    });
+    steps.clear();
+    Resources free = index_[node].capacity;
+    free -= index_[node].used;
+    for (const Change& change : changes) {
+        if (steps.empty() || steps.back().at != change.at) {
+            steps.push_back(Step{change.at, change.ends, free});
+        }
+        change.ends ? free += change.amount : free -= change.amount;
+        steps.back().free = free;
+    }
+    return steps;
+}
+
+// holds() by the outline; `from` is not before now + 1.
+bool ClusterCore::outline_holds(std::int64_t now, std::uint32_t node, const Resources& request,
+                                std::int64_t from, std::int64_t until) {
+    const auto& steps = outline(now, node);
+    auto next = std::upper_bound(steps.begin(), steps.end(), from,
+                                 [](std::int64_t at, const Step& step) { return at < step.at; });
+    if (next == steps.begin()) {
+        Resources free = index_[node].capacity;
+        free -= index_[node].used;
+        if (!request.fits(free)) return false;
+    } else if (!request.fits(std::prev(next)->free)) {
+        return false;
+    }
+    for (; next != steps.end() && next->at < until; ++next) {
+        if (!request.fits(next->free)) return false;
+    }
+    return true;
+}
+
+// The same for a job on one node, where there are not too many: each is asked when it has room for
+// long enough. It has some first when something ends there.
+std::optional<ClusterCore::Reservation> ClusterCore::earliest_of_all(std::int64_t now,
+                                                                     std::uint32_t ref) {
+    const Job& job = jobs_[ref];
+    const JobRequest& wanted = wants_[job.want].want;
+    const std::int64_t first = not_before(now, job);
+    std::int64_t best_at = std::numeric_limits<std::int64_t>::max();
+    std::uint32_t best = kNone;
+    for (std::uint32_t node = 0; node < nodes_.size(); ++node) {
+        const NodeOffer& offer = index_[node];
+        if (!wanted.request.fits(offer.capacity)) continue;
+        if (best != kNone && best_at == first && offer.price() >= index_[best].price()) continue;
+        if (barrier_of(wanted, offer) != Refusal::kNone) continue;
+        const auto& steps = outline(now, node);
+        auto from =
+            std::lower_bound(steps.begin(), steps.end(), first,
+                             [](const Step& step, std::int64_t at) { return step.at < at; });
+        while (from != steps.end() && from->at <= best_at) {
+            if (!from->ends || !wanted.request.fits(from->free)) {
+                ++from;
+                continue;
+            }
+            auto next = from + 1;
+            while (next != steps.end() && next->at < from->at + job.limit &&
+                   wanted.request.fits(next->free)) {
+                ++next;
+            }
+            if (next != steps.end() && next->at < from->at + job.limit) {
+                from = next;
+                continue;
+            }
+            const bool cheaper = best == kNone || offer.price() < index_[best].price();
+            if (from->at < best_at || cheaper) {
+                best_at = from->at;
+                best = node;
+            }
+            break;
+        }
+    }
+    if (best == kNone) return std::nullopt;
+    return Reservation{ref, {best}, best_at, best_at + job.limit};
+}
+
 // Walks through the times at which something is expected to end. A node that had no room can have
 // some only when something ended there; for a gang the nodes with room are collected on the way.
 std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now, std::uint32_t ref) {
     const Job& job = jobs_[ref];
     const Want& wanted = wants_[job.want];
+    const bool few = !reservations_.empty() && nodes_.size() <= kNodesAskedMax;
+    if (few && wanted.nodes == 1) return earliest_of_all(now, ref);
     std::vector<std::uint32_t> ready;
     const auto consider = [&](std::uint32_t node) {
         const NodeOffer& offer = index_[node];
@@ -73,33 +195,35 @@ std::optional<ClusterCore::Reservation> ClusterCore::earliest(std::int64_t now, 
             return false;
         });
     }
-    std::vector<std::pair<std::int64_t, std::uint32_t>> planned_ends;
-    for (std::uint32_t i = 0; i < reservations_.size(); ++i) {
-        planned_ends.emplace_back(reservations_[i].until, i);
-    }
-    std::sort(planned_ends.begin(), planned_ends.end());
+    // What is overdue ends at now + 1.
+    const std::int64_t first = not_before(now, job);
+    const bool skips = wanted.nodes == 1 && first > now + 1;
+    EndTimes::Walk running = skips ? EndTimes::Walk(ends_, first) : EndTimes::Walk(ends_);
+    auto planned = skips ? std::lower_bound(planned_ends_.begin(), planned_ends_.end(),
+                                            std::pair(first, std::uint32_t{0}))
+                         : planned_ends_.begin();
     std::vector<std::uint32_t> usable;
-    EndTimes::Walk running(ends_);
-    auto planned = planned_ends.begin();
-    while (running.time() || planned != planned_ends.end()) {
+    auto ends = running.time();
+    while (ends || planned != planned_ends_.end()) {
         std::int64_t time = std::numeric_limits<std::int64_t>::max();
-        if (running.time()) time = std::max(*running.time(), now + 1);
-        if (planned != planned_ends.end()) time = std::min(time, planned->first);
+        if (ends) time = std::max(*ends, now + 1);
+        if (planned != planned_ends_.end()) time = std::min(time, planned->first);
         if (wanted.nodes == 1) ready.clear();
-        while (running.time() && std::max(*running.time(), now + 1) == time) {
+        for (; ends && std::max(*ends, now + 1) == time; ends = running.time()) {
             for (const std::uint32_t node : nodes_of(running.take())) consider(node);
         }
-        for (; planned != planned_ends.end() && planned->first == time; ++planned) {
+        for (; planned != planned_ends_.end() && planned->first == time; ++planned) {
             for (const std::uint32_t node : reservations_[planned->second].nodes) consider(node);
         }
-        if (ready.size() < wanted.nodes) continue;
+        if (ready.size() < wanted.nodes || time < first) continue;
         std::sort(ready.begin(), ready.end());
         ready.erase(std::unique(ready.begin(), ready.end()), ready.end());
         usable.clear();
         for (const std::uint32_t node : ready) {
-            if (holds(node, wanted.want.request, time, time + job.limit)) {
-                usable.push_back(node);
-            }
+            const auto until = time + job.limit;
+            const bool fits = few ? outline_holds(now, node, wanted.want.request, time, until)
+                                  : holds(node, wanted.want.request, time, until);
+            if (fits) usable.push_back(node);
         }
         if (usable.size() < wanted.nodes) continue;
         std::stable_sort(usable.begin(), usable.end(), [this](std::uint32_t a, std::uint32_t b) {
@@ -166,8 +290,12 @@ std::optional<ClusterCore::Reservation> ClusterCore::reserve_first(std::int64_t 
 void ClusterCore::add_reservation(Reservation reservation) {
     for (const std::uint32_t node : reservation.nodes) {
         marks_[node].reserved = true;
+        marks_[node].outlined = false;
         nodes_[node].reserved.push_back(static_cast<std::uint32_t>(reservations_.size()));
     }
+    const std::pair planned{reservation.until, static_cast<std::uint32_t>(reservations_.size())};
+    planned_ends_.insert(std::upper_bound(planned_ends_.begin(), planned_ends_.end(), planned),
+                         planned);
     reservations_.push_back(std::move(reservation));
 }
 
@@ -178,7 +306,10 @@ void ClusterCore::clear_reservations() {
             nodes_[node].reserved.clear();
         }
     }
+    for (const std::uint32_t node : outlined_) marks_[node].outlined = false;
+    outlined_.clear();
     reservations_.clear();
+    planned_ends_.clear();
 }
 
 // The jobs ahead are planned first, one after the other, as if all ran to their limits.

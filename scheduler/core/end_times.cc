@@ -64,12 +64,24 @@ void EndTimes::Walk::open() {
     if (at_ != times_.slots_.end()) times_.put_in_order(times_.pool_[at_->second]);
 }
 
+EndTimes::Walk::Walk(EndTimes& times, std::int64_t from)
+    : times_(times), at_(times.slots_.lower_bound(slot_of(from))) {
+    open();
+    if (at_ == times_.slots_.end()) return;
+    const auto& entries = times_.pool_[at_->second].entries;
+    const auto first = std::lower_bound(entries.begin(), entries.end(), Entry{from, 0});
+    next_ = static_cast<std::size_t>(first - entries.begin());
+    if (first == entries.end()) next_slot();
+}
+
+void EndTimes::Walk::next_slot() {
+    ++at_;
+    open();
+}
+
 std::uint32_t EndTimes::Walk::take() {
     const std::uint32_t job = entry().job;
-    if (++next_ == times_.pool_[at_->second].entries.size()) {
-        ++at_;
-        open();
-    }
+    if (++next_ == times_.pool_[at_->second].entries.size()) next_slot();
     return job;
 }
 

@@ -43,6 +43,8 @@ public:
     class Walk {
     public:
         explicit Walk(EndTimes& times) : times_(times), at_(times.slots_.begin()) { open(); }
+        // From the first that does not end before `from`.
+        Walk(EndTimes& times, std::int64_t from);
         // When the next one ends; nullopt: there is none.
         std::optional<std::int64_t> time() const {
             if (at_ == times_.slots_.end()) return std::nullopt;
@@ -54,6 +56,7 @@ public:
     private:
         const Entry& entry() const { return times_.pool_[at_->second].entries[next_]; }
         void open();
+        void next_slot();
 
         EndTimes& times_;
         Slots::const_iterator at_;
