@@ -104,7 +104,10 @@ void copy_result(const shm::TaskSlot& slot, shm::SlotWord word, v1::TaskResult& 
     out.set_attempt(word.attempt());
     out.set_submit_ns(slot.submit_wall_ns);
     out.set_deaths(slot.deaths.load(std::memory_order_relaxed));
-    out.set_detail(fixed_text(slot.detail, sizeof slot.detail));
+    // Of one that succeeded it may hold the digest of its output.
+    if (slot.has_digest.load(std::memory_order_relaxed) == 0) {
+        out.set_detail(fixed_text(slot.detail, sizeof slot.detail));
+    }
     const bool held_by_worker = word.state() >= shm::SlotState::kAssigned;
     if (!held_by_worker) return;
     out.set_assigned_ns(slot.assigned_wall_ns.load(std::memory_order_relaxed));

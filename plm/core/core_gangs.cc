@@ -40,7 +40,8 @@ void Core::mend_gang(Job& job) {
     const std::uint64_t placed = job.running;
     const auto waiting = job.count - job.ended_count() - placed;
     const bool ended_badly = !job.failed.empty() || !job.cancelled.empty();
-    if (!job.ended && (ended_badly || (!job.ok.empty() && waiting != 0))) {
+    const bool begun = placed != 0 || !job.ok.empty();
+    if (!job.ended && (ended_badly || (!job.ok.empty() && waiting != 0 && some_waits(job)))) {
         torn_gangs_.erase(job.id);
         if (job.in_run() == 0 && all_asked(job, shm::kIntentCancel)) return;
         const char* why = !job.failed.empty()      ? "a task of its gang failed"
@@ -50,7 +51,7 @@ void Core::mend_gang(Job& job) {
         cancel_job(job, kCodeGang, why);
         return;
     }
-    if (job.ended || placed == 0 || waiting == 0) {
+    if (job.ended || !begun || waiting == 0) {
         torn_gangs_.erase(job.id);
         return;
     }

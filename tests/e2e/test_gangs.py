@@ -257,6 +257,12 @@ class HalfStarted(Gang):
     def test_the_scheduler(self):
         self.torn(lambda env: env.kill("scheduler"))
 
+    def test_the_first_has_ended_before_the_last_starts(self):
+        self.torn(lambda env: None, body="true")
+
+    def test_the_first_has_ended_and_the_scheduler_dies(self):
+        self.torn(lambda env: env.kill("scheduler"), body="true")
+
     def test_scheduler_and_plm(self):
         self.torn(lambda env: (env.kill("scheduler"), env.kill("plm")))
 
