@@ -138,7 +138,11 @@ std::uint64_t Gates::settle(JobId job, const Tolls& tolls, std::uint64_t in_use,
     mine.tokens = in_use + room;
     if (short_at != kNoGate) {
         mine.waits_at = short_at;
-        gates_[short_at].waiters.emplace(mine.waiter, short_toll * least);
+        // What a policy made too small since is waited for beside the others, not before them.
+        const auto needs = short_toll * std::max<std::uint64_t>(least, 1);
+        if (needs <= gates_[short_at].capacity) {
+            gates_[short_at].waiters.emplace(mine.waiter, needs);
+        }
     }
     for (const auto& toll : tolls) {
         const Gate& gate = gates_[toll.gate];

@@ -75,6 +75,18 @@ TEST_CASE("Gates: a gang takes all its tokens or none", "[plm]") {
           std::string::npos);
 }
 
+TEST_CASE("Gates: who asks for more than there will ever be stops nobody", "[plm]") {
+    Cell cell(licences(1));  // it was more when the job was accepted
+    const auto three = cell.gates.tolls(7, kCpu, {{"licence", 3}});
+    const auto one = cell.gates.tolls(7, kCpu, {{"licence", 1}});
+    CHECK(cell.settle(10, three, 0, 1, 50) == 0);
+    CHECK(cell.gates.blocked(10)->what == "licence");
+    CHECK(cell.settle(11, one, 0, 1, 100) == 1);
+    CHECK(cell.settle(11, one, 0, 0, 100) == 0);
+    CHECK(cell.settle(10, three, 0, 0, 50) == 0);
+    CHECK_FALSE(cell.gates.knows(10));
+}
+
 TEST_CASE("Gates: a token that is not in use yet goes to a better one that waits", "[plm]") {
     Cell cell(licences(1));
     const auto one = cell.gates.tolls(7, kCpu, {{"licence", 1}});
