@@ -157,8 +157,6 @@ bool Core::act_on_job(Job& job, Action& action, std::uint64_t until) {
         return true;
     }
     if (selection.elements().empty()) return act_on_all(job, action, until);
-    const auto kind = action.request.action();
-    if (job.held && (kind == v1::ACTION_RELEASE || kind == v1::ACTION_RESUME)) hold_each(job);
     for (; action.range < selection.elements_size(); ++action.range, action.at = 0) {
         const auto& range = selection.elements(action.range);
         for (auto element = std::max(range.first(), action.at); element <= range.last();
@@ -185,8 +183,12 @@ bool Core::act_on_job(Job& job, Action& action, std::uint64_t until) {
 // An element a person named; a refusal names it, too.
 void Core::act_on_named(Job& job, std::uint64_t element, Action& action) {
     auto& result = action.result;
+    const auto ordinal = job.ordinal_of(element);
+    const auto kind = action.request.action();
+    const bool lets_go = kind == v1::ACTION_RELEASE || kind == v1::ACTION_RESUME;
+    if (lets_go && job.held && !job.ended_element(ordinal)) hold_each(job);
     v1::ActResult own;
-    act_on_element(job, job.ordinal_of(element), action.request.action(), own);
+    act_on_element(job, ordinal, kind, own);
     result.set_changed(result.changed() + own.changed());
     if (own.refused() == 0) return;
     result.set_refused(result.refused() + own.refused());

@@ -150,7 +150,10 @@ class Edges(OwnCellCase):
         """They run, the others stay held, one by one, also after a restart."""
         env = self.env
         job = env.submit("--hold", "--array", "1-1000", "--output", "none", "--", "true")
+        env.cli("release", "%d.1001" % job, code=REFUSED)
+        self.assertNotIn("RELEASED", env.cli("audit", "history", "%d.header" % job).out)
         self.assertIn("(3 tasks)", env.cli("release", "%d.2" % job, "%d.900-901" % job).out)
+        self.assertIn("RELEASED", env.cli("audit", "history", "%d.header" % job).out)
         until(lambda: env.job(job)["tasks"]["succeeded"] == 3, "those that were let go")
         env.kill("plm")
         env.until_up()
