@@ -1,17 +1,25 @@
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <sstream>
+#include <vector>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/process/cgroup.h"
+#include "common/process/proc_info.h"
 #include "common/process/small_file.h"
 
 namespace reeve {
 namespace {
+
+constexpr std::string_view kProbePrefix = "reeve.probe.";  // PID.boot_ns behind it
+constexpr std::uint64_t kProbeLeftNs = 10 * kSecond;       // a living probe takes milliseconds
 
 struct Mounts {
     std::string v2;
@@ -71,8 +79,39 @@ std::string own_v2_path() {
     return {};
 }
 
+// "reeve.probe.4711.12345" or "...k12345" of a process that was killed while it probed. One of
+// another pid namespace looks dead from here, so the time counts as well.
+bool is_left_probe(std::string_view name) {
+    if (!name.starts_with(kProbePrefix)) return false;
+    name.remove_prefix(kProbePrefix.size());
+    const auto* const end = name.data() + name.size();
+    pid_t pid = 0;
+    const auto [dot, bad] = std::from_chars(name.data(), end, pid);
+    if (bad != std::errc() || pid <= 0 || dot == end || *dot != '.') return false;
+    const auto* const time = dot + 1 + (dot + 1 != end && dot[1] == 'k' ? 1 : 0);
+    std::uint64_t made_ns = 0;
+    const auto [rest, wrong] = std::from_chars(time, end, made_ns);
+    if (wrong != std::errc() || rest != end) return false;
+    const auto now = boot_ns();
+    return made_ns < now && now - made_ns > kProbeLeftNs && !process_alive(pid, 0);
+}
+
+// Removes what killed probes left; rmdir alone, so only what is empty goes.
+void sweep_probes(const std::string& base) {
+    DIR* directory = ::opendir(base.c_str());
+    if (directory == nullptr) return;
+    std::vector<std::string> left;
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is ours alone
+    while (const auto* entry = ::readdir(directory)) {
+        if (is_left_probe(entry->d_name)) left.emplace_back(entry->d_name);
+    }
+    ::closedir(directory);
+    for (const auto& name : left) ::rmdir((base + "/" + name).c_str());
+}
+
 // Errno of making and removing a directory there; 0 when it works.
 int try_directory(const std::string& base) {
+    sweep_probes(base);
     const auto path =
         base + "/reeve.probe." + std::to_string(::getpid()) + "." + std::to_string(boot_ns());
     if (::mkdir(path.c_str(), 0755) != 0) return errno;
