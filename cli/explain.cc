@@ -7,6 +7,7 @@
 #include "cli/render.h"
 #include "cli/text.h"
 #include "common/base/clock.h"
+#include "common/process/proc_info.h"
 #include "common/process/users.h"
 #include "common/shm/class_wants.h"
 #include "common/shm/heap_key.h"
@@ -47,6 +48,7 @@ std::vector<Holder> holders_on(const Picture& picture, const WorkerAnswer& answe
     std::vector<Holder> out;
     for (const auto& task : picture.tasks) {
         if (task.worker_slot != answer.worker->slot || !holds_resources(task.state)) continue;
+        if (task.state == shm::SlotState::kEnded) continue;  // its room is about to be free
         const bool helps = (answer.missing.cpu_milli > 0 && task.request.cpu_milli > 0) ||
                            (answer.missing.gpus > 0 && task.request.gpus > 0) ||
                            (answer.missing.memory_bytes > 0 && task.request.memory_bytes > 0) ||
@@ -457,7 +459,9 @@ Picture take_picture(const shm::Segment& segment) {
     const auto& scheduler = segment.participant(shm::kParticipantScheduler);
     const auto beat = scheduler.heartbeat_ns.load();
     const auto now = boot_ns();
-    out.scheduler_present = scheduler.pid.load() != 0;
+    const auto scheduler_pid = static_cast<pid_t>(scheduler.pid.load());
+    out.scheduler_present =
+        scheduler_pid > 0 && process_alive(scheduler_pid, scheduler.start_ticks.load());
     out.scheduler_silent_ns = beat == 0 || beat > now ? 0 : now - beat;
     out.full = true;
     for (std::uint32_t i = 0; i < segment.layout().chunks && out.full; ++i) {

@@ -194,6 +194,22 @@ class Stopped(OwnCellCase):
             os.kill(pid, signal.SIGCONT)
         env.wait(later, self.blocked)
 
+    def test_scheduler_dead(self):
+        """The scheduler killed, and nobody to start it: `explain` says that first and at once, and
+        names no holder that has ended."""
+        env = self.env
+        self.prepare()
+        env.kill("supervisor")
+        env.kill("scheduler")
+        env.cli("cancel", self.full)
+        until(lambda: env.job(self.full)["state"] == "cancelled", "the end of what ran")
+        told = env.cli("explain", "--json", self.blocked).json()["jobs"][0]
+        self.assertEqual(told["reasons"][0]["code"], "scheduler-down")
+        self.assertEqual([h for w in told["workers"] for h in w["held_by"]], [])
+        self.assertNotIn(self.full, [j for r in told["reasons"] for j in r["jobs"]])
+        env.up()
+        env.wait(self.blocked)
+
     def test_all_stopped(self):
         """Every process of the cell stopped: everything that looks still answers."""
         env = self.env
