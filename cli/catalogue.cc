@@ -6,6 +6,7 @@
 
 #include "cli/look.h"
 #include "common/rpc/client.h"
+#include "common/rpc/late.h"
 
 namespace reeve::cli {
 
@@ -61,7 +62,10 @@ Result<std::vector<Selected>> select_jobs(const Context& context,
     Gathered gathered;
     if (needs_catalogue(selectors)) {
         // Who acts needs the PLM anyhow; who looks must not depend on it.
-        if (scope == Scope::kLive && rpc::cell_is_run(context.cell)) from_plm(context, gathered);
+        // A stopped one is not waited for: the caller's own patience begins when it calls.
+        const bool ask = scope == Scope::kLive && rpc::cell_is_run(context.cell) &&
+                         !rpc::plm_is_stopped(context.cell);
+        if (ask) from_plm(context, gathered);
         if (!gathered.complete) {
             from_segment(context, scope, gathered);
             from_history(context, scope, gathered);

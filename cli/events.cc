@@ -69,13 +69,18 @@ public:
         auto last_heard = boot_ns();
         while (true) {
             const auto before = request_.from();
+            const auto begun = boot_ns();
             const auto status = stream();
             if (done_ || status) return finish(kExitOk);
-            if (request_.from() != before) last_heard = boot_ns();
-            const bool again = status.error().code == ErrorCode::kUnavailable &&
-                               rpc::cell_is_run(context_.cell) &&
-                               boot_ns() - last_heard < kLostPlmNs;
-            if (!again) return report(status.error());
+            // A stream that stood for a while was heard, too, even where nothing happened.
+            if (request_.from() != before || boot_ns() - begun > kSecond) last_heard = boot_ns();
+            // A PLM that ends may cancel its streams before it says why.
+            const bool went_away = status.error().code == ErrorCode::kUnavailable ||
+                                   status.error().code == ErrorCode::kCancelled;
+            if (!went_away) return report(status.error());
+            if (boot_ns() - last_heard > kLostPlmNs || !rpc::cell_is_run(context_.cell)) {
+                return report(rpc::unreachable(context_.cell, "the PLM went away"));
+            }
             std::this_thread::sleep_for(std::chrono::milliseconds(rpc::kBackoffMs));
             client_.await_connection(std::chrono::seconds(1));
         }

@@ -99,8 +99,8 @@ void print_figures(const shm::Segment& segment, const Figures& figures) {
                           std::to_string(header.backlog_jobs.load()) + " beyond the table");
     line("backlog", std::to_string(header.backlog_tasks.load()) + " tasks");
     line("workers", std::to_string(figures.workers));
-    line("events", std::to_string(figures.events) + ", " +
-                       std::to_string(figures.events_waiting) + " waiting");
+    line("events", std::to_string(figures.events) + ", " + std::to_string(figures.events_waiting) +
+                       " waiting");
     line("hints", std::to_string(figures.hints_waiting) + " waiting");
     line("placed", std::to_string(header.placed.load()));
     line("fenced", std::to_string(header.fenced_reports.load()));
@@ -160,6 +160,7 @@ int shm_watch_command(const Context& context, const ShmOptions& options) {
     std::vector<std::uint64_t> words;
     const auto until = options.for_seconds == 0 ? 0 : boot_ns() + options.for_seconds * kSecond;
     bool first = true;
+    auto look_ns = boot_ns() + kSecond;
     while (true) {
         const auto slots = (*segment)->config().task_slots;
         words.resize(slots, 0);
@@ -178,10 +179,13 @@ int shm_watch_command(const Context& context, const ShmOptions& options) {
         if (until != 0 && boot_ns() >= until) return finish(kExitOk);
         pause(options.interval_seconds);
         if (std::ferror(stdout) != 0) return finish(kExitOk);
-        if (!(*segment)->retired()) continue;
-        // A new generation: its slots are other slots.
+        const bool look = boot_ns() >= look_ns;
+        if (!look && !(*segment)->retired()) continue;
+        look_ns = boot_ns() + kSecond;
+        // A cell that goes down takes its segment away. A new generation: its slots are others.
         auto next = open_for(context, options);
         if (!next) return report(next.error());
+        if ((*next)->name() == (*segment)->name() && !(*segment)->retired()) continue;
         segment = std::move(next);
         words.clear();
         first = true;

@@ -5,13 +5,25 @@
 
 namespace reeve::rpc {
 
+namespace {
+
+bool is_stopped(pid_t pid) {
+    const auto stat = read_proc_stat(pid);
+    return stat && (stat->state == 'T' || stat->state == 't');
+}
+
+}  // namespace
+
 std::string plm_words(const Cell& cell) {
     const auto pid = plm_pid(cell);
     if (pid <= 0) return "the PLM is not running";
-    const auto stat = read_proc_stat(pid);
-    const bool stopped = stat && (stat->state == 'T' || stat->state == 't');
     return "the PLM (pid " + std::to_string(pid) + ") " +
-           (stopped ? "is stopped" : "does not answer");
+           (is_stopped(pid) ? "is stopped" : "does not answer");
+}
+
+bool plm_is_stopped(const Cell& cell) {
+    const auto pid = plm_pid(cell);
+    return pid > 0 && is_stopped(pid);
 }
 
 LateNotice::LateNotice(const Cell& cell, const TellLate& tell, std::chrono::milliseconds limit) {

@@ -23,6 +23,8 @@ using TellLate = std::function<void(std::string_view)>;
 
 // "the PLM (pid 7) is stopped", "the PLM (pid 7) does not answer", "the PLM is not running".
 std::string plm_words(const Cell& cell);
+// True while somebody keeps it stopped (SIGSTOP, a debugger): it will not answer soon.
+bool plm_is_stopped(const Cell& cell);
 
 class LateNotice {
 public:

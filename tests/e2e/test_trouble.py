@@ -3,9 +3,10 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 
-from reeve_env import (FAILED, OK, UNREACHABLE, OwnCellCase, alive, read, until)
+from reeve_env import (FAILED, OK, TIMEOUT, UNREACHABLE, OwnCellCase, alive, read, until)
 
 
 def finish(child, timeout=60):
@@ -43,6 +44,60 @@ class Trouble(OwnCellCase):
         self.assertEqual((code, out), (OK, "submitted job 1\n"))
         self.assertEqual(err, "reeve: the PLM (pid %d) is stopped; waiting up to 58 s more\n" % plm)
         self.assertEqual(env.job_ids(), [1])
+
+    def test_wait_keeps_its_timeout(self):
+        """`wait --timeout` ends in time though nobody answers, whatever names the job."""
+        env = self.env
+        job = env.submit("--name", "long", "--", "sleep", "60")
+        env.until_running(job)
+        pids = [env.pid("supervisor"), env.pid("plm")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for name in (job, "@", "all", "1-5", "name:lo*"):
+                begun = time.monotonic()
+                done = env.cli("wait", "--timeout", "1s", name, code=TIMEOUT)
+                self.assertLess(time.monotonic() - begun, 3, repr(done))
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        env.cli("cancel", job)
+
+    def test_down_under_listeners(self):
+        """`events` and `shm watch` end with the cell and say so in one line."""
+        env = self.env
+        listeners = [self.start("events", "--from", "0"), self.start("shm", "watch")]
+        job = env.submit("--", "sleep", "2")
+        self.assertIn("reeve.event.v1", listeners[0].stdout.readline())
+        self.assertIn(" -> ", listeners[1].stdout.readline())
+        env.wait(job)
+        env.down()
+        for child in listeners:
+            code, _, err = finish(child)
+            self.assertEqual(code, UNREACHABLE, err)
+            self.assertEqual(len(err.splitlines()), 1)
+            self.assertRegex(err, "reeve: .*reeve up")
+
+    def test_killed_probes_are_swept(self):
+        """What a killed `doctor` left in the cgroup tree is removed by the next one; what belongs
+        to a living process stays."""
+        base = next((d for d in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+                     if os.path.exists(d + "/cgroup.procs")), None)
+        if os.geteuid() != 0 or base is None or not os.access(base, os.W_OK):
+            self.skipTest("needs root and a cgroup v2 tree")
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        left = ["%s/reeve.probe.%d.%s" % (base, gone.pid, made) for made in ("7", "k7")]
+        mine = "%s/reeve.probe.%d.7" % (base, os.getpid())
+        for path in left + [mine]:
+            os.mkdir(path)
+        try:
+            self.env.cli("doctor", code=None)
+            self.assertEqual([p for p in left + [mine] if os.path.exists(p)], [mine])
+        finally:
+            for path in left + [mine]:
+                if os.path.exists(path):
+                    os.rmdir(path)
 
     def test_only_the_supervisor_is_dead(self):
         """The PLM alone is a cell that runs: commands wait for it."""
