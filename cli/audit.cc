@@ -14,7 +14,8 @@ struct Building {
     std::string& state_dir;
     int& exit_code;
 
-    std::shared_ptr<AuditPlace> add_place(CLI::App* command) const {
+    // What writes a proof has no --json: the file's own format is what `check` and others read.
+    std::shared_ptr<AuditPlace> add_place(CLI::App* command, bool json = true) const {
         auto place = std::make_shared<AuditPlace>();
         command->add_option("--dir", place->directory, "the log directory (default: the cell's)")
             ->type_name("DIR");
@@ -24,7 +25,7 @@ struct Building {
         command->add_option("--vkey", place->vkey, "the log's key instead of a policy")
             ->type_name("KEY")
             ->excludes(policy);
-        command->add_flag("--json", place->json, "JSON with a versioned schema");
+        if (json) command->add_flag("--json", place->json, "JSON with a versioned schema");
         return place;
     }
 
@@ -79,7 +80,7 @@ void add_proving(const Building& in) {
     reassigned->add_option("task", task->task, "12, 12.3 or 32 hex digits")->required();
     reassigned->add_option("--attempt", task->attempt, "the attempt it led to (default: the last)");
     reassigned->add_option("-o,--output", task->output, "file to write (default: stdout)");
-    auto place = in.add_place(reassigned);
+    auto place = in.add_place(reassigned, false);
     Building::add_directory(reassigned, place);
     in.on_run(reassigned, place,
               [task](const AuditPlace& at) { return audit_reassigned(at, *task); });
@@ -88,7 +89,7 @@ void add_proving(const Building& in) {
     auto* prove = in.audit.add_subcommand("prove", "write the proof of one entry (tlog-proof)");
     prove->add_option("index", proving->index, "leaf index, from 0")->required();
     prove->add_option("-o,--output", proving->output, "file to write (default: stdout)");
-    place = in.add_place(prove);
+    place = in.add_place(prove, false);
     Building::add_directory(prove, place);
     in.on_run(prove, place, [proving](const AuditPlace& at) { return audit_prove(at, *proving); });
 
@@ -111,7 +112,7 @@ void add_comparing(const Building& in) {
         ->required();
     consistency->add_option("new", heads->new_head, "the same (default: the current checkpoint)");
     consistency->add_option("-o,--output", heads->output, "file to write (default: stdout)");
-    auto place = in.add_place(consistency);
+    auto place = in.add_place(consistency, false);
     in.on_run(consistency, place,
               [heads](const AuditPlace& at) { return audit_consistency(at, *heads); });
 

@@ -17,7 +17,14 @@ namespace reeve::cli {
 namespace {
 
 Result<audit::OpenedCheckpoint> open_file(const std::string& path, const audit::Policy& policy) {
-    REEVE_TRY_ASSIGN(auto text, audit::read_file(path, audit::kNoteSizeMax));
+    auto read = audit::read_file(path, audit::kNoteSizeMax);
+    if (!read) {
+        // What cannot be read at all (a directory) says nothing about the log.
+        Error error = std::move(read).error();
+        if (error.code == ErrorCode::kDataLoss) error.code = ErrorCode::kInvalidArgument;
+        return fail(std::move(error));
+    }
+    const auto& text = *read;
     auto opened = audit::open_under_policy(text, policy);
     if (!opened) {
         Error error = std::move(opened).error();
@@ -178,12 +185,12 @@ int audit_compare(const AuditPlace& place, const std::string& first, const std::
         return split_view(place, "size " + std::to_string(head_a.size) + " with two roots", *a, *b);
     }
     if (head_a.size == 0 || head_b.size == 0) return agreed(place, head_a, head_b);
-    if (place.directory.empty()) {
-        return audit_report(place, Error{ErrorCode::kInvalidArgument,
-                                         "the sizes differ; give --dir DIR with the tiles of the "
-                                         "larger one"});
-    }
     auto view = audit_view(place);
+    if (!view && place.directory.empty() && view.error().code == ErrorCode::kNotFound) {
+        return audit_report(place, Error{ErrorCode::kInvalidArgument,
+                                         "the sizes differ, and the cell has no log; give --dir "
+                                         "DIR with the tiles of the larger one"});
+    }
     if (!view) return audit_report_unreadable(place, view.error());
     for (const auto* one : {&*a, &*b}) {
         if (one->checkpoint.size > view->checkpoint().size) {

@@ -59,6 +59,7 @@ struct Story {
 void print_entry_json(const audit::IndexedEntry& one, const audit::Entry& entry) {
     JsonWriter json;
     json.begin_object()
+        .field("schema", "reeve.audit.entry.v1")
         .field("index", one.index)
         .field("kind", audit::to_string(entry.kind))
         .field("attempt", entry.attempt)

@@ -9,7 +9,7 @@ import os
 import re
 import unittest
 
-from reeve_env import FAILED, OK, REFUSED, OwnCellCase, read
+from reeve_env import FAILED, OK, REFUSED, ROOT, USAGE, OwnCellCase, read
 
 SHAPES = json.loads(read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemas.json")))
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -118,6 +118,15 @@ class Json(OwnCellCase):
         entries = [json.loads(line) for line in lines]
         self.assertEqual([p for e in entries if "kind" in e
                           for p in problems(SHAPES["audit-line"], e)], [])
+        # The files in docs/formats/schema name the same fields.
+        folder = os.path.join(ROOT, "docs/formats/schema")
+        documents = entries + [env.cli("audit", w, "--json").json() for w in ("head", "verify")]
+        for document in documents:
+            schema = json.loads(read(os.path.join(folder, document["schema"][6:] + ".json")))
+            self.assertEqual(schema["properties"]["schema"]["const"], document["schema"])
+            self.assertEqual(sorted(document), schema["required"])
+        self.assertEqual(entries[-1]["schema"], "reeve.audit.history.v1")
+        self.one_line(env.cli("audit", "prove", "0", "--json", code=USAGE), "--json")
         unseen = {n for n in SHAPES if n.startswith("reeve.")} - self.seen
         # These two are lines of a stream, checked below and in test_events.py.
         self.assertEqual(unseen - {"reeve.shm-move.v1", "reeve.event.v1"}, set())
