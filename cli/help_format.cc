@@ -22,7 +22,12 @@ std::string value_name(const CLI::Option& option) {
         std::replace(words.begin(), words.end(), ',', '|');
         return words;
     }
-    type = type.substr(0, type.find(':'));
+    // Behind a colon stands what is checked; one behind a bracket is the value's own: "NAME[:N]".
+    auto colon = type.find(':');
+    while (colon != std::string::npos && colon > 0 && type[colon - 1] == '[') {
+        colon = type.find(':', colon + 1);
+    }
+    type = type.substr(0, colon);
     if (type == "UINT" || type == "INT" || type == "FLOAT") return "N";
     return type;
 }

@@ -404,8 +404,7 @@ std::optional<v1::DependencyKind> dependency_kind(std::string_view word) {
 }
 
 Status add_dependency(JobDraft& draft, v1::DependencyKind kind, std::string_view target) {
-    if (target.empty())
-        return bad("a job is missing after the colon; write for example afterok:12");
+    if (target.empty()) return bad("a job is missing; write for example 12 or afterok:12");
     auto* dependency = draft.spec.add_after();
     dependency->set_kind(kind);
     const bool digits = target.find_first_not_of("0123456789") == std::string_view::npos;
@@ -577,8 +576,10 @@ Status set_element_values(JobDraft& draft, const std::string& variable,
     draft.spec.mutable_task()->set_element_variable(variable);
     draft.spec.clear_element_values();
     for (auto& value : values) {
-        if (value.find('\0') != std::string::npos || value.size() > kCommandBytesMax) {
-            return bad("a value holds a NUL byte or more than 128 KiB; change it");
+        const bool nul = value.find('\0') != std::string::npos;
+        if (nul) return bad("a value holds a NUL byte; remove it");
+        if (value.size() > kCommandBytesMax) {
+            return bad("a value has more than 128 KiB; shorten it");
         }
         draft.spec.add_element_values(std::move(value));
     }

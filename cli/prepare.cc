@@ -128,10 +128,18 @@ Status script_from_stdin(JobDraft& draft, const std::string& text,
 Result<std::vector<std::string>> read_lines(const std::string& path) {
     REEVE_TRY_ASSIGN(const auto text, read_input(path, kJsonBytesMax));
     std::vector<std::string> lines;
+    std::size_t number = 0;
     for (std::size_t at = 0; at < text.size();) {
         const auto end = std::min(text.find('\n', at), text.size());
         auto line = text.substr(at, end - at);
+        ++number;
         if (!line.empty() && line.back() == '\r') line.pop_back();
+        const bool nul = line.find('\0') != std::string::npos;
+        if (nul || line.size() > kCommandBytesMax) {
+            return bad(
+                "--each-line: " + path + ", line " + std::to_string(number) +
+                (nul ? " holds a NUL byte; remove it" : " has more than 128 KiB; shorten it"));
+        }
         if (!line.empty()) lines.push_back(std::move(line));
         at = end + 1;
     }
@@ -317,7 +325,9 @@ Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
     }
     if (!options.each_line.empty()) {
         REEVE_TRY_ASSIGN(auto lines, read_lines(options.each_line));
-        REEVE_TRY(set_element_values(draft, "REEVE_VALUE", std::move(lines)));
+        if (auto set = set_element_values(draft, "REEVE_VALUE", std::move(lines)); !set) {
+            return fail(Error(set.error()).with("--each-line"));
+        }
     }
     if (!options.parameters.empty()) return apply_parameters(draft, options.parameters);
     return std::vector<JobDraft>{std::move(draft)};

@@ -221,7 +221,11 @@ std::string closest(std::string_view word, const std::vector<std::string_view>& 
     std::string best;
     std::size_t best_distance = 3;
     for (const auto candidate : known) {
-        if (candidate.size() + 3 < word.size() || word.size() + 3 < candidate.size()) continue;
+        const bool prefix = word.size() >= 2 && (candidate.substr(0, word.size()) == word ||
+                                                 word.substr(0, candidate.size()) == candidate);
+        const bool far = candidate.size() + 3 < word.size() || word.size() + 3 < candidate.size();
+        // "prio" is short for "priority"; "gpu-licence" is no way to write "gpu".
+        if (far && !(word.size() >= 3 && candidate.starts_with(word))) continue;
         std::vector<std::size_t> row(candidate.size() + 1);
         for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
         for (std::size_t i = 1; i <= word.size(); ++i) {
@@ -233,8 +237,6 @@ std::string closest(std::string_view word, const std::vector<std::string_view>& 
                 row[j] = std::min({row[j] + 1, row[j - 1] + 1, cost});
             }
         }
-        const bool prefix = word.size() >= 2 && (candidate.substr(0, word.size()) == word ||
-                                                 word.substr(0, candidate.size()) == candidate);
         const std::size_t distance = prefix ? std::min<std::size_t>(row.back(), 1) : row.back();
         if (distance < best_distance && distance < candidate.size()) {
             best_distance = distance;

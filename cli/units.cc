@@ -114,6 +114,7 @@ Result<std::uint64_t> parse_count(std::string_view text, std::uint64_t most) {
         if (error == std::errc::result_out_of_range) {
             return bad(quoted(text) + " is too large; at most " + std::to_string(most));
         }
+        if (text.empty()) return bad("a number is missing; write digits");
         return bad(quoted(text) + " is not a whole number; write digits only");
     }
     if (value > most) return bad(quoted(text) + " is too large; at most " + std::to_string(most));

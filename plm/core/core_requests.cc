@@ -39,6 +39,12 @@ std::string memory_text(std::uint64_t bytes) {
     return mib < 1024 ? trimmed("%.1f", mib) + "M" : trimmed("%.1f", mib / 1024) + "G";
 }
 
+// Which job of several is refused, as a job file counts them.
+Error at_job(std::size_t jobs, std::size_t index, Error error) {
+    if (jobs == 1) return error;
+    return std::move(error).with("jobs[" + std::to_string(index) + "]");
+}
+
 // What no worker has enough of, each by the field's name.
 template <typename AddNamed>
 std::string beyond(const Resources& wanted, const Resources& largest, AddNamed&& add_named) {
@@ -205,21 +211,26 @@ Status Core::check_submission(Submission& submission, std::vector<JobId>& existi
         if (!spec.key().empty()) {
             existing[i] = model_.by_key(submission.who.uid, spec.key());
             if (!keys.insert(spec.key()).second) {
-                return fail(ErrorCode::kInvalidArgument,
-                            "key \"" + spec.key() +
-                                "\" is used twice in one submission; give each job its own");
+                return fail(
+                    at_job(submission.jobs.size(), i,
+                           Error{ErrorCode::kInvalidArgument,
+                                 "key \"" + spec.key() +
+                                     "\" is used twice in one submission; give each job its own"}));
             }
         }
         for (const auto& dependency : spec.after()) {
             const auto id = dependency.job();
             if (!dependency.label().empty()) continue;
             if (id == 0 || id >= model_.next_job) {
-                return fail(ErrorCode::kNotFound, "after: there is no job " + std::to_string(id) +
-                                                      "; see which exist with: reeve ls --all");
+                return fail(at_job(
+                    submission.jobs.size(), i,
+                    Error{ErrorCode::kNotFound, "after: there is no job " + std::to_string(id) +
+                                                    "; see which exist with: reeve ls --all"}));
             }
         }
-        REEVE_TRY(existing[i] == 0 ? check_capacity(spec) : check_key(spec, existing[i]));
-        if (existing[i] == 0) REEVE_TRY(check_gates(spec, submission.who.uid));
+        auto fits = existing[i] == 0 ? check_capacity(spec) : check_key(spec, existing[i]);
+        if (fits && existing[i] == 0) fits = check_gates(spec, submission.who.uid);
+        if (!fits) return fail(at_job(submission.jobs.size(), i, fits.error()));
     }
     return {};
 }

@@ -115,7 +115,7 @@ Status check_files(v1::TaskSpec& task) {
     REEVE_TRY(check_path("task.output", task.output()));
     REEVE_TRY(check_path("task.error", task.error()));
     if (!task.input().empty() && !task.stdin_data().empty()) {
-        return refuse("task.input", "and stdin_data are both given; give one of them");
+        return refuse("task.input", "is given together with stdin; give one of them");
     }
     return {};
 }
@@ -214,7 +214,7 @@ Status check_element_data(const v1::JobSpec& spec, std::uint64_t total) {
         return refuse("element_data", "goes to a function; name it in task.function");
     }
     if (!spec.task().data().empty() || spec.element_values_size() > 0) {
-        return refuse("element_data", "and data or element_values are both given; give one");
+        return refuse("element_data", "is given together with data or element_values; give one");
     }
     if (static_cast<std::uint64_t>(spec.element_data_size()) != total) {
         return refuse("element_data", "are " + std::to_string(spec.element_data_size()) + " for " +

@@ -69,10 +69,18 @@ COMMAND_LINES = [
     (["--each-line", "/no/such/list", "--", "true"], ["/no/such/list"]),
     (["--array", "1-2", "--each-line", "/etc/passwd", "--", "true"], ["array|each-line"]),
     (["--timeout", "5", "--wait", "--", "true"], ["--timeout", "5"]),
+    (["--array", "1-", "--", "true"], ["--array", "a number is missing"]),
+    (["--after", "", "--", "true"], ["--after", "a job is missing; "]),
 ]
 
 # the text of a job file, patterns of the line
 JOB_FILES = [
+    ('{"command": "true", "prio": 5}', ['did you mean "priority"']),
+    ('[{"command": "true"}, {"command": "true", "resources": {"memory": "100T"}}]',
+     [r"jobs\[1\]: resources.memory: asks for"]),
+    ('[{"command": "true", "key": "d"}, {"command": "true", "key": "d"}]', [r"jobs\[1\]: key"]),
+    ('[{"command": "true"}, {"command": "cat", "stdin": "a", "input": "/etc/passwd"}]',
+     [r"jobs\[1\]: task.input: is given together with stdin"]),
     ("", ["jobs.json is empty", "command"]),
     (" \n", ["jobs.json is empty"]),
     ("{", ["line 1"]),
@@ -153,6 +161,7 @@ OTHER_LINES = [
     (["events", "-n", "0"], ["--count", "1 or more"]),
     (["events", "-n", "-1"], ["--count", "-1", "negative"]),
     (["audit", "prove", "-1"], ["index", "-1", "negative"]),
+    (["audit", "prove", "0", "--json"], ["--json"]),
     (["ls", "--limit", "-1"], ["--limit", "-1", "negative"]),
     (["history", "--limit", "0"], ["--limit", "1 or more"]),
     (["top", "-n", "-1"], ["--count", "-1", "negative"]),
@@ -186,6 +195,14 @@ class BadInput(SharedCellCase):
                 self.assertRegex(line, pattern)
             self.assertLess(len(line), 400, "a wall of text: " + line)
             self.assertRegex(line, "; |at most|did you mean| from .* to ", "no cure is named")
+
+    def test_each_line(self):
+        """A line that cannot be a value is named by its number, with what is wrong with it."""
+        for text, part in ((b"a\n\nb\0c\n", "line 3 holds a NUL byte"),
+                           (b"a\n" + b"x" * 200000 + b"\n", "line 2 has more than 128 KiB")):
+            path = write(self.env.file("lines"), text)
+            self.refused(["submit", "--each-line", path, "--", "true"],
+                         ["--each-line: " + path, part])
 
     def test_submit_lines(self):
         """Wrong options of submit."""
