@@ -83,7 +83,7 @@ private:
         slot.outcome.store(1);
         if (!move(slot, running, ended)) return;
         report(index, running, ended);
-        while (!completion_.try_push({ended.raw, index, 0})) __builtin_ia32_pause();
+        while (!completion_.try_push({ended.raw, index})) __builtin_ia32_pause();
     }
 
     void report(std::uint32_t index, SlotWord from, SlotWord to) {

@@ -37,7 +37,10 @@ v1::TaskSpec simple() {
 }
 
 TaskInstance instance() {
-    return {{12, 3}, 2, 0, {}};
+    TaskInstance one;
+    one.task = {12, 3};
+    one.attempt = 2;
+    return one;
 }
 
 std::string variable(const StartText& start, const std::string& name) {
