@@ -10,8 +10,9 @@
 
 namespace reeve::cli {
 
-// kLive: `all` and `name:` mean jobs that have not ended. kKnown: ended ones too.
-enum class Scope { kLive, kKnown };
+// kLive: `all` means jobs that have not ended; `name:` too, and ended ones where there are no
+// others. kWait: `name:` means both. kKnown: ended ones always.
+enum class Scope { kLive, kWait, kKnown };
 
 // For GetRequest.limit: more than there can be, and positive as a signed number too.
 inline constexpr std::uint32_t kAllJobs = 0x7FFF'FFFFU;

@@ -155,6 +155,7 @@ void Gatherer::add_policies(std::vector<v1::JobStatus*> jobs) {
     std::erase_if(jobs, [&](v1::JobStatus* job) {
         if (!history_) return false;
         const auto found = history_->job(job->job(), true);
+        if (found && job->reason().empty()) job->set_reason(found->reason());
         if (!found || !found->has_spec()) return false;
         take(*job, found->spec());
         return true;

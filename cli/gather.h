@@ -61,7 +61,8 @@ public:
     };
     Result<JobDetail> detail(const Selected& selected, const Detailed& wanted);
     std::optional<v1::JobSpec> spec(std::uint64_t job);
-    // Gives these jobs their specs' SLA class, deadline and limits, where somebody knows them: the
+    // Gives these jobs their reason, and their specs' SLA class, deadline and limits, where
+    // somebody knows them: the
     // history, else the PLM in one question.
     void add_policies(std::vector<v1::JobStatus*> jobs);
     std::string worker_name(std::uint64_t number) const;

@@ -16,6 +16,19 @@ constexpr const char* kJobColumns =
 // A history that no PLM of this version has opened has no columns for cost.
 constexpr const char* kCostColumn = ", cost_nano";
 
+// The code of the first failure: a pack's number tells the order, of single rows their end.
+std::string code_column(bool packed) {
+    const auto first = [](const std::string& table, const std::string& order) {
+        return "(SELECT a.exit_code FROM " + table +
+               " a WHERE a.job = job.id AND a.terminal = 1 AND a.outcome NOT IN ('succeeded',"
+               " 'cancelled') ORDER BY a." +
+               order + " LIMIT 1)";
+    };
+    const auto rows = first(packed ? "attempt_row" : "attempt", "ended_ns");
+    return ", CASE WHEN failed > 0 THEN coalesce(" +
+           (packed ? first("attempt_pack", "number") + ", " : "") + rows + ", 0) ELSE 0 END";
+}
+
 v1::JobStatus read_job_row(const Statement& row, bool with_spec) {
     v1::JobStatus out;
     out.set_job(row.number(0));
@@ -32,7 +45,8 @@ v1::JobStatus read_job_row(const Statement& row, bool with_spec) {
     out.set_state(row.text(11));
     out.set_reason(row.text(12));
     out.set_cost_nano(row.number(13));
-    if (with_spec && out.mutable_spec()->ParseFromString(row.text(14))) {
+    out.set_exit_code(row.integer(14));
+    if (with_spec && out.mutable_spec()->ParseFromString(row.text(15))) {
         *out.mutable_after() = out.spec().after();
     } else {
         out.clear_spec();
@@ -70,8 +84,9 @@ Result<std::unique_ptr<History>> History::open(const Cell& cell) {
                                               "; the PLM rebuilds it when it is deleted");
     }
     const bool priced = Statement(database, "SELECT cost_nano, sla FROM job LIMIT 0").good();
-    history->job_columns_ = std::string(kJobColumns) + (priced ? kCostColumn : ", 0");
     history->packed_ = Statement(database, "SELECT number FROM attempt_pack LIMIT 0").good();
+    history->job_columns_ =
+        std::string(kJobColumns) + (priced ? kCostColumn : ", 0") + code_column(history->packed_);
     history->priced_ = priced;
     return history;
 }

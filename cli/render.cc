@@ -168,19 +168,41 @@ void write_counts(JsonWriter& json, const Amounts& amounts) {
     json.end_object();
 }
 
+// A code is an exit status, or -signal.
+void write_exit(JsonWriter& json, bool known, std::int32_t code) {
+    json.key("exit_code");
+    known&& code >= 0 ? json.value(code) : json.null();
+    json.key("signal");
+    known&& code < 0 ? json.value(-code) : json.null();
+}
+
+// The history does not tell how far a job is that lives.
+bool counted(const v1::JobStatus& status) {
+    const auto done = status.succeeded() + status.failed() + status.cancelled();
+    const auto live = status.backlog() + status.held() + status.queued() + status.running();
+    return status.state() == "ended" || live > 0 || done >= status.elements();
+}
+
 void write_job_fields(JsonWriter& json, const v1::JobStatus& status) {
     json.field("job", status.job()).field("name", status.name());
     json.field("state", job_state(status)).field("priority", status.priority());
     json.field("user", user_name(status.uid())).field("uid", status.uid());
     json.key("tasks").begin_object().field("total", status.elements());
-    json.field("backlog", status.backlog()).field("held", status.held());
-    json.field("queued", status.queued()).field("running", status.running());
+    const auto live = [&, known = counted(status)](const char* name, std::uint64_t count) {
+        json.key(name);
+        known ? json.value(count) : json.null();
+    };
+    live("backlog", status.backlog());
+    live("held", status.held());
+    live("queued", status.queued());
+    live("running", status.running());
     json.field("succeeded", status.succeeded()).field("failed", status.failed());
     json.field("cancelled", status.cancelled()).end_object();
     write_time(json, "submitted", status.submit_ns());
     write_time(json, "started", status.start_ns());
     write_time(json, "ended", status.end_ns());
-    json.field("exit_code", status.exit_code()).field("reason", status.reason());
+    write_exit(json, status.failed() > 0 && status.exit_code() != 0, status.exit_code());
+    json.field("reason", status.reason());
     json.key("cost").decimal(status.cost_nano(), 9);
     json.key("after").begin_array();
     for (const auto& dependency : status.after()) json.value(dependency_words(dependency));
@@ -271,19 +293,7 @@ std::uint64_t cost_of(const v1::TaskResult& result) {
 void write_task(JsonWriter& json, const v1::TaskResult& result) {
     json.begin_object().field("job", result.job()).field("element", result.element());
     json.field("state", task_state(result)).field("attempt", result.attempt());
-    const bool exited = result.state() == "ended" && has_exit(result);
-    json.key("exit_code");
-    if (exited && result.exit_code() >= 0) {
-        json.value(result.exit_code());
-    } else {
-        json.null();
-    }
-    json.key("signal");
-    if (exited && result.exit_code() < 0) {
-        json.value(-result.exit_code());
-    } else {
-        json.null();
-    }
+    write_exit(json, result.state() == "ended" && has_exit(result), result.exit_code());
     json.field("core_dumped", result.core_dumped()).field("detail", result.detail());
     write_time(json, "submitted", result.submit_ns());
     write_time(json, "assigned", result.assigned_ns());

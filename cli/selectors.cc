@@ -100,6 +100,17 @@ tl::unexpected<Error> nothing(const Selector& selector, const std::string& why) 
                 selector.text + " names no job: " + why + "; see which exist with: reeve ls --all");
 }
 
+std::vector<Range> named(const std::string& glob, const Catalogue& catalogue) {
+    std::vector<Range> live;
+    std::vector<Range> all;
+    for (const auto& known : catalogue.jobs) {
+        if (fnmatch(glob.c_str(), known.name.c_str(), 0) != 0) continue;
+        all.push_back({known.job, known.job});
+        if (!known.ended) live.push_back(all.back());
+    }
+    return catalogue.ended == Ended::kOtherwise && !live.empty() ? live : all;
+}
+
 // The jobs a selector means; `elements` apply to each of them (there is one when there are any).
 Result<std::vector<Range>> jobs_of(const Selector& selector, const Catalogue& catalogue) {
     std::vector<Range> out;
@@ -111,14 +122,13 @@ Result<std::vector<Range>> jobs_of(const Selector& selector, const Catalogue& ca
             out.push_back({catalogue.last_job - selector.back, catalogue.last_job - selector.back});
             break;
         case Selector::Kind::kAll:
-            for (const auto& known : catalogue.jobs) out.push_back({known.job, known.job});
+            for (const auto& known : catalogue.jobs) {
+                if (known.ended && catalogue.ended != Ended::kAlways) continue;
+                out.push_back({known.job, known.job});
+            }
             break;
         case Selector::Kind::kName:
-            for (const auto& known : catalogue.jobs) {
-                if (fnmatch(selector.glob.c_str(), known.name.c_str(), 0) == 0) {
-                    out.push_back({known.job, known.job});
-                }
-            }
+            out = named(selector.glob, catalogue);
             if (out.empty()) return nothing(selector, "no job has such a name");
             break;
         case Selector::Kind::kJobs: {

@@ -36,10 +36,15 @@ Result<std::vector<Selector>> parse_selectors(const std::vector<std::string>& wo
 struct KnownJob {
     std::uint64_t job = 0;
     std::string name;
+    bool ended = false;
 };
+// Whether ended jobs are meant. `all` has none of them but with kAlways; `name:` has them too with
+// kNamed, and with kOtherwise where it would mean nothing else.
+enum class Ended { kAlways, kNamed, kOtherwise };
 struct Catalogue {
     std::uint64_t last_job = 0;
     std::vector<KnownJob> jobs;  // ascending
+    Ended ended = Ended::kAlways;
 };
 
 struct Selected {

@@ -85,7 +85,11 @@ void tell(const Context& context, const JobStates& jobs) {
         json.end_array().end_object().print();
         return;
     }
-    if (context.quiet || context.parsable) return;
+    if (context.form() == Form::kParsable) {
+        for (const auto& [id, status] : jobs) write_out(std::to_string(id) + "\n");
+        return;
+    }
+    if (context.quiet) return;
     if (jobs.size() == 1) {
         const auto& status = jobs.begin()->second;
         std::string line = "job " + std::to_string(status.job()) + " " + job_state(status);
@@ -227,7 +231,7 @@ int wait_command(const Context& context, const WaitCommand& command) {
         command.progress || (stderr_is_terminal_for(context) && !command.no_progress);
     const auto selectors = parse_selectors(command.selectors);
     if (!selectors) return report(selectors.error());
-    auto selected = select_jobs(context, *selectors, Scope::kLive);
+    auto selected = select_jobs(context, *selectors, Scope::kWait);
     if (!selected) return report(selected.error());
     const bool elements = std::any_of(selected->begin(), selected->end(),
                                       [](const Selected& one) { return !one.elements.empty(); });

@@ -188,6 +188,23 @@ class Wait(SharedCellCase):
         self.assertRegex(out, "4 of 5")
         self.assertRegex(env.cli("wait", one, many, code=FAILED).out, "1 succeeded, 1 failed")
 
+    def test_names_mean_ended_jobs_too(self):
+        """A name that only ended jobs bear is known, and a failure of one of them counts."""
+        env = self.env
+        ended = env.submit("--name", "named-1", "--", "false")
+        env.wait(ended, code=FAILED)
+        self.assertEqual(env.cli("wait", "name:named-*", code=FAILED).out,
+                         "job %d failed: exit status 1\n" % ended)
+        done = env.cli("cancel", "name:named-*")
+        self.assertEqual((done.out, done.err.strip()),
+                         ("", "reeve: nothing to cancel in job %d" % ended))
+        live = env.submit("--name", "named-2", "--", "sleep", "0.2")
+        out = env.cli("wait", "--parsable", "name:named-*", code=FAILED).out
+        self.assertEqual(out, "%d\n%d\n" % (ended, live))
+        held = env.submit("--name", "named-3", "--hold", "--", "true")
+        self.assertEqual(env.cli("cancel", "name:named-*").out, "cancelled job %d\n" % held)
+        env.cli("wait", "name:nobody-*", code=NOT_FOUND)
+
     def test_waits_while_the_plm_restarts(self):
         """wait outlives a restart of the PLM."""
         env = self.env

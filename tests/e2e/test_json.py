@@ -9,7 +9,7 @@ import os
 import re
 import unittest
 
-from reeve_env import FAILED, OK, REFUSED, ROOT, USAGE, OwnCellCase, read
+from reeve_env import FAILED, OK, REFUSED, ROOT, USAGE, OwnCellCase, read, until
 
 SHAPES = json.loads(read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemas.json")))
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -130,6 +130,45 @@ class Json(OwnCellCase):
         unseen = {n for n in SHAPES if n.startswith("reeve.")} - self.seen
         # These two are lines of a stream, checked below and in test_events.py.
         self.assertEqual(unseen - {"reeve.shm-move.v1", "reeve.event.v1"}, set())
+
+    def test_exit_codes_of_jobs(self):
+        """One meaning everywhere, with the cell up and down: null unless a task failed with one."""
+        env = self.env
+        array = ["--array", "1-3", "--", "sh", "-c", "exit $(( REEVE_TASK_ID == 2 ? 7 : 0 ))"]
+        expected = {env.submit(*array): (7, None),
+                    env.submit("--", "sh", "-c", "kill -9 $$"): (None, 9),
+                    env.submit("--", "true"): (None, None)}
+        env.wait(*expected, code=FAILED)
+        cancelled = env.submit("--hold", "--", "true")
+        env.cli("cancel", cancelled, "--reason", "not today")
+        expected[cancelled] = (None, None)
+        held = env.submit("--hold", "--array", "1-2", "--", "true")
+        ended = list(expected)
+        expected[held] = (None, None)
+
+        def told(*words, code=OK):
+            jobs = env.cli(*words, "--json", code=code).json()["jobs"]
+            jobs = [job.get("job") if "spec" in job else job for job in jobs]
+            self.assertEqual([p for job in jobs for p in problems(
+                SHAPES["listed" if "sla" in job else "job"], job)], [])
+            return {job["job"]: job for job in jobs}
+
+        def check(down):
+            for words, code in ((["ls", "-a"], OK), (["history"], OK), (["show", *expected], OK),
+                                (["wait", *ended], FAILED)):
+                jobs = told(*words, code=code)
+                self.assertEqual({i: (j["exit_code"], j["signal"]) for i, j in jobs.items()},
+                                 {i: expected[i] for i in jobs}, (words, down))
+                self.assertLessEqual(set(ended), set(jobs))
+                self.assertEqual(jobs[cancelled]["reason"], "not today", (words, down))
+                if held in jobs:
+                    self.assertEqual(jobs[held]["tasks"]["held"], None if down else 2)
+
+        until(lambda: set(ended) <= set(told("history")), "the history")
+        check(False)
+        env.down()
+        check(True)
+        env.up()
 
     def test_watch_lines(self):
         """`shm watch --json` gives one document a line."""
