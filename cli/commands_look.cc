@@ -54,7 +54,7 @@ void add_logs(CLI::App& root, Line& line) {
     command->add_option("--attempt", options->attempt, "of this attempt, not the last")
         ->type_name("N");
     command->add_flag("--paths", options->paths, "print the names of the files only");
-    command->add_option("--limit", options->limit, "tasks of each job (default 1000)");
+    command->add_option("--limit", options->limit, "tasks of each job (default 200000)");
     command->callback([&line, options] {
         run_with_cell(line,
                       [&](const Context& context) { return logs_command(context, *options); });

@@ -1,8 +1,11 @@
 #include "cli/logs.h"
 
 #include <cerrno>
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <thread>
 
 #include <fcntl.h>
@@ -50,15 +53,16 @@ std::vector<v1::TaskResult> choose_attempts(const JobDetail& detail, std::uint32
 }
 
 struct Target {
-    v1::TaskSpec spec;
+    std::shared_ptr<const v1::TaskSpec> spec;
     v1::TaskResult task;
     bool array = false;
+    std::uint32_t newest = 0;  // attempt, where an older one was asked for
 };
 
 int follow(const Context& context, Gatherer& gatherer, const Target& target, Stream stream) {
     auto task = target.task;
     std::uint32_t hint = shm::kNone32;
-    auto path = output_path(context.cell, target.spec, task, stream);
+    auto path = output_path(context.cell, *target.spec, task, stream);
     auto follower = std::make_unique<Follower>(path);
     auto shown = task.attempt();
     auto look_ns = boot_ns() + kSecond;
@@ -76,7 +80,7 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
         for (; shown < task.attempt(); ++shown) {  // short ones may come and go between two looks
             auto next = task;
             next.set_attempt(shown + 1);
-            const auto where = output_path(context.cell, target.spec, next, stream);
+            const auto where = output_path(context.cell, *target.spec, next, stream);
             if (where == path) continue;
             if (!follower->pump(STDOUT_FILENO)) return kExitOk;
             path = where;
@@ -96,15 +100,29 @@ int follow(const Context& context, Gatherer& gatherer, const Target& target, Str
 
 int print_one(const Context& context, const Target& target, Stream stream) {
     const auto id = task_id(target.task, target.array);
+    if (target.task.attempt() == 0 && target.task.state() == "ended") {
+        warn("task " + id + " was " + task_state(target.task) +
+             " before it started and has no output; run it with: reeve retry " + id);
+        return kExitNotFound;
+    }
     if (target.task.attempt() == 0) {
         warn("task " + id +
              " has not started and has no output yet; follow it with: reeve logs -f " + id);
         return kExitNotFound;
     }
-    const auto path = output_path(context.cell, target.spec, target.task, stream);
+    const auto path = output_path(context.cell, *target.spec, target.task, stream);
     if (path.empty()) {
         warn("task " + id + " keeps no output; it was submitted with output none");
         return kExitNotFound;
+    }
+    if (target.newest > target.task.attempt()) {
+        auto newest = target.task;
+        newest.set_attempt(target.newest);
+        if (output_path(context.cell, *target.spec, newest, stream) == path) {
+            warn("the attempts of task " + id +
+                 " write the same file: what is there is of attempt " +
+                 std::to_string(target.newest) + "; keep each with %x in --output");
+        }
     }
     Follower follower(path);
     if (!follower.pump(STDOUT_FILENO)) return kExitOk;
@@ -118,7 +136,7 @@ int print_paths(const Context& context, const std::vector<Target>& targets, Stre
     json.begin_object().field("schema", "reeve.logs.v1").key("files").begin_array();
     for (const auto& target : targets) {
         if (target.task.attempt() == 0) continue;
-        const auto path = output_path(context.cell, target.spec, target.task, stream);
+        const auto path = output_path(context.cell, *target.spec, target.task, stream);
         json.begin_object().field("job", target.task.job());
         json.field("element", target.task.element()).field("attempt", target.task.attempt());
         json.field("path", path).end_object();
@@ -134,6 +152,7 @@ Result<std::vector<Target>> find_targets(const Context& context, const LogsOptio
     REEVE_TRY_ASSIGN(const auto selectors, parse_selectors(options.selectors));
     REEVE_TRY_ASSIGN(const auto selected, select_jobs(context, selectors, Scope::kKnown));
     std::vector<Target> targets;
+    std::uint32_t highest = 0;  // attempt there is
     for (const auto& one : selected) {
         REEVE_TRY_ASSIGN(auto detail, gatherer.detail(one, {true, options.limit, true}));
         if (!detail.has_spec) {
@@ -144,15 +163,35 @@ Result<std::vector<Target>> find_targets(const Context& context, const LogsOptio
         if (detail.tasks.empty() && one.elements.empty() && detail.status.elements() == 1) {
             v1::TaskResult waiting;
             waiting.set_job(one.job);
-            waiting.set_state("queued");
+            const bool ended = detail.status.state() == "ended";
+            waiting.set_state(ended ? "ended" : "queued");
+            if (ended) waiting.set_outcome(std::string(to_string(Outcome::kCancelled)));
             const auto& elements = detail.status.spec().elements();
             if (!elements.empty()) waiting.set_element(elements[0].first());
             detail.tasks.push_back(waiting);
         }
-        for (auto& task : choose_attempts(detail, options.attempt)) {
-            targets.push_back(
-                {detail.status.spec().task(), std::move(task), detail.status.elements() > 1});
+        const auto spec = std::make_shared<const v1::TaskSpec>(detail.status.spec().task());
+        std::map<std::uint64_t, std::uint32_t> newest;
+        if (options.attempt != 0) {
+            for (const auto& task : detail.tasks) {
+                auto& known = newest[task.element()];
+                known = std::max(known, task.attempt());
+                highest = std::max(highest, task.attempt());
+            }
         }
+        for (auto& task : choose_attempts(detail, options.attempt)) {
+            const auto last = options.attempt == 0 ? 0 : newest[task.element()];
+            targets.push_back({spec, std::move(task), detail.status.elements() > 1, last});
+        }
+        if (detail.tasks_cut > 0) {
+            warn("not all tasks of job " + std::to_string(one.job) +
+                 " are shown; raise --limit or name elements, like " + std::to_string(one.job) +
+                 ".1-100");
+        }
+    }
+    if (targets.empty() && highest > 0 && highest < options.attempt) {
+        return fail(ErrorCode::kNotFound, "there is no attempt " + std::to_string(options.attempt) +
+                                              "; the newest one is " + std::to_string(highest));
     }
     if (targets.empty()) {
         return fail(ErrorCode::kNotFound,

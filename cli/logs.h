@@ -15,10 +15,10 @@ namespace reeve::cli {
 struct LogsOptions {
     std::vector<std::string> selectors;
     bool follow = false;
-    bool error = false;          // stderr's file instead of stdout's
-    bool paths = false;          // print the files' names only
-    std::uint32_t attempt = 0;   // 0: the last one
-    std::uint64_t limit = 1000;  // tasks
+    bool error = false;                       // stderr's file instead of stdout's
+    bool paths = false;                       // print the files' names only
+    std::uint32_t attempt = 0;                // 0: the last one
+    std::uint64_t limit = kElementsLookedAt;  // tasks
 };
 int logs_command(const Context& context, const LogsOptions& options);
 

@@ -157,6 +157,56 @@ ElementsSeen look_at_elements(const Context& context, const Selected& selected) 
     return out;
 }
 
+void tell_elements(const Context& context, const std::vector<Selected>& selected) {
+    Gatherer gatherer(context);
+    JobStates jobs;
+    std::vector<v1::TaskResult> tasks;
+    std::uint64_t never = 0;  // cancelled with many others, of which there is no row each
+    for (const auto& one : selected) {
+        auto detail = gatherer.detail(one, {false, kElementsLookedAt, false});
+        if (!detail) continue;
+        std::uint64_t wanted = 0;
+        for (const auto& range : one.elements) wanted += range.size();
+        if (wanted > detail->tasks.size()) never += wanted - detail->tasks.size();
+        jobs[one.job] = std::move(detail->status);
+        for (auto& task : detail->tasks) tasks.push_back(std::move(task));
+    }
+    if (context.form() == Form::kJson) {
+        JsonWriter json;
+        json.begin_object().field("schema", "reeve.wait.v1").key("jobs").begin_array();
+        for (const auto& [id, status] : jobs) write_job(json, status);
+        json.end_array().key("tasks").begin_array();
+        for (const auto& task : tasks) write_task(json, task);
+        json.end_array().end_object().print();
+        return;
+    }
+    if (context.form() == Form::kParsable) {
+        for (const auto& task : tasks) write_out(task_id(task, true) + "\n");
+        return;
+    }
+    if (context.quiet) return;
+    if (tasks.size() == 1 && never == 0) {
+        const auto note = note_words(tasks[0]);
+        write_out("task " + task_id(tasks[0], true) + " " + task_state(tasks[0]) +
+                  (note.empty() ? "" : ": " + escape(note)) + "\n");
+        return;
+    }
+    std::uint64_t good = 0;
+    std::uint64_t cancelled = never;
+    for (const auto& task : tasks) {
+        good += task.outcome() == to_string(Outcome::kSucceeded) ? 1U : 0U;
+        cancelled += task.outcome() == to_string(Outcome::kCancelled) ? 1U : 0U;
+    }
+    const auto all = tasks.size() + never;
+    std::string line = std::to_string(all) + (all == 1 ? " task" : " tasks") +
+                       " ended: " + std::to_string(good) + " succeeded";
+    if (const auto failed = all - good - cancelled; failed > 0) {
+        line += ", " + std::to_string(failed) + " failed";
+    }
+    if (cancelled > 0) line += ", " + std::to_string(cancelled) + " cancelled";
+    write_out(line + "\n");
+}
+
 Result<bool> wait_for_elements(const Context& context, const std::vector<Selected>& selected,
                                std::uint64_t end_ns) {
     while (true) {
@@ -243,7 +293,8 @@ int wait_command(const Context& context, const WaitCommand& command) {
             options.timeout_ms == 0 ? 0 : boot_ns() + options.timeout_ms * kMillisecond;
         const auto good = wait_for_elements(context, *selected, end_ns);
         if (!good) return report(good.error());
-        return *good ? kExitOk : kExitFailed;
+        tell_elements(context, *selected);
+        return finish(*good ? kExitOk : kExitFailed);
     }
     auto client = connect_client(context);
     if (!client) {

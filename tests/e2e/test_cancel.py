@@ -188,6 +188,18 @@ class Wait(SharedCellCase):
         self.assertRegex(out, "4 of 5")
         self.assertRegex(env.cli("wait", one, many, code=FAILED).out, "1 succeeded, 1 failed")
 
+    def test_elements_are_told(self):
+        """What elements came to is told like that of jobs."""
+        env = self.env
+        job = env.submit("--array", "1-3", "--", "sh", "-c", "[ $REEVE_TASK_ID != 2 ]")
+        self.assertEqual(env.cli("wait", "%d.1" % job).out, "task %d.1 succeeded\n" % job)
+        self.assertEqual(env.cli("wait", "%d.2" % job, code=FAILED).out,
+                         "task %d.2 failed: exit 1\n" % job)
+        self.assertEqual(env.cli("wait", "%d.1-3" % job, code=FAILED).out,
+                         "3 tasks ended: 2 succeeded, 1 failed\n")
+        told = env.cli("wait", "--json", "%d.2" % job, code=FAILED).json()
+        self.assertEqual([task["exit_code"] for task in told["tasks"]], [1])
+
     def test_names_mean_ended_jobs_too(self):
         """A name that only ended jobs bear is known, and a failure of one of them counts."""
         env = self.env

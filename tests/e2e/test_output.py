@@ -5,7 +5,7 @@ import random
 import subprocess
 import unittest
 
-from reeve_env import (FAILED, NIGHTLY, OwnCellCase, SharedCellCase, read, until, write)
+from reeve_env import (FAILED, NIGHTLY, NOT_FOUND, OwnCellCase, SharedCellCase, read, until, write)
 
 
 class Files(SharedCellCase):
@@ -185,6 +185,22 @@ class Reading(SharedCellCase):
             self.assertEqual(done.out, "")
             self.assertIn(str(job), done.err, "no word about there being nothing: %r" % done)
         env.cli("cancel", held)
+        done = env.cli("logs", held, code=NOT_FOUND)
+        self.assertIn("was cancelled before it started", done.err)
+        done = env.cli("logs", "--limit", "2", array)
+        self.assertEqual(len(done.out.splitlines()), 4)
+        self.assertIn("not all tasks of job %d are shown" % array, done.err)
+
+    def test_logs_of_attempts(self):
+        """An attempt that is not there is said to be none; one file of several attempts, too."""
+        env = self.env
+        job = env.submit("--retries", "1", "--output", env.file("same"), "--", "sh", "-c",
+                         "echo try $REEVE_ATTEMPT; exit 1")
+        env.wait(job, code=FAILED)
+        done = env.cli("logs", "--attempt", "9", job, code=NOT_FOUND)
+        self.assertIn("there is no attempt 9; the newest one is 2", done.err)
+        self.assertIn("write the same file", env.cli("logs", "--attempt", "1", job).err)
+        self.assertEqual(env.cli("logs", "--attempt", "2", job).err, "")
 
     def test_order_of_many(self):
         """Row 24: of many tasks that print at once each one's lines come whole and in order."""
