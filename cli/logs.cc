@@ -102,7 +102,7 @@ int print_one(const Context& context, const Target& target, Stream stream) {
     const auto id = task_id(target.task, target.array);
     if (target.task.attempt() == 0 && target.task.state() == "ended") {
         warn("task " + id + " was " + task_state(target.task) +
-             " before it started and has no output; run it with: reeve retry " + id);
+             " before it started and has no output; to run it, submit it again");
         return kExitNotFound;
     }
     if (target.task.attempt() == 0) {
