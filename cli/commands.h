@@ -4,6 +4,7 @@
 // behind them is plain structs and functions, which the tests call without a command line.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,8 +27,9 @@ using Body = std::function<int(const Context&)>;
 // Runs `body` with the cell found, or reports why there is none.
 void run_with_cell(Line& line, const Body& body);
 
-// --json, --parsable, --quiet on a command.
-void add_form(CLI::App& command, Context& context);
+// --quiet on a command, and --json and --parsable where it has such a form.
+enum class Forms : std::uint8_t { kNone, kJson, kJsonAndIds };
+void add_form(CLI::App& command, Context& context, Forms forms);
 
 void add_submit_commands(CLI::App& root, Line& line);  // submit run
 void add_act_commands(CLI::App& root, Line& line);  // wait cancel hold release requeue retry update

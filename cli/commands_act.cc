@@ -14,7 +14,7 @@ void add_action(CLI::App& root, Line& line, const char* name, const char* help,
     auto options = std::make_shared<ActOptions>();
     options->action = action;
     auto* command = root.add_subcommand(name, help);
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJsonAndIds);
     command->add_option("jobs", options->selectors, "12, 12.3, 1-5, @, @~1, all, name:GLOB")
         ->required();
     command->add_option("--reason", options->reason, "kept with the job")->type_name("TEXT");
@@ -47,7 +47,7 @@ void add_act_commands(CLI::App& root, Line& line) {
 
     auto options = std::make_shared<WaitCommand>();
     auto* wait = root.add_subcommand("wait", "wait for jobs to end; exit 1 if something failed");
-    add_form(*wait, line.context);
+    add_form(*wait, line.context, Forms::kJsonAndIds);
     wait->add_option("jobs", options->selectors, "12, 12.3, 1-5, @, @~1, all, name:GLOB")
         ->required();
     wait->add_option("--timeout", options->timeout, "give up after this long, exit 6")

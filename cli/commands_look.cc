@@ -19,7 +19,7 @@ constexpr const char* kSelectorHelp = "12, 12.3, 1-5, @, @~1, all, name:GLOB";
 void add_ls(CLI::App& root, Line& line) {
     auto options = std::make_shared<LsOptions>();
     auto* command = root.add_subcommand("ls", "list jobs; works with every daemon stopped");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJsonAndIds);
     command->add_option("jobs", options->selectors, kSelectorHelp);
     command->add_option("--state", options->states, "only these, like running,failed")
         ->type_name("STATES");
@@ -33,7 +33,7 @@ void add_ls(CLI::App& root, Line& line) {
 void add_show(CLI::App& root, Line& line) {
     auto options = std::make_shared<ShowOptions>();
     auto* command = root.add_subcommand("show", "a job in full, with its tasks");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJsonAndIds);
     command->add_option("jobs", options->selectors, kSelectorHelp)->required();
     command->add_flag("--attempts", options->attempts, "every attempt, not only the last");
     command->add_flag("--env", options->environment, "the environment too");
@@ -47,7 +47,7 @@ void add_show(CLI::App& root, Line& line) {
 void add_logs(CLI::App& root, Line& line) {
     auto options = std::make_shared<LogsOptions>();
     auto* command = root.add_subcommand("logs", "print what tasks wrote");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("tasks", options->selectors, kSelectorHelp)->required();
     command->add_flag("-f,--follow", options->follow, "go on until the task has ended");
     command->add_flag("--error", options->error, "stderr instead of stdout");
@@ -64,7 +64,7 @@ void add_logs(CLI::App& root, Line& line) {
 void add_result(CLI::App& root, Line& line) {
     auto options = std::make_shared<ResultOptions>();
     auto* command = root.add_subcommand("result", "print what function tasks gave back");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("tasks", options->selectors, kSelectorHelp)->required();
     command->add_option("--limit", options->limit, "tasks of each job (default 100000)");
     command->callback([&line, options] {
@@ -76,7 +76,7 @@ void add_result(CLI::App& root, Line& line) {
 void add_explain(CLI::App& root, Line& line) {
     auto options = std::make_shared<ExplainOptions>();
     auto* command = root.add_subcommand("explain", "why a job waits, and what would start it");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("jobs", options->selectors, kSelectorHelp)->required();
     command->callback([&line, options] {
         run_with_cell(line,
@@ -87,7 +87,7 @@ void add_explain(CLI::App& root, Line& line) {
 void add_history(CLI::App& root, Line& line) {
     auto options = std::make_shared<HistoryOptions>();
     auto* command = root.add_subcommand("history", "jobs that ended; with a job, its attempts");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJsonAndIds);
     command->add_option("jobs", options->selectors, kSelectorHelp);
     command->add_option("--state", options->states, "succeeded, failed or cancelled")
         ->type_name("STATES");
@@ -107,7 +107,7 @@ void add_history(CLI::App& root, Line& line) {
 void add_top(CLI::App& root, Line& line) {
     auto options = std::make_shared<TopOptions>();
     auto* command = root.add_subcommand("top", "workers and running tasks, again and again");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("--interval", options->interval_seconds, "seconds between looks (1)")
         ->check(CLI::Range(0.1, 3600.0));
     command->add_option("-n,--count", options->count, "how many looks; 0: for ever");

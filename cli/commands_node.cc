@@ -16,7 +16,7 @@ void add_drain(CLI::App& node, Line& line, bool drain) {
     auto* command = node.add_subcommand(
         drain ? "drain" : "undrain",
         drain ? "give a worker nothing new" : "give a drained worker tasks again");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("worker", *worker, "its name or number")->required();
     command->callback([&line, worker, drain] {
         run_with_cell(
@@ -29,7 +29,7 @@ void add_notice(CLI::App& node, Line& line) {
     auto in = std::make_shared<std::string>();
     auto* command =
         node.add_subcommand("notice", "a worker will vanish: drain it, run its tasks elsewhere");
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("worker", *worker, "its name or number")->required();
     command->add_option("--in", *in, "when; what ends before by its time limit stays (now)")
         ->type_name("TIME");
@@ -43,11 +43,11 @@ void add_node(CLI::App& root, Line& line) {
     auto* node = root.add_subcommand("node", "machines: ls, show, drain, undrain, notice");
     node->require_subcommand(1);
     auto* list = node->add_subcommand("ls", "list workers");
-    add_form(*list, line.context);
+    add_form(*list, line.context, Forms::kJsonAndIds);
     list->callback([&line] { run_with_cell(line, node_ls_command); });
     auto worker = std::make_shared<std::string>();
     auto* show = node->add_subcommand("show", "a worker and its tasks");
-    add_form(*show, line.context);
+    add_form(*show, line.context, Forms::kJson);
     show->add_option("worker", *worker, "its name or number")->required();
     show->callback([&line, worker] {
         run_with_cell(line,
@@ -63,7 +63,7 @@ using ShmBody = int (*)(const Context&, const ShmOptions&);
 CLI::App* add_shm_command(CLI::App& shm, Line& line, const char* name, const char* help,
                           const std::shared_ptr<ShmOptions>& options, ShmBody body) {
     auto* command = shm.add_subcommand(name, help);
-    add_form(*command, line.context);
+    add_form(*command, line.context, Forms::kJson);
     command->add_option("--segment", options->segment, "another segment than the cell's live one")
         ->type_name("NAME");
     command->callback([&line, options, body] {
@@ -100,7 +100,7 @@ void add_ledger(CLI::App& root, Line& line) {
     ledger->require_subcommand(1);
     const auto add = [&](const char* name, const char* help, bool prune) {
         auto* command = ledger->add_subcommand(name, help);
-        add_form(*command, line.context);
+        add_form(*command, line.context, Forms::kJson);
         command->callback([&line, prune] {
             run_with_cell(line,
                           [&](const Context& context) { return ledger_command(context, prune); });

@@ -78,9 +78,10 @@ Status take_directives(SubmitOptions& options) {
 }
 
 CLI::App* add_command(CLI::App& root, Line& line, const char* name, const char* help,
-                      const Options& options, int (*body)(const Context&, const SubmitOptions&)) {
+                      const Options& options, Forms forms,
+                      int (*body)(const Context&, const SubmitOptions&)) {
     auto* command = root.add_subcommand(name, help);
-    add_form(*command, line.context);
+    add_form(*command, line.context, forms);
     add_job_options(*command, options);
     command->add_option("file", options->words, "a script or a JSON job file; - for stdin");
     command->add_flag_callback(
@@ -104,7 +105,7 @@ void add_submit_commands(CLI::App& root, Line& line) {
     auto options = std::make_shared<SubmitOptions>();
     auto* submit = add_command(root, line, "submit",
                                "queue a job: submit [options] -- command, script or jobs.json",
-                               options, submit_command);
+                               options, Forms::kJsonAndIds, submit_command);
     submit->add_flag("--wait", options->wait, "wait for the end; exit 1 if something failed");
     submit->add_flag("--progress", options->progress, "wait with a progress bar");
     submit->add_option("--timeout", options->timeout, "of --wait")->type_name("TIME");
@@ -115,7 +116,7 @@ void add_submit_commands(CLI::App& root, Line& line) {
         "  reeve submit --array 1-1000%10 -- ./step\n"
         "  reeve submit jobs.json --wait");
     add_command(root, line, "run", "submit one task and attach to it",
-                std::make_shared<SubmitOptions>(), run_command);
+                std::make_shared<SubmitOptions>(), Forms::kNone, run_command);
 }
 
 }  // namespace reeve::cli

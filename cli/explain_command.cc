@@ -7,6 +7,7 @@
 #include "cli/json_writer.h"
 #include "cli/render.h"
 #include "cli/text.h"
+#include "common/base/clock.h"
 #include "common/rpc/wants.h"
 #include "common/shm/resource_names.h"
 
@@ -183,17 +184,31 @@ void print_answer(const Answer& answer, std::uint64_t now_ns) {
     }
 }
 
+// Without a segment nothing is known of workers, and nothing starts.
+Answer while_down(const Context& context, const ExplainJob& job) {
+    Answer out;
+    out.job = job.status.job();
+    out.state = job_state(job.status);
+    out.deadline_ns = job.status.spec().deadline_unix_ms() * kMillisecond;
+    out.reasons.push_back({"cell-down",
+                           "the cell is down and starts nothing; start it with: reeve up "
+                           "--state-dir " +
+                               context.cell.dir,
+                           {}});
+    return out;
+}
+
 }  // namespace
 
 int explain_command(const Context& context, const ExplainOptions& options) {
     const auto selectors = parse_selectors(options.selectors);
     if (!selectors) return report(selectors.error());
     Gatherer gatherer(context);
-    if (gatherer.segment() == nullptr) return report(gatherer.segment_error());
+    const bool down = gatherer.segment() == nullptr;
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
-    if (!selected) return report(selected.error());
+    if (!selected) return report(down ? gatherer.segment_error() : selected.error());
     if (auto there = gatherer.check_elements(*selected); !there) return report(there.error());
-    const auto picture = take_picture(*gatherer.segment());
+    const auto picture = down ? Picture{} : take_picture(*gatherer.segment());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.explain.v1").key("jobs").begin_array();
     int code = kExitOk;
@@ -203,7 +218,8 @@ int explain_command(const Context& context, const ExplainOptions& options) {
             code = report(job.error());
             continue;
         }
-        const auto answer = explain_job(picture, *job);
+        const bool ended = job->status.state() == "ended";
+        const auto answer = down && !ended ? while_down(context, *job) : explain_job(picture, *job);
         if (context.form() == Form::kJson) {
             write_answer(json, answer, *job);
         } else {

@@ -1,8 +1,9 @@
 #include "cli/gather.h"
 
 #include <algorithm>
-#include <map>
 #include <chrono>
+#include <limits>
+#include <map>
 #include <set>
 
 #include "cli/render.h"
@@ -54,26 +55,39 @@ std::optional<std::uint64_t> first_missing(const v1::JobSpec& spec, const Range&
 }
 
 // Elements asked for by number, and the one task of a plain job, that have not left their run for a
-// slot: nobody but the job knows of them yet.
+// slot: nobody but the job knows of them yet. Of an ended job those that never left it.
 void add_unstarted(JobDetail& out, const Selected& selected, const v1::JobSpec& spec,
                    std::size_t most) {
-    if (out.status.state() == "ended") return;
+    const bool ended = out.status.state() == "ended";
     auto ranges = selected.elements;
+    if (ended && ranges.empty()) {
+        for (const auto& range : spec.elements()) ranges.push_back({range.first(), range.last()});
+    }
+    // Of an ended job only those are in no row that were cancelled with the rest of the run.
+    auto left = ended ? out.status.cancelled() : std::numeric_limits<std::uint64_t>::max();
     if (ranges.empty() && out.status.elements() == 1 && spec.elements().empty()) {
         ranges.push_back({0, 0});
     }
     std::set<std::uint64_t> known;
-    for (const auto& task : out.tasks) known.insert(task.element());
+    for (const auto& task : out.tasks) {
+        const bool first = known.insert(task.element()).second;
+        const bool cancelled = task.outcome() == to_string(Outcome::kCancelled);
+        if (ended && first && cancelled && left != 0 && selected.elements.empty()) --left;
+    }
     const auto state = out.status.state() == "active" ? "queued" : out.status.state();
     for (const auto& range : ranges) {
         for (auto element = range.first; element <= range.last; ++element) {
-            if (out.tasks.size() >= most) return;
+            if (out.tasks.size() >= most || left == 0) return;
             if (known.count(element) != 0 || !has_element(spec, element)) continue;
+            --left;
             auto& task = out.tasks.emplace_back();
             task.set_job(selected.job);
             task.set_element(element);
             task.set_state(state);
             task.set_submit_ns(out.status.submit_ns());
+            if (!ended) continue;
+            task.set_outcome(std::string(to_string(Outcome::kCancelled)));
+            task.set_detail(out.status.reason());
         }
     }
 }
@@ -288,7 +302,8 @@ Result<JobDetail> Gatherer::detail(const Selected& selected, const Detailed& wan
         }
     }
     // Asked for only where it can matter: it may be the PLM that has to tell it.
-    const bool unstarted = !selected.elements.empty() || out.tasks.empty();
+    const bool unstarted = !selected.elements.empty() || out.tasks.empty() ||
+                           (out.status.state() == "ended" && out.status.cancelled() != 0);
     auto whole = wanted.spec || unstarted ? spec(selected.job) : std::nullopt;
     if (whole) add_unstarted(out, selected, *whole, wanted.tasks_max + 1);
     std::stable_sort(out.tasks.begin(), out.tasks.end(), by_element);

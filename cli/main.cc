@@ -35,9 +35,14 @@ void run_with_cell(Line& line, const Body& body) {
     line.code = body(line.context);
 }
 
-void add_form(CLI::App& command, Context& context) {
-    auto* json = command.add_flag("--json", context.json, "JSON with a versioned schema");
-    command.add_flag("--parsable", context.parsable, "ids only, one a line")->excludes(json);
+void add_form(CLI::App& command, Context& context, Forms forms) {
+    if (forms != Forms::kNone) {
+        auto* json = command.add_flag("--json", context.json, "JSON with a versioned schema");
+        if (forms == Forms::kJsonAndIds) {
+            command.add_flag("--parsable", context.parsable, "ids only, one a line")
+                ->excludes(json);
+        }
+    }
     command.add_flag("-q,--quiet", context.quiet, "nothing but what was asked for");
 }
 

@@ -163,6 +163,8 @@ OTHER_LINES = [
     (["audit", "prove", "-1"], ["index", "-1", "negative"]),
     (["audit", "prove", "0", "--json"], ["--json"]),
     (["ls", "--limit", "-1"], ["--limit", "-1", "negative"]),
+    (["explain", "--parsable", "1"], ["--parsable"]),
+    (["node", "show", "--parsable", "worker-1"], ["--parsable"]),
     (["history", "--limit", "0"], ["--limit", "1 or more"]),
     (["top", "-n", "-1"], ["--count", "-1", "negative"]),
     (["up", "--slots", "0"], ["--slots", "1 or more"]),

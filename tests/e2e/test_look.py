@@ -310,5 +310,41 @@ class Damage(OwnCellCase):
         self.assertEqual([env.job(j)["tasks"]["succeeded"] for j in jobs], [150] * 3)
 
 
+class Down(OwnCellCase):
+    def test_explain_while_the_cell_is_down(self):
+        """What ended is told from history; what waits, that nothing starts."""
+        env = self.env
+        ended = env.submit("--", "false")
+        env.wait(ended, code=FAILED)
+        waits = env.submit("--hold", "--", "true")
+        env.down()
+        self.assertIn("failed at", env.cli("explain", ended).out)
+        self.assertIn("reeve up", env.cli("explain", waits).out)
+        answer = env.cli("explain", "--json", waits).json()["jobs"][0]
+        self.assertEqual([reason["code"] for reason in answer["reasons"]], ["cell-down"])
+        env.cli("explain", "999", code=None)
+
+    def test_elements_cancelled_with_the_rest_of_the_run(self):
+        """They have no row anywhere, and are shown all the same."""
+        env = self.env
+        env.cli("node", "drain", "worker-1")
+        env.cli("node", "drain", "worker-2")
+        job = env.submit("--array", "1-30000", "--output", "none", "--", "true")
+        until(lambda: env.job(job)["tasks"]["queued"] > 0, "some in slots")
+        env.cli("cancel", job)
+        env.wait(job, code=FAILED)
+        until(lambda: self.is_told(job), "the history of those in slots")
+        one = env.cli("show", "--json", "%d.20000" % job).json()["jobs"][0]["tasks"]
+        self.assertEqual([(task["element"], task["state"]) for task in one],
+                         [(20000, "cancelled")])
+        whole = env.cli("show", "--json", "--limit", "100000", job).json()["jobs"][0]
+        self.assertEqual(len(whole["tasks"]), 30000)
+        self.assertEqual({task["state"] for task in whole["tasks"]}, {"cancelled"})
+
+    def is_told(self, job):
+        rows = self.env.cli("history", "--json", "--limit", "100000", job).json()["attempts"]
+        return len(rows) >= 1024
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
