@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "cli/forecast.h"
 #include "cli/render.h"
@@ -421,6 +423,20 @@ const PictureTask* queued_task(const Picture& picture, const ExplainJob& job) {
     return best;
 }
 
+// Of a job that waits for nothing here.
+std::optional<Reason> why_nothing_starts(const Picture& picture, const ExplainJob& job) {
+    if (job.status.state() == "ended") {
+        const auto when = job.status.end_ns();
+        const auto& reason = job.status.reason();
+        return Reason{"ended",
+                      job_state(job.status) + (when == 0 ? "" : " at " + format_time_ns(when)) +
+                          (reason.empty() ? "" : ": " + reason),
+                      {}};
+    }
+    if (!picture.down) return std::nullopt;
+    return Reason{"cell-down", "the cell is down and starts nothing; start it with: reeve up", {}};
+}
+
 }  // namespace
 
 std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants& wants,
@@ -510,12 +526,8 @@ Answer explain_job(const Picture& picture, const ExplainJob& job) {
     out.job = job.status.job();
     out.state = job_state(job.status);
     out.deadline_ns = job.status.spec().deadline_unix_ms() * kMillisecond;
-    if (job.status.state() == "ended") {
-        const auto when = job.status.end_ns();
-        out.reasons.push_back({"ended",
-                               out.state + (when == 0 ? "" : " at " + format_time_ns(when)) +
-                                   (job.status.reason().empty() ? "" : ": " + job.status.reason()),
-                               {}});
+    if (auto why = why_nothing_starts(picture, job)) {
+        out.reasons.push_back(std::move(*why));
         return out;
     }
     const auto waiting = job.status.queued() + job.status.backlog() + job.status.held();

@@ -38,6 +38,7 @@ struct PictureTask {
 };
 
 struct Picture {
+    bool down = false;  // the cell is, and none of this is known
     std::vector<PictureTask> tasks;
     std::vector<WorkerView> workers;
     std::map<std::uint32_t, Wants> wants;  // by class, where there are any
@@ -54,6 +55,12 @@ struct Picture {
     std::uint64_t pushing_job = 0;  // the task that others are pushed aside for; 0: none
     std::uint64_t pushing_element = 0;
     std::uint64_t now_ns = 0;  // wall clock
+
+    static Picture of_cell_down() {
+        Picture picture;
+        picture.down = true;
+        return picture;
+    }
 };
 Picture take_picture(const shm::Segment& segment);
 

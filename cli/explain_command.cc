@@ -7,7 +7,6 @@
 #include "cli/json_writer.h"
 #include "cli/render.h"
 #include "cli/text.h"
-#include "common/base/clock.h"
 #include "common/rpc/wants.h"
 #include "common/shm/resource_names.h"
 
@@ -184,20 +183,6 @@ void print_answer(const Answer& answer, std::uint64_t now_ns) {
     }
 }
 
-// Without a segment nothing is known of workers, and nothing starts.
-Answer while_down(const Context& context, const ExplainJob& job) {
-    Answer out;
-    out.job = job.status.job();
-    out.state = job_state(job.status);
-    out.deadline_ns = job.status.spec().deadline_unix_ms() * kMillisecond;
-    out.reasons.push_back({"cell-down",
-                           "the cell is down and starts nothing; start it with: reeve up "
-                           "--state-dir " +
-                               context.cell.dir,
-                           {}});
-    return out;
-}
-
 }  // namespace
 
 int explain_command(const Context& context, const ExplainOptions& options) {
@@ -208,7 +193,7 @@ int explain_command(const Context& context, const ExplainOptions& options) {
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(down ? gatherer.segment_error() : selected.error());
     if (auto there = gatherer.check_elements(*selected); !there) return report(there.error());
-    const auto picture = down ? Picture{} : take_picture(*gatherer.segment());
+    const auto picture = down ? Picture::of_cell_down() : take_picture(*gatherer.segment());
     JsonWriter json;
     json.begin_object().field("schema", "reeve.explain.v1").key("jobs").begin_array();
     int code = kExitOk;
@@ -218,8 +203,7 @@ int explain_command(const Context& context, const ExplainOptions& options) {
             code = report(job.error());
             continue;
         }
-        const bool ended = job->status.state() == "ended";
-        const auto answer = down && !ended ? while_down(context, *job) : explain_job(picture, *job);
+        const auto answer = explain_job(picture, *job);
         if (context.form() == Form::kJson) {
             write_answer(json, answer, *job);
         } else {

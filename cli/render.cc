@@ -168,12 +168,20 @@ void write_counts(JsonWriter& json, const Amounts& amounts) {
     json.end_object();
 }
 
+template <typename T>
+void value_or_null(JsonWriter& json, std::string_view name, bool known, T value) {
+    json.key(name);
+    if (known) {
+        json.value(value);
+    } else {
+        json.null();
+    }
+}
+
 // A code is an exit status, or -signal.
 void write_exit(JsonWriter& json, bool known, std::int32_t code) {
-    json.key("exit_code");
-    known&& code >= 0 ? json.value(code) : json.null();
-    json.key("signal");
-    known&& code < 0 ? json.value(-code) : json.null();
+    value_or_null(json, "exit_code", known && code >= 0, code);
+    value_or_null(json, "signal", known && code < 0, -code);
 }
 
 // The history does not tell how far a job is that lives.
@@ -188,14 +196,11 @@ void write_job_fields(JsonWriter& json, const v1::JobStatus& status) {
     json.field("state", job_state(status)).field("priority", status.priority());
     json.field("user", user_name(status.uid())).field("uid", status.uid());
     json.key("tasks").begin_object().field("total", status.elements());
-    const auto live = [&, known = counted(status)](const char* name, std::uint64_t count) {
-        json.key(name);
-        known ? json.value(count) : json.null();
-    };
-    live("backlog", status.backlog());
-    live("held", status.held());
-    live("queued", status.queued());
-    live("running", status.running());
+    const bool known = counted(status);
+    value_or_null(json, "backlog", known, status.backlog());
+    value_or_null(json, "held", known, status.held());
+    value_or_null(json, "queued", known, status.queued());
+    value_or_null(json, "running", known, status.running());
     json.field("succeeded", status.succeeded()).field("failed", status.failed());
     json.field("cancelled", status.cancelled()).end_object();
     write_time(json, "submitted", status.submit_ns());

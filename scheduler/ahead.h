@@ -63,18 +63,22 @@ public:
             if (one.behind == slot) one.behind = gone.behind;
         }
     }
-    // How many are behind this one, each behind the one before; `last` becomes the last of them.
-    std::uint32_t line_behind(std::uint32_t slot, std::uint32_t& last) const {
+    // Who is behind this one, each behind the one before: how many, and the last of them.
+    struct Line {
         std::uint32_t count = 0;
-        last = slot;
-        for (auto one = given_.begin(); one != given_.end() && count < kLine;) {
-            one = std::find_if(given_.begin(), given_.end(),
-                               [last](const Follower& each) { return each.behind == last; });
-            if (one == given_.end()) break;
-            last = one->slot;
-            ++count;
+        std::uint32_t last = 0;  // with nobody behind it the one itself
+    };
+    Line line_behind(std::uint32_t slot) const {
+        Line line{0, slot};
+        while (line.count < kLine) {
+            const auto next = std::find_if(given_.begin(), given_.end(), [&](const Follower& one) {
+                return one.behind == line.last;
+            });
+            if (next == given_.end()) break;
+            line.last = next->slot;
+            ++line.count;
         }
-        return count;
+        return line;
     }
     // What a worker's slots say was counted anew: all of it holds what it asks for.
     void forget_worker(WorkerRef worker) {

@@ -91,8 +91,8 @@ std::optional<ClassHead> LiveQueue::peek(ClassRef cls) {
     const auto entry = index_.peek(cls);
     if (!entry || closed(cls)) return std::nullopt;  // no room is kept for what may not start
     refresh_shape(cls);
-    const auto nodes = shapes_[cls].nodes;
-    if (nodes > 1 && members(cls).size() != nodes) return std::nullopt;
+    const auto& shape = shapes_[cls];
+    if (shape.gang() && members(cls).size() != shape.nodes) return std::nullopt;
     return ClassHead{entry->key, cls, entry->slot};
 }
 

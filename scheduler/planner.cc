@@ -1,6 +1,7 @@
 #include "scheduler/planner.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "common/base/clock.h"
 #include "common/shm/run_code.h"
@@ -26,21 +27,23 @@ std::uint64_t likely_run_ns(const shm::TaskSlot& slot, std::uint64_t now) {
 
 }  // namespace
 
-std::vector<Reservation> Planner::plan(const std::vector<ClassHead>& heads) {
+std::vector<Reservation> Planner::plan(const std::vector<ClassHead>& heads) const {
     const auto backfill = static_cast<Backfill>(segment_.header().backfill.load());
     std::vector<Reservation> out;
     if (backfill == Backfill::kNone) return out;
     const std::size_t most = backfill == Backfill::kConservative ? heads.size() : 1;
     const auto outlooks = look_ahead(false);
+    std::optional<std::vector<WorkerOutlook>> guessed;
+    const auto now = wall_ns();
     std::size_t served = 0;
     for (const auto& head : heads) {
         const auto waits_since = segment_.task(head.task).submit_wall_ns;
-        const bool strict = waits_since + kPatienceNs <= wall_ns();
+        const bool strict = waits_since + kPatienceNs <= now;
         auto kept = places_for(head, outlooks, out);
-        // So many workers do not come free by themselves where nobody knows how long things
-        // run.
-        if (kept.empty() && strict && queue_.shape(head.cls).nodes > 1) {
-            kept = places_for(head, look_ahead(true), out);
+        // So many workers do not come free by themselves where nobody knows how long things run.
+        if (kept.empty() && strict && queue_.shape(head.cls).gang()) {
+            if (!guessed) guessed = look_ahead(true);
+            kept = places_for(head, *guessed, out);
         }
         for (auto& reservation : kept) {
             reservation.cls = head.cls;
@@ -66,7 +69,7 @@ std::vector<Reservation> Planner::places_for(const ClassHead& head,
         });
         if (!kept && workers_.allows(outlook.worker, shape)) allowed.push_back(outlook);
     }
-    if (shape.nodes > 1) return plan_gang(shape.request, shape.nodes, allowed);
+    if (shape.gang()) return plan_gang(shape.request, shape.nodes, allowed);
     const auto one = plan_reservation(shape.request, allowed);
     return one ? std::vector{*one} : std::vector<Reservation>{};
 }

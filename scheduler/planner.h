@@ -16,7 +16,7 @@ public:
         : segment_(segment), queue_(queue), workers_(workers) {}
 
     // For the heads that wait, best first.
-    std::vector<Reservation> plan(const std::vector<ClassHead>& heads);
+    std::vector<Reservation> plan(const std::vector<ClassHead>& heads) const;
 
 private:
     std::vector<Reservation> places_for(const ClassHead& head,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -384,48 +385,48 @@ private:
 
     std::size_t give_followers() {
         std::size_t given = 0;
-        for (const auto& one : begun_) {
-            if (ahead_.is_brief(one.cls)) given += give_line(one);
-        }
+        for (const auto& one : begun_) given += ahead_.is_brief(one.cls) ? give_line(one) : 0;
         // What is reserved was kept for these.
         if (given != 0 && !core_.reserved().empty()) core_.reserve({});
         return given;
     }
 
     std::size_t give_line(Begun first) {
-        auto have = ahead_.line_behind(first.slot, first.slot);
+        auto line = ahead_.line_behind(first.slot);
         std::size_t given = 0;
-        while (have < sched::kLine && give_follower(first)) {
-            have = ahead_.line_behind(first.slot, first.slot) + have;
-            ++given;
+        for (; line.count < sched::kLine; ++line.count, ++given) {
+            first.slot = line.last;
+            const auto next = give_follower(first);
+            if (!next) break;
+            line.last = *next;
         }
         return given;
     }
 
     // The next one behind a brief task that has just begun, while only tasks of its class wait
-    // (ahead.h): whoever else waited would have a say in who comes next.
-    bool give_follower(const Begun& first) {
-        if (queue_.shape(first.cls).nodes > 1) return false;
-        const auto& request = queue_.shape(first.cls).request;
-        if (!core_.is_parked(first.cls) || request.gpus != 0 || kept_for_others(first.cls) ||
+    // (ahead.h): whoever else waited would have a say in who comes next. Its slot, if there is one.
+    std::optional<std::uint32_t> give_follower(const Begun& first) {
+        const auto& shape = queue_.shape(first.cls);
+        if (shape.gang() || shape.request.gpus != 0 || !core_.is_parked(first.cls) ||
+            kept_for_others(first.cls) ||
             segment_.worker(first.worker).state.load() != shm::WorkerState::kAlive) {
-            return false;
+            return std::nullopt;
         }
         const auto behind = shm::load_word(segment_.task(first.slot));
-        if (!behind.held_by_worker() || behind.worker_slot() != first.worker) return false;
+        if (!behind.held_by_worker() || behind.worker_slot() != first.worker) return std::nullopt;
         const auto head = queue_.peek(first.cls);
         if (!head || !may_follow(segment_.task(head->task)) ||
             !may_follow(segment_.task(first.slot)) || !queue_.claim(*head)) {
-            return false;
+            return std::nullopt;
         }
         const shm::SlotHint before{behind.raw, first.slot, shm::HintKind::kBehind};
-        const sched::Placement placement{head->task, first.cls, first.worker, request, {}, 0};
+        const sched::Placement placement{head->task, first.cls, first.worker, shape.request, {}, 0};
         const auto claimed = queue_.last_claim();
         write_place(placement, shm::kClaimAhead);
-        if (!commit(placement, claimed.claimed, claimed.queued, &before)) return false;
+        if (!commit(placement, claimed.claimed, claimed.queued, &before)) return std::nullopt;
         const auto word = claimed.claimed.next_attempt(SlotState::kAssigned, behind.owner());
         ahead_.give({head->task, word, first.slot, first.worker, first.cls, boot_ns()});
-        return true;
+        return head->task;
     }
 
     bool kept_for_others(sched::ClassRef cls) const {
@@ -456,12 +457,10 @@ private:
         if (core_.parked_classes() == 0 && !preemption_.pushing()) return core_.reserve({});
         const auto heads = core_.parked_heads(kHeadsPlanned);
         auto single = heads;  // nobody is pushed aside for a gang
-        std::erase_if(single, [this](const auto& head) { return is_gang(head); });
+        std::erase_if(single, [this](const auto& head) { return queue_.shape(head.cls).gang(); });
         if (const auto push = preemption_.plan(single, now)) return core_.reserve({*push});
         core_.reserve(sched::Planner(segment_, queue_, workers_).plan(heads));
     }
-
-    bool is_gang(const sched::ClassHead& head) const { return queue_.shape(head.cls).nodes > 1; }
 
     void assign(const sched::Placement& placement) {
         const auto claimed = queue_.last_claim();

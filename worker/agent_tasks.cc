@@ -192,10 +192,7 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
     }
     REEVE_FAILPOINT("worker.before_start");
     const auto running_word = word.to(SlotState::kRunning, owner_);
-    shm::fill(task.pid, 0);
-    shm::fill(task.has_digest, 0);
-    shm::fill(task.has_text, 0);
-    shm::fill(task.started_wall_ns, wall_ns());
+    shm::fill_start(task, wall_ns());
     if (!move_word(task, word, running_word)) {
         refused(slot, running_word, {task.job, task.element});
         return true;

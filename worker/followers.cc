@@ -82,10 +82,7 @@ bool Followers::make_running(const BehindRecord& head) {
         return false;
     }
     REEVE_FAILPOINT("launcher.after_begin");
-    shm::fill(task.pid, 0);
-    shm::fill(task.has_digest, 0);
-    shm::fill(task.has_text, 0);
-    shm::fill(task.started_wall_ns, wall_ns());
+    shm::fill_start(task, wall_ns());
     return true;
 }
 

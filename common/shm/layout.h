@@ -119,7 +119,6 @@ inline constexpr std::uint32_t kIntentPreempt = 16;  // why it is to stop: for a
 inline constexpr std::uint32_t kTaskAtMostOnce = 1;  // --retries never: durable STARTED before exec
 inline constexpr std::uint32_t kTaskFunction = 2;    // the payload is a FunctionBlock
 
-// 256 bytes, four cache lines. Written by the PLM in kInit unless a line says otherwise.
 // In a claim: assigned ahead of its room, and holds nothing until the one it waits for is over.
 inline constexpr std::uint32_t kClaimAhead = 0x8000'0000U;
 // The worker slot a claim names; of claim 0 none that exists.
@@ -127,6 +126,7 @@ inline std::uint32_t claimed_worker(std::uint32_t claim) {
     return (claim & ~kClaimAhead) - 1;
 }
 
+// 256 bytes, four cache lines. Written by the PLM in kInit unless a line says otherwise.
 struct alignas(64) TaskSlot {
     // line 0: what placement touches
     std::atomic<std::uint64_t> word{0};  // SlotWord; CAS only

@@ -140,6 +140,15 @@ void fill(std::atomic<T>& field, std::type_identity_t<T> value) {
     field.store(value, std::memory_order_relaxed);
 }
 
+// An attempt begins: what the one before it left goes. Before the word says RUNNING, or right after
+// where only that move makes the slot the caller's.
+inline void fill_start(TaskSlot& slot, std::uint64_t started_wall_ns) {
+    fill(slot.pid, 0);
+    fill(slot.has_digest, 0);
+    fill(slot.has_text, 0);
+    fill(slot.started_wall_ns, started_wall_ns);
+}
+
 // Reads a SlotWord and names its fields in one go.
 inline SlotWord load_word(const TaskSlot& slot) {
     return SlotWord{slot.word.load(std::memory_order_seq_cst)};

@@ -240,12 +240,19 @@ void Core::publish_loop() {
     (void)publish_or_complain();
 }
 
-// On any thread.
+// On any thread, as the next.
 void Core::want_trim() {
     large_batch_.store(true);
-    const std::lock_guard lock(publisher_mutex_);
-    unpublished_ = true;
-    publisher_wanted_.notify_one();
+    wake_publisher();
+}
+
+void Core::wake_publisher() {
+    bool asleep = false;
+    {
+        const std::lock_guard lock(publisher_mutex_);
+        asleep = !std::exchange(unpublished_, true);  // else it waits for its time
+    }
+    if (asleep) publisher_wanted_.notify_one();
 }
 
 bool Core::publish_or_complain() {

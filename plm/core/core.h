@@ -132,6 +132,7 @@ private:
     void sleep_until_work();
     void publish_loop();
     void want_trim();
+    void wake_publisher();
     bool publish_or_complain();
     Status publish_audit();
     Status make_files_durable(std::uint64_t leaves);
@@ -244,6 +245,7 @@ private:
     void hold_job(Job& job, v1::ActResult& result);
     void release_job(Job& job, v1::ActResult& result);
     void hold_each(Job& job);
+    std::uint64_t hold_queued(Job& job);
     void record_job_held(const Job& job, audit::Kind kind);
     void retry_element(Job& job, std::uint64_t ordinal);
     void ask_holder(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t intent);

@@ -187,14 +187,7 @@ void Core::hand_on_entries() {
     const auto& entries = sealed_batch_.entries();
     if (entries.count != 0) audit_log_->append_buffer(sealed_batch_.entry_bytes(), entries.count);
     // The publisher also flushes what is not durable yet.
-    if (entries.count != 0 || (!options_.durable && !sealed_batch_.empty())) {
-        bool asleep = false;
-        {
-            const std::lock_guard lock(publisher_mutex_);
-            asleep = !std::exchange(unpublished_, true);  // else it waits for its time
-        }
-        if (asleep) publisher_wanted_.notify_one();
-    }
+    if (entries.count != 0 || (!options_.durable && !sealed_batch_.empty())) wake_publisher();
     if (sealed_.rows.seq != 0) {
         (void)history_->push(std::exchange(sealed_.rows, {}));
         ledger_->keep_batches_after(history_->last_seq());

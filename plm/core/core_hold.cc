@@ -59,15 +59,19 @@ bool Core::release_task(Job& job, std::uint64_t ordinal, Task& task) {
     return true;
 }
 
-void Core::hold_job(Job& job, v1::ActResult& result) {
-    auto changed = result.changed() + job.in_run();
+// Those that left the run. How many.
+std::uint64_t Core::hold_queued(Job& job) {
     const auto ordinals =
         job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
     for (const auto ordinal : ordinals) {
         auto& task = job.tasks->at(ordinal);
         if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
-        ++changed;
     }
+    return ordinals.size();
+}
+
+void Core::hold_job(Job& job, v1::ActResult& result) {
+    const auto changed = result.changed() + job.in_run() + hold_queued(job);
     if (changed == 0) {
         nothing_to_do(result, "all of it is running");
         return;
@@ -105,12 +109,7 @@ void Core::release_job(Job& job, v1::ActResult& result) {
 void Core::hold_each(Job& job) {
     if (!job.array) return;
     const auto rest = rest_of(job);
-    const auto queued =
-        job.tasks->ordinals([](const Task& task) { return task.state == SlotState::kQueued; });
-    for (const auto ordinal : queued) {
-        auto& task = job.tasks->at(ordinal);
-        if (!hold_task(job, ordinal, task)) ask_holder(job, ordinal, task, shm::kIntentHold);
-    }
+    (void)hold_queued(job);
     for (const auto* ranges : {&rest.singly, &rest.together}) {
         for (const auto& [first, last] : *ranges) {
             batch_.emit(JobChanged{job.id,

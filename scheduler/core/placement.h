@@ -58,7 +58,7 @@ public:
             const std::optional<ClassHead> head = queue_.best_head();
             if (!head) break;
             const ClassShape& shape = queue_.shape(head->cls);
-            if (shape.nodes > 1) {
+            if (shape.gang()) {
                 if (shape.nodes > limit - placed) break;
                 placed += place_gang(*head, shape.nodes, on_place, now_ns);
                 continue;

@@ -37,6 +37,7 @@ struct ClassShape {
     std::uint64_t constraint = 0;  // 0: none; else the port's own id of labels and named resources
     WorkerRef only_worker = kNoRef;  // kNoRef: any
     std::uint32_t nodes = 1;         // more: the class is one gang of so many, on a worker each
+    bool gang() const { return nodes > 1; }
     auto operator<=>(const ClassShape&) const = default;
 };
 

@@ -12,9 +12,9 @@ Ahead::Follower follower(std::uint32_t slot, std::uint32_t behind, WorkerRef wor
 }
 
 std::uint32_t last_of(const Ahead& ahead, std::uint32_t slot, std::uint32_t expected) {
-    std::uint32_t last = 0;
-    CHECK(ahead.line_behind(slot, last) == expected);
-    return last;
+    const auto line = ahead.line_behind(slot);
+    CHECK(line.count == expected);
+    return line.last;
 }
 
 }  // namespace
