@@ -24,7 +24,9 @@ namespace reeve::sched {
 inline constexpr std::uint64_t kBriefNs = 10 * kMillisecond;
 inline constexpr std::uint32_t kBriefEnds = 4;
 inline constexpr std::uint64_t kAheadNs = 100 * kMillisecond;
-inline constexpr std::uint32_t kLine = 2;  // followers of one task, each behind the one before
+// Followers of one task, each behind the one before: as many as run in kBriefNs.
+inline constexpr std::uint32_t kLineMin = 2;
+inline constexpr std::uint32_t kLineMax = 8;
 
 class Ahead {
 public:
@@ -37,15 +39,21 @@ public:
         std::uint64_t since_ns = 0;
     };
 
-    explicit Ahead(std::uint32_t classes) : brief_ends_(classes, 0) {}
+    explicit Ahead(std::uint32_t classes) : seen_(classes) {}
 
     // A task of the class has ended by itself after so long; or the class is another one now.
     void ended(ClassRef cls, std::uint64_t run_ns) {
-        auto& ends = brief_ends_[cls];
-        ends = run_ns > kBriefNs ? 0 : std::min(ends + 1, kBriefEnds);
+        auto& seen = seen_[cls];
+        seen.brief_ends = run_ns > kBriefNs ? 0 : std::min(seen.brief_ends + 1, kBriefEnds);
+        seen.run_ns =
+            seen.brief_ends <= 1 ? run_ns : seen.run_ns + (run_ns >> 3) - (seen.run_ns >> 3);
     }
-    void forget_class(ClassRef cls) { brief_ends_[cls] = 0; }
-    bool is_brief(ClassRef cls) const { return brief_ends_[cls] == kBriefEnds; }
+    void forget_class(ClassRef cls) { seen_[cls] = {}; }
+    bool is_brief(ClassRef cls) const { return seen_[cls].brief_ends == kBriefEnds; }
+    std::uint32_t line_of(ClassRef cls) const {
+        const auto fit = kBriefNs / std::max<std::uint64_t>(seen_[cls].run_ns, 1);
+        return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(fit, kLineMin, kLineMax));
+    }
 
     bool empty() const { return given_.empty(); }
     void give(const Follower& one) { given_.push_back(one); }
@@ -70,7 +78,7 @@ public:
     };
     Line line_behind(std::uint32_t slot) const {
         Line line{0, slot};
-        while (line.count < kLine) {
+        while (line.count < kLineMax) {
             const auto next = std::find_if(given_.begin(), given_.end(), [&](const Follower& one) {
                 return one.behind == line.last;
             });
@@ -92,7 +100,7 @@ public:
         for (const auto& one : given) {
             const bool late = one.since_ns + kAheadNs <= now_ns;
             if (!late && !unwanted(one)) continue;
-            if (late) brief_ends_[one.cls] = 0;
+            if (late) forget_class(one.cls);
             take_back(one);
         }
     }
@@ -107,8 +115,13 @@ private:
         return true;
     }
 
+    struct Seen {
+        std::uint32_t brief_ends = 0;  // in a row
+        std::uint64_t run_ns = 0;      // smoothed
+    };
+
     std::vector<Follower> given_;
-    std::vector<std::uint32_t> brief_ends_;  // by class, in a row
+    std::vector<Seen> seen_;  // by class
 };
 
 }  // namespace reeve::sched

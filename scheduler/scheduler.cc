@@ -394,7 +394,7 @@ private:
     std::size_t give_line(Begun first) {
         auto line = ahead_.line_behind(first.slot);
         std::size_t given = 0;
-        for (; line.count < sched::kLine; ++line.count, ++given) {
+        for (; line.count < ahead_.line_of(first.cls); ++line.count, ++given) {
             first.slot = line.last;
             const auto next = give_follower(first);
             if (!next) break;

@@ -101,8 +101,9 @@ private:
         std::uint64_t since_ns = 0;
     };
     struct Follower {
-        shm::SlotWord word;  // ASSIGNED
-        Running running;     // as it will be
+        shm::SlotHint before;  // the one it waits for
+        shm::SlotWord word;    // ASSIGNED
+        Running running;       // as it will be
     };
     struct ParsedPayload {
         std::string bytes;
@@ -157,8 +158,10 @@ private:
     // agent_ahead.cc: likewise
     void tell_segment(const std::string& name);
     void take_follower(std::uint32_t slot, shm::SlotWord word, const shm::SlotHint& before);
+    static bool names(const shm::SlotHint& hint, const Running& one);
     std::uint64_t id_of(const shm::SlotHint& hint) const;
     void send_behind(Follower& follower, std::uint64_t after_id);
+    void send_line(const Running& first);
     void on_began(const BeganRecord& record);
     bool look_at_followers();
     void forget_follower(std::uint32_t slot);

@@ -24,32 +24,43 @@ void Agent::tell_segment(const std::string& name) {
 void Agent::take_follower(std::uint32_t slot, SlotWord word, const shm::SlotHint& before) {
     const auto& task = segment_->task(slot);
     const auto not_ours = shm::kTaskFunction | shm::kTaskAtMostOnce;
-    const auto first = before.kind == shm::HintKind::kBehind ? id_of(before) : 0;
-    if (first == 0 || (task.flags & not_ours) != 0) return;
+    if (before.kind != shm::HintKind::kBehind || (task.flags & not_ours) != 0) return;
     Follower follower;
+    follower.before = before;
     follower.word = word;
     follower.running.id = next_id_++;
     follower.running.slot = slot;
     follower.running.word = word.to(SlotState::kRunning, owner_);
     follower.running.task = {task.job, task.element};
-    send_behind(follower, first);
+    if (const auto first = id_of(before); first != 0) send_behind(follower, first);
     followers_.push_back(std::move(follower));
+}
+
+bool Agent::names(const shm::SlotHint& hint, const Running& one) {
+    const SlotWord word{hint.word};
+    return one.slot == hint.slot && !one.function && one.word.generation() == word.generation() &&
+           one.word.attempt() == word.attempt();
 }
 
 // Of one that runs, or waits. 0: it does neither.
 std::uint64_t Agent::id_of(const shm::SlotHint& hint) const {
-    const SlotWord word{hint.word};
-    const auto is_it = [&](const Running& one) {
-        return one.slot == hint.slot && !one.function &&
-               one.word.generation() == word.generation() && one.word.attempt() == word.attempt();
-    };
     for (const auto& one : followers_) {
-        if (is_it(one.running)) return one.running.id;
+        if (names(hint, one.running)) return one.running.id;
     }
     for (const auto& [id, one] : running_) {
-        if (is_it(one)) return id;
+        if (names(hint, one)) return id;
     }
     return 0;
+}
+
+// It begins in the usual way, under an id that nobody waits for: those behind it are told of once
+// more. They came too late for the one before it, or behind one that did.
+void Agent::send_line(const Running& first) {
+    for (auto& one : followers_) {
+        if (!names(one.before, first)) continue;
+        send_behind(one, first.id);
+        send_line(one.running);
+    }
 }
 
 // What cannot be told in one record, or is not the launcher's to decide, begins in the usual way.

@@ -278,6 +278,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
         return true;
     }
     send_start(id, *start, (*spec)->stdin_data());
+    if (const auto now = running_.find(id); now != running_.end()) send_line(now->second);
     return true;
 }
 

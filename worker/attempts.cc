@@ -118,6 +118,7 @@ void Attempts::refuse(const AttemptName& name, std::uint64_t id, const std::stri
     record.outcome = Outcome::kFailed;
     std::snprintf(record.detail, sizeof record.detail, "%s", detail.c_str());
     ended_.push_back(record);
+    tell_ended();
 }
 
 void Attempts::fill_plan(Attempt& attempt, std::uint32_t index, int input_fd) {
@@ -154,7 +155,7 @@ void Attempts::fill_plan(Attempt& attempt, std::uint32_t index, int input_fd) {
     *plan.report = ChildReport{};
 }
 
-std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cgroup_fd) {
+std::string Attempts::prepare(Attempt& attempt, std::string_view record) {
     auto& block = *attempt.block;
     block.record.resize((record.size() + 7) / 8);
     std::memcpy(block.record.data(), record.data(), record.size());
@@ -165,6 +166,11 @@ std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cg
     attempt.time_limit_ns = head.time_limit_ns;
     attempt.grace_ns = head.grace_ns;
     if (head.output_limit_bytes != 0) limit_output(attempt, block.view);
+    return {};
+}
+
+Status Attempts::make_cgroup(Attempt& attempt, int& cgroup_fd) {
+    const auto& head = attempt.block->view.head;
     char name[sizeof attempt.cgroup.name];
     const int size = std::snprintf(
         name, sizeof name - 24, "%llu.%llu.%u", static_cast<unsigned long long>(head.name.job),
@@ -174,12 +180,11 @@ std::string Attempts::prepare(Attempt& attempt, std::string_view record, int& cg
         std::snprintf(name + size, 24, "-%llu", static_cast<unsigned long long>(head.id));
         made = subtree_.make_attempt(name, head.limits, attempt.cgroup, cgroup_fd);
     }
-    return made ? std::string() : made.error().message;
+    return made;
 }
 
-std::string Attempts::spawn(Attempt& attempt, std::uint32_t index, int cgroup_fd, int input_fd) {
+SpawnResult Attempts::clone_child(Attempt& attempt, int cgroup_fd) {
     auto& block = *attempt.block;
-    fill_plan(attempt, index, input_fd);
     // Where clone3 cannot put it into the tracker's directory, the child writes itself in.
     block.plan.entry_count = subtree_.entries(attempt.cgroup, cgroup_fd < 0, block.plan.entries);
     SpawnRequest request;
@@ -196,9 +201,25 @@ std::string Attempts::spawn(Attempt& attempt, std::uint32_t index, int cgroup_fd
     REEVE_FAILPOINT("launcher.before_clone");
     const auto result = spawn_child(request);
     REEVE_FAILPOINT("launcher.after_clone");
-    if (result.pid < 0) return std::string("start a process: ") + std::strerror(result.error);
-    attempt.pid = result.pid;
-    return {};
+    return result;
+}
+
+std::string Attempts::spawn(Attempt& attempt, std::uint32_t index, int input_fd) {
+    fill_plan(attempt, index, input_fd);
+    while (true) {
+        int cgroup_fd = -1;
+        const auto made = make_cgroup(attempt, cgroup_fd);
+        if (!made) return made.error().message;
+        const auto result = clone_child(attempt, cgroup_fd);
+        if (cgroup_fd >= 0) ::close(cgroup_fd);
+        attempt.pid = result.pid;
+        if (result.pid > 0) return {};
+        if (!attempt.cgroup.reused) {
+            return std::string("start a process: ") + std::strerror(result.error);
+        }
+        // The one before changed it (threads only, controllers for groups below): another one.
+        (void)subtree_.remove(attempt.cgroup);
+    }
 }
 
 void Attempts::start(std::string_view record, int input_fd) {
@@ -217,10 +238,8 @@ void Attempts::start(std::string_view record, int input_fd) {
     attempt.id = head.id;
     attempt.name = head.name;
     attempt.block = take_block();
-    int cgroup_fd = -1;
-    auto problem = prepare(attempt, record, cgroup_fd);
-    if (problem.empty()) problem = spawn(attempt, index, cgroup_fd, input_fd);
-    if (cgroup_fd >= 0) ::close(cgroup_fd);
+    auto problem = prepare(attempt, record);
+    if (problem.empty()) problem = spawn(attempt, index, input_fd);
     if (input_fd >= 0) ::close(input_fd);
     give_block(attempt.block);  // reused once its child has left it
     attempt.block = nullptr;
@@ -371,7 +390,7 @@ bool Attempts::empty_out(Attempt& attempt) {
         const auto use = subtree_.use(attempt.cgroup);
         attempt.oom_kills = use.oom_kills;
     }
-    if (subtree_.remove(attempt.cgroup) == CgroupSubtree::Removal::kGone) return true;
+    if (subtree_.end(attempt.cgroup) == CgroupSubtree::Removal::kGone) return true;
     subtree_.kill(attempt.cgroup);
     return subtree_.remove(attempt.cgroup) == CgroupSubtree::Removal::kGone;
 }
@@ -451,9 +470,11 @@ void Attempts::finish(std::uint32_t index) {
     describe_ending(facts, record);
     ended_.push_back(record);
     const auto id = attempt.id;
+    const bool asked_for = attempt.reason != StopReason::kNone;
     by_id_.erase(id);
     free_.push_back(index);
-    begin_follower(id);
+    const bool enough = begin_follower(id) && !asked_for;
+    ended_due_ns_ = std::min(ended_due_ns_, enough ? boot_ns() + kEndedDelayNs : 0);
 }
 
 bool Attempts::start_behind(std::string_view body) {
@@ -465,13 +486,15 @@ bool Attempts::start_behind(std::string_view body) {
     return !in_time || followers_.add(body);
 }
 
-void Attempts::begin_follower(std::uint64_t after_id) {
+// Whether one began, and enough wait behind it.
+bool Attempts::begin_follower(std::uint64_t after_id) {
     const auto record = followers_.begin(after_id);
-    if (!record) return;
+    if (!record) return false;
     StartRecord head;
     std::memcpy(&head, record->data(), sizeof head);
     began_.push_back({head.id, head.name});
     start(*record, -1);
+    return followers_.line_behind(head.id, kEnoughBehind) == kEnoughBehind;
 }
 
 void Attempts::run_timers(std::uint64_t now_ns) {

@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "common/process/cgroup.h"
+#include "common/process/spawn.h"
 #include "worker/followers.h"
 #include "worker/launcher_protocol.h"
 #include "worker/output_limit.h"
@@ -38,6 +39,8 @@ struct LaunchBlock {
 };
 
 inline constexpr std::uint64_t kStartedDelayNs = 10'000'000;
+inline constexpr std::uint64_t kEndedDelayNs = 5'000'000;
+inline constexpr std::size_t kEnoughBehind = 2;  // while the next ones are on their way
 
 class Attempts {
 public:
@@ -75,6 +78,11 @@ public:
         started_due_ns_ = ~std::uint64_t{0};
     }
     std::deque<EndedRecord>& ended() { return ended_; }
+    // An ending is told at once unless another task took its place and enough wait behind that:
+    // then many are told together, a little later.
+    std::uint64_t ended_due_ns() const { return ended_due_ns_; }  // ~0: nothing waits
+    void tell_ended() { ended_due_ns_ = 0; }
+    void ended_told() { ended_due_ns_ = ~std::uint64_t{0}; }
     std::vector<BeganRecord>& began() { return began_; }
     Followers& followers() { return followers_; }
     bool is_alive(std::uint64_t id) const { return by_id_.contains(id); }
@@ -112,15 +120,17 @@ private:
     LaunchBlock* take_block();
     void give_block(LaunchBlock* block);
     // Each returns "" or what is wrong, in words for the task's owner.
-    std::string prepare(Attempt& attempt, std::string_view record, int& cgroup_fd);
-    std::string spawn(Attempt& attempt, std::uint32_t index, int cgroup_fd, int input_fd);
+    std::string prepare(Attempt& attempt, std::string_view record);
+    std::string spawn(Attempt& attempt, std::uint32_t index, int input_fd);
+    Status make_cgroup(Attempt& attempt, int& cgroup_fd);
+    SpawnResult clone_child(Attempt& attempt, int cgroup_fd);
     void fill_plan(Attempt& attempt, std::uint32_t index, int input_fd);
     void refuse(const AttemptName& name, std::uint64_t id, const std::string& detail);
     std::uint32_t new_index();
     void on_main_ended(std::uint32_t index, int status, const rusage& usage);
     bool empty_out(Attempt& attempt);
     void finish(std::uint32_t index);
-    void begin_follower(std::uint64_t after_id);
+    bool begin_follower(std::uint64_t after_id);
     void kill_now(Attempt& attempt, std::uint64_t now_ns);
     void set_deadline(Attempt& attempt, std::uint64_t deadline_ns);
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);
@@ -153,6 +163,7 @@ private:
     Followers followers_;
     std::uint64_t next_deadline_ns_ = ~std::uint64_t{0};
     std::uint64_t started_due_ns_ = ~std::uint64_t{0};
+    std::uint64_t ended_due_ns_ = ~std::uint64_t{0};
     std::uint64_t next_trim_ns_ = ~std::uint64_t{0};
     std::uint64_t next_id_ = 1;
     std::uint64_t next_sequence_ = 1;

@@ -47,6 +47,14 @@ void Followers::drop_behind(std::uint64_t after_id) {
     }
 }
 
+std::size_t Followers::line_behind(std::uint64_t id, std::size_t most) const {
+    std::size_t count = 0;
+    for (auto one = waiting_.find(id); one != waiting_.end() && count < most; ++count) {
+        one = waiting_.find(one->second.id);
+    }
+    return count;
+}
+
 void Followers::clear() {
     waiting_.clear();
     ids_.clear();

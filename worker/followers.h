@@ -34,6 +34,8 @@ public:
     // `body` is that of a kStartBehind record. False: damaged.
     bool add(std::string_view body);
     bool waits(std::uint64_t id) const { return ids_.contains(id); }
+    // How many wait behind this one, each behind the one before; `most` at most.
+    std::size_t line_behind(std::uint64_t id, std::size_t most) const;
 
     // The one that waits for this attempt, made RUNNING: its kStart record. Nothing when none
     // waits, or somebody else moved it.

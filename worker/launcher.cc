@@ -152,7 +152,9 @@ bool Launcher::set_up() {
 
 int Launcher::timeout_ms(std::uint64_t now_ns) const {
     auto next = attempts_->next_deadline_ns();
-    if (agent_fd_ >= 0 && !want_write_) next = std::min(next, attempts_->started_due_ns());
+    if (agent_fd_ >= 0 && !want_write_) {
+        next = std::min({next, attempts_->started_due_ns(), attempts_->ended_due_ns()});
+    }
     if (lost_agent_ns_ != 0) next = std::min(next, lost_agent_ns_ + lease_ns_ + kMarginNs);
     if (next == ~std::uint64_t{0}) return -1;
     if (next <= now_ns) return 0;
@@ -217,6 +219,7 @@ void Launcher::greet() {
     (void)send_message(agent_fd_, message.text(), true);
     attempts_->started_told();
     attempts_->began().clear();
+    attempts_->tell_ended();
     told_ = 0;
 }
 
@@ -443,9 +446,8 @@ bool Launcher::add_began(MessageWriter& message) {
 
 void Launcher::flush() {
     if (agent_fd_ < 0) return;
-    const bool endings = told_ < attempts_->ended().size();
-    const bool starts = attempts_->started_due_ns() <= boot_ns();
-    if (!endings && !starts && attempts_->began().empty()) {
+    const auto now = boot_ns();
+    if (attempts_->ended_due_ns() > now && attempts_->started_due_ns() > now) {
         if (std::exchange(want_write_, false)) watch(agent_fd_, EPOLLIN);
         return;
     }
@@ -461,6 +463,7 @@ void Launcher::flush() {
     REEVE_FAILPOINT("launcher.before_report");
     if (!add_ended(message)) return;
     attempts_->began().clear();
+    if (told_ == attempts_->ended().size()) attempts_->ended_told();
     started.erase(started.begin(), started.begin() + static_cast<std::ptrdiff_t>(told));
     if (started.empty()) attempts_->started_told();
 }

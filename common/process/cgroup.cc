@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::uint64_t kCpuPeriodUs = 100'000;
 constexpr int kDepthMax = 16;  // sub-directories of sub-directories we follow
+constexpr std::size_t kSparesMax = 128;
 
 Status make_directories(const std::string& base, const std::string& relative, bool v2) {
     std::size_t at = 0;
@@ -193,6 +194,8 @@ CgroupSubtree& CgroupSubtree::operator=(CgroupSubtree&& other) noexcept {
     std::swap(memory_fd_, other.memory_fd_);
     std::swap(cpu_fd_, other.cpu_fd_);
     std::swap(pids_fd_, other.pids_fd_);
+    std::swap(made_, other.made_);
+    std::swap(spare_, other.spare_);
     return *this;
 }
 
@@ -271,11 +274,7 @@ bool CgroupSubtree::apply_limits(AttemptCgroup& out, const CgroupLimits& limits,
     return false;
 }
 
-Status CgroupSubtree::make_attempt(const char* name, const CgroupLimits& limits, AttemptCgroup& out,
-                                   int& fd) {
-    fd = -1;
-    out = AttemptCgroup{};
-    if (!usable()) return {};
+Status CgroupSubtree::make_directory(const char* name, AttemptCgroup& out) {
     if (std::strlen(name) >= sizeof out.name) {
         return fail(ErrorCode::kInvalidArgument, std::string("cgroup name too long: ") + name);
     }
@@ -283,22 +282,46 @@ Status CgroupSubtree::make_attempt(const char* name, const CgroupLimits& limits,
         return fail_errno(std::string("create cgroup ") + relative_ + "/" + name, errno);
     }
     std::snprintf(out.name, sizeof out.name, "%s", name);
-    Error error;
+    return {};
+}
+
+int CgroupSubtree::open_directory(const char* name) const {
+    return ::openat(tracker_fd_, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+// One that is still there.
+bool CgroupSubtree::take_spare(AttemptCgroup& out, int& fd) {
+    while (!spare_.empty() && fd < 0) {
+        std::snprintf(out.name, sizeof out.name, "%s", spare_.back().c_str());
+        spare_.pop_back();
+        fd = open_directory(out.name);
+    }
+    out.reused = fd >= 0;
+    return out.reused;
+}
+
+Status CgroupSubtree::make_attempt(const char* name, const CgroupLimits& limits, AttemptCgroup& out,
+                                   int& fd) {
+    fd = -1;
+    out = AttemptCgroup{};
+    if (!usable()) return {};
     const bool unlimited =
         limits.memory_bytes == 0 && limits.cpu_milli == 0 && limits.pids_max == 0;
+    out.pristine = unlimited && support_.v2_core();
+    if (out.pristine && take_spare(out, fd)) return {};
+    const auto any = "any." + std::to_string(++made_);
+    REEVE_TRY(make_directory(out.pristine ? any.c_str() : name, out));
+    Error error;
     if (!unlimited && !apply_limits(out, limits, error)) {
         remove(out);
         return fail(std::move(error));
     }
-    if (support_.v2_core()) {
-        fd = ::openat(tracker_fd_, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0) {
-            const int failed = errno;
-            remove(out);
-            return fail_errno(std::string("open cgroup ") + relative_ + "/" + name, failed);
-        }
-    }
-    return {};
+    if (!support_.v2_core()) return {};
+    fd = open_directory(out.name);
+    if (fd >= 0) return {};
+    auto failed = fail_errno(std::string("open cgroup ") + relative_ + "/" + out.name, errno);
+    remove(out);
+    return failed;
 }
 
 int CgroupSubtree::entries(const AttemptCgroup& attempt, bool tracker_too,
@@ -317,7 +340,8 @@ int CgroupSubtree::entries(const AttemptCgroup& attempt, bool tracker_too,
     return count;
 }
 
-void CgroupSubtree::kill(const AttemptCgroup& attempt) const {
+void CgroupSubtree::kill(AttemptCgroup& attempt) const {
+    attempt.pristine = false;
     if (attempt.made()) kill_tree(tracker_fd_, attempt.name, support_);
 }
 
@@ -365,6 +389,26 @@ CgroupSubtree::Removal CgroupSubtree::remove(AttemptCgroup& attempt) const {
     for (const auto dir : {kMemoryDir, kCpuDir, kPidsDir}) {
         if ((attempt.v1_dirs & dir) != 0) remove_tree(v1_fd(dir), attempt.name);
     }
+    attempt = AttemptCgroup{};
+    return Removal::kGone;
+}
+
+// Nothing in it, not frozen, nothing below it, and not for threads only: then it could not be
+// killed.
+bool CgroupSubtree::as_made(const AttemptCgroup& attempt) const {
+    struct stat info {};
+    if (!attempt.pristine || ::fstatat(tracker_fd_, attempt.name, &info, 0) != 0 ||
+        info.st_nlink != 2) {
+        return false;
+    }
+    const auto events = read_of(tracker_fd_, attempt.name, "cgroup.events");
+    return events.starts_with("populated 0") && number_of(events, "frozen") == 0 &&
+           read_of(tracker_fd_, attempt.name, "cgroup.type") == "domain\n";
+}
+
+CgroupSubtree::Removal CgroupSubtree::end(AttemptCgroup& attempt) {
+    if (spare_.size() >= kSparesMax || !as_made(attempt)) return remove(attempt);
+    spare_.emplace_back(attempt.name);
     attempt = AttemptCgroup{};
     return Removal::kGone;
 }

@@ -1,4 +1,4 @@
-// Control groups: one fresh directory per attempt, so that everything it forked can be ended.
+// Control groups: a directory for each attempt, so that everything it forked can be ended.
 //
 // What a machine offers is probed once (CgroupSupport):
 //   v2       one hierarchy with controllers: limits, cgroup.kill, exact accounting
@@ -10,8 +10,10 @@
 // the same in every v1 hierarchy, so the register can end a dead worker's subtree by that name
 // alone. Roles of one cell are started from one place, so they agree on it.
 //
-// Never reused: a child cloned into a directory that once saw cgroup.kill dies at birth on current
-// kernels (kill_seq mismatch). Names of attempts are therefore unique in a worker's life.
+// A child cloned into a directory that once saw cgroup.kill dies at birth on current kernels
+// (kill_seq mismatch), so one that was killed, or has limits, is never used again and names are
+// unique in a worker's life. One that ended by itself goes to the next attempt without limits:
+// making and removing it would take longer than the start of a program (decision 19).
 //
 // Not thread-safe per object; the free functions are.
 #pragma once
@@ -62,6 +64,8 @@ struct CgroupUse {
 struct AttemptCgroup {
     char name[72]{};           // "" : none
     std::uint8_t v1_dirs = 0;  // bits of CgroupSubtree::V1Dir made beside the tracker's
+    bool pristine = false;     // without limits and never killed: end() may keep it
+    bool reused = false;       // was another attempt's before
     bool made() const { return name[0] != '\0'; }
 };
 
@@ -91,18 +95,21 @@ public:
     const CgroupSupport& support() const { return support_; }
     const std::string& relative() const { return relative_; }
 
-    // A fresh directory with its limits. `fd` receives a directory fd for CLONE_INTO_CGROUP (the
-    // caller closes it), or -1 where the child must enter by entries() alone.
+    // An empty directory with its limits; without any, one kept by end() or "any.N", whatever the
+    // name. `fd` receives a directory fd for CLONE_INTO_CGROUP (the caller closes it), or -1 where
+    // the child must enter by entries() alone.
     Status make_attempt(const char* name, const CgroupLimits& limits, AttemptCgroup& out, int& fd);
     // What the child must write to; `tracker_too` when it was not cloned into the cgroup.
     int entries(const AttemptCgroup& attempt, bool tracker_too,
                 CgroupEntry (&out)[kCgroupEntriesMax]) const;
-    void kill(const AttemptCgroup& attempt) const;  // one round; repeat until removed
+    void kill(AttemptCgroup& attempt) const;  // one round; repeat until removed
     bool freeze(const AttemptCgroup& attempt, bool frozen) const;
     bool populated(const AttemptCgroup& attempt) const;
     CgroupUse use(const AttemptCgroup& attempt) const;
     // kBusy: something still lives in it. Sub-directories the task made are removed as well.
     Removal remove(AttemptCgroup& attempt) const;
+    // Keeps it for a later attempt if it is empty and as it was made, or removes it.
+    Removal end(AttemptCgroup& attempt);
     // Removes the subtree itself once it is empty; its parent too if it was the last.
     void remove_subtree();
 
@@ -110,6 +117,10 @@ private:
     Status open_v1(const std::string& mount, int& fd);
     int v1_fd(V1Dir dir) const;
     bool apply_limits(AttemptCgroup& out, const CgroupLimits& limits, Error& error);
+    Status make_directory(const char* name, AttemptCgroup& out);
+    int open_directory(const char* name) const;
+    bool take_spare(AttemptCgroup& out, int& fd);
+    bool as_made(const AttemptCgroup& attempt) const;
 
     CgroupSupport support_;
     std::string relative_;
@@ -117,6 +128,8 @@ private:
     int memory_fd_ = -1;  // v1 only, opened when first needed
     int cpu_fd_ = -1;
     int pids_fd_ = -1;
+    std::uint64_t made_ = 0;
+    std::vector<std::string> spare_;  // kept by end(): empty, nobody's
 };
 
 // By relative name, for whoever cleans up after a dead worker. A subtree that is not there is

@@ -124,7 +124,7 @@ SpawnResult spawn_child(const SpawnRequest& request) {
             result.in_cgroup = pid > 0;
         }
         // Kernels before 5.7 know no cgroup argument: enter by writing to cgroup.procs instead.
-        if (request.cgroup_fd < 0 || pid == -EINVAL || pid == -E2BIG || pid == -EOPNOTSUPP) {
+        if (request.cgroup_fd < 0 || pid == -EINVAL || pid == -E2BIG) {
             pid = clone_once(request, false);
         }
         if (pid == -ENOSYS) clone3_missing.store(true, std::memory_order_relaxed);

@@ -60,7 +60,15 @@ inline constexpr std::size_t kTurnChunks = 64;
 inline constexpr std::uint64_t kEventsPerBatch = 16'384;
 inline constexpr std::uint64_t kSweepIntervalNs = 1'000'000'000;
 inline constexpr std::uint64_t kDiskLookNs = 10'000'000;
-inline constexpr std::uint64_t kPaceNsMax = 2'000'000;
+// How long a small commit rests: so many times what it took, and at most so long; longer where so
+// many tasks ended in it that the processors are short of time for tasks, not for their records.
+struct Rest {
+    std::uint64_t times;
+    std::uint64_t max_ns;
+};
+inline constexpr Rest kRest{4, 2'000'000};
+inline constexpr Rest kLongRest{16, 8'000'000};
+inline constexpr std::size_t kManyEnded = 4;
 // A smaller batch is written by the core itself: handing it over would take longer than gathering
 // beside it saves.
 inline constexpr std::size_t kHandOverBytes = 8U << 10;

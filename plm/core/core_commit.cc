@@ -69,7 +69,8 @@ Status Core::flush() {
     }
     REEVE_FAILPOINT("plm.after_commit");
     // A large batch has many together already.
-    pace_until_ns_ = small ? boot_ns() + std::min(4 * flush_ns_, kPaceNsMax) : 0;
+    const auto& rest = sealed_.ended.size() < kManyEnded ? kRest : kLongRest;
+    pace_until_ns_ = small ? boot_ns() + std::min(rest.times * flush_ns_, rest.max_ns) : 0;
     ++commits_;
     ledger_seq_ = ledger_->last_seq();
     const auto bytes = sealed_batch_.frames().size();

@@ -1,9 +1,10 @@
 // The bare launch loop: what this machine can do at most, to hold the worker against.
 //
-//   launch_loop [tasks] [parallel] [fork|shared] [program]
+//   launch_loop [tasks] [parallel] [fork|shared] [program] [fresh|again]
 //
-// For each task: a fresh cgroup directory (where possible), clone3 into it, an output file made,
-// exec, wait, rmdir; `parallel` at a time from one process, no scheduler, no record. One JSON line.
+// For each task: a cgroup directory (where possible; a fresh one that is removed at the end, or the
+// one before's again), clone3 into it, an output file made, exec, wait; `parallel` at a time from
+// one process, no scheduler, no record. One JSON line.
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -58,6 +59,7 @@ struct Loop {
     reeve::CgroupSubtree subtree;
     std::string directory;
     bool shared = false;
+    bool again = false;
     const char* program = "/bin/true";
 
     bool start(Child& child, long number) {
@@ -91,6 +93,7 @@ int main(int argc, char** argv) {
     Loop loop;
     loop.shared = argc > 3 && std::strcmp(argv[3], "shared") == 0;
     if (argc > 4) loop.program = argv[4];
+    loop.again = argc > 5 && std::strcmp(argv[5], "again") == 0;
     char directory[] = "/tmp/launch_loop.XXXXXX";
     if (::mkdtemp(directory) == nullptr) return 1;
     loop.directory = directory;
@@ -114,7 +117,7 @@ int main(int argc, char** argv) {
         if (pid < 0 || status != 0) return 1;
         for (auto& child : children) {
             if (child.pid != pid) continue;
-            (void)loop.subtree.remove(child.cgroup);
+            (void)(loop.again ? loop.subtree.end(child.cgroup) : loop.subtree.remove(child.cgroup));
             ++ended;
             child.pid = 0;
             if (started < tasks && !loop.start(child, started++)) return 1;
@@ -126,8 +129,8 @@ int main(int argc, char** argv) {
     if (std::system(remove.c_str()) != 0) return 1;
     std::printf(
         "{\"name\":\"launch_loop_%s\",\"unit\":\"tasks/s\",\"value\":%.1f,\"tasks\":%ld,"
-        "\"parallel\":%ld,\"cgroup\":\"%s\"}\n",
+        "\"parallel\":%ld,\"cgroup\":\"%s\",\"directories\":\"%s\"}\n",
         loop.shared ? "shared" : "fork", static_cast<double>(tasks) / seconds, tasks, parallel,
-        reeve::to_string(support.backend));
+        reeve::to_string(support.backend), loop.again ? "again" : "fresh");
     return 0;
 }

@@ -3,11 +3,12 @@
 
     process_rate.py --build build/release [--tasks 5000] [--runs 5] [--parallel 2]
 
-Each run launches `true` so many times from a bare loop (fresh cgroup, output file, no scheduler,
-no record; forked or sharing memory, whichever is faster) and then as one array through a cell:
-submitted, durable, placed, run, recorded, audited. The rate is counted from the first start to the
-last end as `reeve show` has them. Runs take turns; the ratio is that of the medians. Also says what
-each process of the group spent per task.
+Each run launches `true` so many times from a bare loop (cgroup, output file, no scheduler, no
+record; forked or sharing memory, whichever is faster), once with a fresh cgroup directory for each
+and once with directories used again, from `xargs -P` (no cgroup, no file), and then as one array
+through a cell: submitted, durable, placed, run, recorded, audited. The rate is counted from the
+first start to the last end as `reeve show` has them. Runs take turns; ratios are those of the
+medians. Also says what each process of the group spent per task.
 """
 
 import argparse
@@ -53,11 +54,21 @@ def through_cell(cell, options):
                                      for role in after}
 
 
-def bare_rate(options, mode):
-    done = subprocess.run([options.build + "/tests/bench/launch_loop", str(options.tasks),
-                           str(options.parallel), mode, options.program],
-                          check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)["value"]
+def bare_rate(options, directories):
+    def rate(mode):
+        done = subprocess.run([options.build + "/tests/bench/launch_loop", str(options.tasks),
+                               str(options.parallel), mode, options.program, directories],
+                              check=True, capture_output=True, text=True)
+        return json.loads(done.stdout)["value"]
+    return max(rate("fork"), rate("shared"))
+
+
+def xargs_rate(options):
+    words = "\n".join(str(number) for number in range(options.tasks))
+    begun = time.monotonic()
+    subprocess.run(["xargs", "-P", str(options.parallel), "-I{}", options.program], check=True,
+                   input=words, text=True)
+    return options.tasks / (time.monotonic() - begun)
 
 
 def main():
@@ -68,13 +79,15 @@ def main():
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--program", default="/bin/true")
     options = parser.parse_args()
-    loop, ours, costs = [], [], {}
+    loop, again, xargs, ours, costs = [], [], [], [], {}
     with tempfile.TemporaryDirectory(prefix="reeve-bench-") as top:
         options.output = top + "/out-%a"
         cell = Cell(options.build + "/cli/reeve", top + "/cell", {})
         cell.run("up", "--workers", "1", "--cpus", str(options.parallel))
         for _ in range(options.runs):
-            loop.append(max(bare_rate(options, "fork"), bare_rate(options, "shared")))
+            loop.append(bare_rate(options, "fresh"))
+            again.append(bare_rate(options, "again"))
+            xargs.append(xargs_rate(options))
             rate, cost = through_cell(cell, options)
             ours.append(rate)
             for role, value in cost.items():
@@ -83,8 +96,12 @@ def main():
         cell.run("down")
     for name, value, unit in (
             ("launch_loop", statistics.median(loop), "tasks/s"),
+            ("launch_loop_again", statistics.median(again), "tasks/s"),
+            ("xargs", statistics.median(xargs), "tasks/s"),
             ("process_rate", statistics.median(ours), "tasks/s"),
             ("process_ratio", statistics.median(ours) / statistics.median(loop), "1"),
+            ("process_ratio_again", statistics.median(ours) / statistics.median(again), "1"),
+            ("process_ratio_xargs", statistics.median(ours) / statistics.median(xargs), "1"),
             *(("process_cpu_" + role, statistics.median(values), "us/task")
               for role, values in sorted(costs.items()))):
         print(json.dumps({"name": name, "unit": unit, "runs": options.runs,

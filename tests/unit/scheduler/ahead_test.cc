@@ -31,6 +31,18 @@ TEST_CASE("Ahead: a class is brief after four brief endings in a row", "[sched]"
     CHECK_FALSE(ahead.is_brief(1));
 }
 
+TEST_CASE("Ahead: the line is as long as what a brief time has room for", "[sched]") {
+    Ahead ahead(2);
+    CHECK(ahead.line_of(1) == kLineMax);
+    for (std::uint32_t i = 0; i < kBriefEnds; ++i) ahead.ended(1, kBriefNs / 4);
+    CHECK(ahead.line_of(1) == 4);
+    for (int i = 0; i < 100; ++i) ahead.ended(1, kBriefNs);
+    CHECK(ahead.line_of(1) == kLineMin);
+    for (int i = 0; i < 100; ++i) ahead.ended(1, 0);
+    CHECK(ahead.line_of(1) == kLineMax);
+    CHECK(ahead.line_of(0) == kLineMax);
+}
+
 TEST_CASE("Ahead: who waits behind one that is over takes its claim, once", "[sched]") {
     Ahead ahead(3);
     ahead.give(follower(20, 10));

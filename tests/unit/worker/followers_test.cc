@@ -116,6 +116,39 @@ TEST_CASE("Followers: one that came too late, or behind nobody, waits for its hi
     CHECK(marks(head) == "+b\n-b\n");
 }
 
+TEST_CASE("Followers: those behind one that came too late wait for it all the same", "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join();
+    const auto first = head.dispatch(head.shell("exit 0"));
+    REQUIRE(head.wait_state(first, SlotState::kEnded));
+    const auto late = head.dispatch_behind(first, marked(head, "b", "sleep 0.3"));
+    const auto second = head.dispatch_behind(late, marked(head, "c", "true"));
+    const auto third = head.dispatch_behind(second, marked(head, "d", "true"));
+    pause_ms(100);
+    CHECK(head.word(late).state() == SlotState::kAssigned);
+    head.hand_on(late);
+    REQUIRE(head.wait_state(late, SlotState::kRunning));
+    CHECK(head.word(second).state() == SlotState::kAssigned);
+    const auto fourth = head.dispatch_behind(third, marked(head, "e", "true"));
+    REQUIRE(head.wait_state(fourth, SlotState::kEnded));  // without a hint for any but the late one
+    CHECK(marks(head) == "+b\n-b\n+c\n-c\n+d\n-d\n+e\n-e\n");
+    CHECK(head.segment().header().fenced_reports.load() == 0);
+}
+
+TEST_CASE("Followers: an ending is told while others wait behind the next one", "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join();
+    const auto first = head.dispatch(marked(head, "a", "sleep 0.3"));
+    REQUIRE(head.wait_state(first, SlotState::kRunning));
+    const auto second = head.dispatch_behind(first, head.shell("sleep 2"));
+    const auto third = head.dispatch_behind(second, head.shell("true"));
+    const auto fourth = head.dispatch_behind(third, head.shell("exit 0"));
+    REQUIRE(head.wait_state(first, SlotState::kEnded));
+    CHECK(head.word(second).state() == SlotState::kRunning);
+    REQUIRE(head.wait_state(fourth, SlotState::kEnded));
+    CHECK(head.outcome(second) == Outcome::kSucceeded);
+}
+
 TEST_CASE("Followers: the agent dies, each still runs once", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();

@@ -187,11 +187,11 @@ TEST_CASE("Launcher: a fork bomb ends with its task", "[worker]") {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));  // let it fork
     rig.stop(id, StopReason::kCancel, true);
     CHECK(rig.wait_ended(id).outcome == Outcome::kCancelled);
-    CHECK(rig.cgroup_children() == 0);
+    CHECK(rig.cgroup_children().empty());
     // A chain whose pid changes at each fork, so that no list of pids is ever right.
     const auto chain = rig.shell("f() { (f) & exit; }; (f) & sleep 0.2");
     (void)rig.wait_ended(chain);
-    CHECK(rig.cgroup_children() == 0);
+    CHECK(rig.cgroups_in_use() == 0);
 }
 
 TEST_CASE("Launcher: memory limit, kill, cancel and time limit are told apart", "[worker]") {
@@ -300,7 +300,8 @@ TEST_CASE("Launcher: a thousand short tasks leave nothing behind", "[worker]") {
     for (; waited < ids.size(); ++waited) {
         CHECK(rig.wait_ended(ids[waited]).outcome == Outcome::kSucceeded);
     }
-    CHECK(rig.cgroup_children() == 0);
+    CHECK(rig.cgroups_in_use() == 0);
+    CHECK(rig.cgroup_children().size() <= 9);     // as many as ran at once, for the next ones
     CHECK(children_of(rig.launcher_pid()) == 0);  // not even zombies
     CHECK(open_files(rig.launcher_pid()) == files_before);
 }
@@ -314,7 +315,8 @@ TEST_CASE("Launcher: many at once", "[worker]") {
         ids.push_back(rig.start(std::move(start)));
     }
     for (const auto id : ids) CHECK(rig.wait_ended(id, 30'000).outcome == Outcome::kSucceeded);
-    CHECK(rig.cgroup_children() == 0);
+    CHECK(rig.cgroups_in_use() == 0);
+    CHECK(rig.cgroup_children().size() < ids.size());
 }
 
 TEST_CASE("Launcher: the same attempt twice gets a directory of its own", "[worker]") {
@@ -334,6 +336,42 @@ TEST_CASE("Launcher: the same attempt twice gets a directory of its own", "[work
     const auto second = rig.start(rig.text({"/bin/sh", "-c", "exit 6"}));
     CHECK(rig.wait_ended(first).outcome == Outcome::kCancelled);
     CHECK(rig.wait_ended(second).exit_code == 6);
+}
+
+TEST_CASE("Launcher: a directory goes from task to task until one is killed in it", "[worker]") {
+    LauncherRig rig;
+    if (!rig.support().v2_core()) {
+        WARN("skipped: no cgroup v2 here");
+        return;
+    }
+    const auto directory_of_next = [&] {
+        const auto ended = rig.run_shell("grep ^0:: /proc/self/cgroup; exit 3");
+        CHECK(ended.exit_code == 3);
+        return rig.output();
+    };
+    const auto first = directory_of_next();
+    CHECK(first.find(rig.cgroup() + "/any.") != std::string::npos);
+    CHECK(directory_of_next() == first);
+    SECTION("killed") {
+        const auto id = rig.shell("sleep 100");
+        (void)rig.pid_of(id);
+        rig.stop(id, StopReason::kCancel, true);
+        CHECK(rig.wait_ended(id).outcome == Outcome::kCancelled);
+    }
+    SECTION("left somebody behind") {
+        const auto id = rig.shell(std::string(kDaemons) + "exit 0");
+        CHECK(rig.wait_ended(id).outcome == Outcome::kSucceeded);
+    }
+    SECTION("away when it is needed") {
+        REQUIRE(rig.cgroup_children().size() == 1);
+        const auto path = rig.support().tracker + "/" + rig.support().prefix;
+        REQUIRE(::rmdir((path + rig.cgroup_children()[0]).c_str()) == 0);
+    }
+    const auto second = directory_of_next();
+    CHECK(second != first);
+    CHECK(second.find(rig.cgroup() + "/any.") != std::string::npos);
+    CHECK(directory_of_next() == second);
+    CHECK(rig.cgroup_children().size() == 1);
 }
 
 TEST_CASE("Launcher: output beyond its limit is punched out, offsets stay", "[worker]") {

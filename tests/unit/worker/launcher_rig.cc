@@ -228,16 +228,20 @@ WelcomeRecord LauncherRig::connect_again() {
     return welcome;
 }
 
-int LauncherRig::cgroup_children() const {
-    if (cgroup_.empty()) return 0;
-    int count = 0;
-    const auto path = support_.tracker + "/" + support_.prefix + cgroup_;
-    DIR* dir = ::opendir(path.c_str());
-    if (dir == nullptr) return 0;
-    while (const dirent* entry = ::readdir(dir)) {
-        if (entry->d_type == DT_DIR && entry->d_name[0] != '.') ++count;
+std::vector<std::string> LauncherRig::cgroup_children() const {
+    std::vector<std::string> children;
+    if (cgroup_.empty()) return children;
+    for (const auto& name : list_cgroups(support_, cgroup_)) {
+        children.push_back(cgroup_ + "/" + name);
     }
-    ::closedir(dir);
+    return children;
+}
+
+int LauncherRig::cgroups_in_use() const {
+    int count = 0;
+    for (const auto& child : cgroup_children()) {
+        if (cgroup_populated(support_, child)) ++count;
+    }
     return count;
 }
 

@@ -74,8 +74,9 @@ public:
     const std::string& socket_path() const { return socket_path_; }
     const std::string& cgroup() const { return cgroup_; }
     const CgroupSupport& support() const { return support_; }
-    // Number of attempt directories in the subtree now.
-    int cgroup_children() const;
+    // Directories in the subtree now, and how many of them somebody lives in.
+    std::vector<std::string> cgroup_children() const;
+    int cgroups_in_use() const;
     bool wait_launcher_gone(int timeout_ms = 15'000);
 
 private:

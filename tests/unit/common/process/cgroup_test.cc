@@ -1,5 +1,6 @@
 #include <csignal>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +20,11 @@ std::string fresh_name() {
 
 bool exists(const std::string& path) {
     return ::access(path.c_str(), F_OK) == 0;
+}
+
+std::string path_of(const CgroupSubtree& subtree, const AttemptCgroup& attempt) {
+    const auto& support = subtree.support();
+    return support.tracker + "/" + support.prefix + subtree.relative() + "/" + attempt.name;
 }
 
 // A child that enters the attempt's directories and sleeps.
@@ -116,12 +122,79 @@ TEST_CASE("Cgroup: sub-directories the task made go as well", "[process]") {
     int fd = -1;
     REQUIRE(subtree->make_attempt("deep", {}, attempt, fd));
     if (fd >= 0) ::close(fd);
-    const auto path = support.tracker + "/" + support.prefix + subtree->relative() + "/deep";
+    const auto path = path_of(*subtree, attempt);
     REQUIRE(::mkdir((path + "/a").c_str(), 0755) == 0);
     REQUIRE(::mkdir((path + "/a/b").c_str(), 0755) == 0);
     CHECK(subtree->remove(attempt) == CgroupSubtree::Removal::kGone);
     CHECK_FALSE(exists(path));
     subtree->remove_subtree();
+}
+
+TEST_CASE("Cgroup: one that ended by itself is the next attempt's, any other is removed",
+          "[process]") {
+    const auto support = probe_cgroups();
+    if (!support.v2_core()) {
+        WARN("skipped: no cgroup v2 here");
+        return;
+    }
+    auto subtree = CgroupSubtree::make(support, fresh_name());
+    REQUIRE(subtree);
+    AttemptCgroup attempt;
+    const auto make = [&](const CgroupLimits& limits = {}) {
+        int fd = -1;
+        REQUIRE(subtree->make_attempt("1.0.1", limits, attempt, fd));
+        CHECK(fd >= 0);
+        ::close(fd);
+        return path_of(*subtree, attempt);
+    };
+    const auto first = make();
+    CHECK_FALSE(attempt.reused);
+    CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+    CHECK_FALSE(attempt.made());
+    CHECK(exists(first));
+    CHECK(make() == first);
+    CHECK(attempt.reused);
+    SECTION("while something lives in it, it is not") {
+        const pid_t pid = sleeper(*subtree, attempt);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kBusy);
+        ::kill(pid, SIGKILL);
+        REQUIRE(::waitpid(pid, nullptr, 0) == pid);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK(exists(first));
+    }
+    SECTION("killed") {
+        subtree->kill(attempt);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(first));
+    }
+    SECTION("frozen") {
+        REQUIRE(subtree->freeze(attempt, true));
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(first));
+    }
+    SECTION("for threads") {
+        REQUIRE(write_text_at(AT_FDCWD, (first + "/cgroup.type").c_str(), "threaded") == 0);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(first));
+    }
+    SECTION("with a group below it") {
+        REQUIRE(::mkdir((first + "/below").c_str(), 0755) == 0);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(first));
+    }
+    SECTION("with limits") {
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CgroupLimits limits;
+        limits.pids_max = 50;
+        const auto limited = make(limits);
+        CHECK(limited != first);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(limited));
+        CHECK(make() == first);
+        (void)subtree->end(attempt);
+    }
+    subtree->remove_subtree();
+    CHECK_FALSE(exists(first));
 }
 
 TEST_CASE("Cgroup: without cgroups every call is harmless", "[process]") {

@@ -109,7 +109,7 @@ TEST_CASE("Spawn: the child is in its cgroup from the first instruction", "[proc
     if (result.in_cgroup) {
         const auto text = read_whole("/proc/" + std::to_string(result.pid) + "/cgroup");
         REQUIRE(text);
-        CHECK(text->find(subtree->relative() + "/one\n") != std::string::npos);
+        CHECK(text->find(subtree->relative() + "/" + attempt.name + "\n") != std::string::npos);
     }
     ::close(fd);
     ::kill(result.pid, SIGKILL);
