@@ -72,6 +72,7 @@ private:
         std::uint32_t uid = 0;
         std::uint32_t gid = 0;
         bool remove = false;  // after a success
+        bool known = false;
     };
     struct Running {
         std::uint64_t id = 0;

@@ -116,8 +116,11 @@ Agent::Files Agent::files_of_running(std::uint64_t id) const {
 }
 
 Agent::OutputDigest Agent::look_after(EndedRecord& record, const Files& files) {
-    clear_space(record, false);
-    if (context_.uid == 0) clear_space(record, true);
+    // Where its space is depends on its user, who is not known of one that a former agent started.
+    const bool ours = files.known && files.uid == context_.uid;
+    const bool theirs = files.known && !ours;
+    if (!theirs) clear_space(record, false);
+    if (context_.uid == 0 && !ours) clear_space(record, true);
     if (record.outcome != Outcome::kSucceeded) return std::nullopt;
     auto digest = digest_output(files.output, files.error, files.uid);
     if (files.remove) {
@@ -130,6 +133,7 @@ Agent::OutputDigest Agent::look_after(EndedRecord& record, const Files& files) {
 // What an attempt writes, for look_after().
 Agent::Files Agent::files_of(const StartText& start, const v1::TaskSpec& spec) {
     Files files;
+    files.known = true;
     if ((start.head.flags & kStartNoOutput) == 0) files.output = start.output;
     if (start.error != start.output) files.error = start.error;
     files.uid = start.head.uid;

@@ -18,7 +18,7 @@ constexpr std::size_t kQueueBatchesMax = 65'536;
 constexpr auto kRetryPause = std::chrono::seconds(1);
 // A round of so many rows is followed by a rest: a row of a job that goes on is then written once
 // for many changes, and more of its attempts share a pack.
-constexpr std::size_t kBusyRows = 1'000;
+constexpr std::size_t kBusyRows = 8;
 constexpr auto kRest = std::chrono::milliseconds(100);
 // Any other begins a little later: the task whose rows they are has the processors until then.
 constexpr auto kGather = std::chrono::milliseconds(5);

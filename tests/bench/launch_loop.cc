@@ -1,10 +1,11 @@
 // The bare launch loop: what this machine can do at most, to hold the worker against.
 //
-//   launch_loop [tasks] [parallel] [fork|shared] [program] [fresh|again]
+//   launch_loop [tasks] [parallel] [fork|shared] [program] [fresh|again] [directory]
 //
 // For each task: a cgroup directory (where possible; a fresh one that is removed at the end, or the
 // one before's again), clone3 into it, an output file made, exec, wait; `parallel` at a time from
-// one process, no scheduler, no record. One JSON line.
+// one process, no scheduler, no record. The output files go to the directory and stay there;
+// without one to a temporary directory. One JSON line.
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -95,8 +96,9 @@ int main(int argc, char** argv) {
     if (argc > 4) loop.program = argv[4];
     loop.again = argc > 5 && std::strcmp(argv[5], "again") == 0;
     char directory[] = "/tmp/launch_loop.XXXXXX";
-    if (::mkdtemp(directory) == nullptr) return 1;
-    loop.directory = directory;
+    const bool temporary = argc <= 6;
+    if (temporary && ::mkdtemp(directory) == nullptr) return 1;
+    loop.directory = temporary ? directory : argv[6];
     const auto support = reeve::probe_cgroups();
     if (support.usable()) {
         auto made =
@@ -126,7 +128,7 @@ int main(int argc, char** argv) {
     const auto seconds = static_cast<double>(reeve::boot_ns() - start) / 1e9;
     loop.subtree.remove_subtree();
     const std::string remove = std::string("rm -rf ") + directory;
-    if (std::system(remove.c_str()) != 0) return 1;
+    if (temporary && std::system(remove.c_str()) != 0) return 1;
     std::printf(
         "{\"name\":\"launch_loop_%s\",\"unit\":\"tasks/s\",\"value\":%.1f,\"tasks\":%ld,"
         "\"parallel\":%ld,\"cgroup\":\"%s\",\"directories\":\"%s\"}\n",

@@ -8,7 +8,9 @@ record; forked or sharing memory, whichever is faster), once with a fresh cgroup
 and once with directories used again, from `xargs -P` (no cgroup, no file), and then as one array
 through a cell: submitted, durable, placed, run, recorded, audited. The rate is counted from the
 first start to the last end as `reeve show` has them. Runs take turns; ratios are those of the
-medians. Also says what each process of the group spent per task.
+medians. Every run has an empty directory for its output, and none is removed before the end: a new
+file takes longer where others were removed in the last minute. Also says what each process of the
+group spent per task.
 """
 
 import argparse
@@ -42,7 +44,8 @@ def spent(cell):
 
 def through_cell(cell, options):
     before = spent(cell)
-    job = int(cell.run("submit", "--parsable", "--output", options.output, "--array",
+    output = tempfile.mkdtemp(dir=options.outputs) + "/%a"
+    job = int(cell.run("submit", "--parsable", "--output", output, "--array",
                        "1-%d" % options.tasks, "--", options.program).stdout)
     cell.run("wait", str(job))
     after = spent(cell)
@@ -57,7 +60,8 @@ def through_cell(cell, options):
 def bare_rate(options, directories):
     def rate(mode):
         done = subprocess.run([options.build + "/tests/bench/launch_loop", str(options.tasks),
-                               str(options.parallel), mode, options.program, directories],
+                               str(options.parallel), mode, options.program, directories,
+                               tempfile.mkdtemp(dir=options.outputs)],
                               check=True, capture_output=True, text=True)
         return json.loads(done.stdout)["value"]
     return max(rate("fork"), rate("shared"))
@@ -81,7 +85,7 @@ def main():
     options = parser.parse_args()
     loop, again, xargs, ours, costs = [], [], [], [], {}
     with tempfile.TemporaryDirectory(prefix="reeve-bench-") as top:
-        options.output = top + "/out-%a"
+        options.outputs = top
         cell = Cell(options.build + "/cli/reeve", top + "/cell", {})
         cell.run("up", "--workers", "1", "--cpus", str(options.parallel))
         for _ in range(options.runs):

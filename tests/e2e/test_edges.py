@@ -203,7 +203,7 @@ class Edges(OwnCellCase):
         env = self.start_cell(start=False)
         env.cli("up", *env.up_words, env={"REEVE_FP": "plm.after_commit:sleep=120"})
         env.learn()
-        count = 60000
+        count = 180000
         job = env.submit("--array", "1-%d" % count, "--function", "no-such-handler")
         env.wait(job, code=FAILED)
         env.cli("node", "drain", "worker-1")
