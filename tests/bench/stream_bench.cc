@@ -45,7 +45,7 @@ struct Options {
 
 using ClientStream = grpc::ClientReaderWriter<v1::SubmitRequest, v1::SubmitReply>;
 
-// Answers each batch with what a cell would say of it.
+// Answers each batch with what a cell would say of it: an acknowledgement, then its results.
 class EchoServer final : public v1::Reeve::CallbackService {
     class Stream final : public grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply> {
     public:
@@ -55,11 +55,12 @@ class EchoServer final : public v1::Reeve::CallbackService {
                 Finish(grpc::Status::OK);
                 return;
             }
-            reply_.Clear();
+            acknowledgement_.Clear();
+            results_.Clear();
             for (auto& job : *request_.mutable_jobs()) {
-                reply_.add_job_ids(++last_);
-                reply_.add_existed(false);
-                auto& results = *reply_.add_results();
+                acknowledgement_.add_job_ids(++last_);
+                acknowledgement_.add_existed(false);
+                auto& results = *results_.add_results();
                 results.set_job(last_);
                 std::uint64_t element = 0;
                 for (auto& data : *job.mutable_element_data()) {
@@ -68,14 +69,23 @@ class EchoServer final : public v1::Reeve::CallbackService {
                 }
                 results.set_ended(true);
             }
-            StartWrite(&reply_);
+            acknowledged_ = false;
+            StartWrite(&acknowledgement_);
         }
-        void OnWriteDone(bool) override { StartRead(&request_); }
+        void OnWriteDone(bool) override {
+            if (std::exchange(acknowledged_, true)) {
+                StartRead(&request_);
+            } else {
+                StartWrite(&results_);
+            }
+        }
         void OnDone() override { delete this; }
 
     private:
         v1::SubmitRequest request_;
-        v1::SubmitReply reply_;
+        v1::SubmitReply acknowledgement_;
+        v1::SubmitReply results_;
+        bool acknowledged_ = false;
         std::uint64_t last_ = 0;
     };
     grpc::ServerBidiReactor<v1::SubmitRequest, v1::SubmitReply>* SubmitStream(
@@ -237,52 +247,62 @@ private:
     std::atomic<bool> broken_{false};
 };
 
-// Unary calls to a server in a process of its own, as far apart as run_latency's tasks.
-int round_trips(const Options& options) {
-    const auto path = "unix:/tmp/reeve-echo-" + std::to_string(::getpid());
-    const pid_t server = ::fork();
-    if (server == 0) {
+// In a process of its own, as a cell's is.
+class EchoProcess {
+public:
+    EchoProcess() : path_("unix:/tmp/reeve-echo-" + std::to_string(::getpid())), pid_(::fork()) {
+        if (pid_ != 0) return;
         EchoServer service;
         grpc::ServerBuilder builder;
-        builder.AddListeningPort(path, grpc::InsecureServerCredentials());
+        builder.AddListeningPort(path_, grpc::InsecureServerCredentials());
         builder.RegisterService(&service);
         builder.BuildAndStart()->Wait();
         ::_exit(0);
     }
-    const auto stub =
-        v1::Reeve::NewStub(grpc::CreateChannel(path, grpc::InsecureChannelCredentials()));
+    ~EchoProcess() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        ::unlink(path_.c_str() + std::strlen("unix:"));
+    }
+    EchoProcess(const EchoProcess&) = delete;
+    EchoProcess& operator=(const EchoProcess&) = delete;
+
+    std::unique_ptr<v1::Reeve::Stub> stub() const {
+        auto channel = grpc::CreateChannel(path_, grpc::InsecureChannelCredentials());
+        const auto until = std::chrono::system_clock::now() + std::chrono::seconds(10);
+        if (!channel->WaitForConnected(until)) std::fprintf(stderr, "no echo server\n");
+        return v1::Reeve::NewStub(channel);
+    }
+
+private:
+    std::string path_;
+    pid_t pid_;
+};
+
+// Unary calls, as far apart as run_latency's tasks.
+int round_trips(const Options& options) {
+    const EchoProcess server;
+    const auto stub = server.stub();
     auto one = options;
     one.batch = 1;
     const auto request = make_batch(one);
     std::vector<double> took;
     while (static_cast<int>(took.size()) < options.latency) {
         grpc::ClientContext context;
-        context.set_wait_for_ready(true);
         v1::SubmitReply reply;
         const auto before = boot_ns();
         if (!stub->Submit(&context, request, &reply).ok()) break;
         took.push_back(static_cast<double>(boot_ns() - before) / 1000);
         ::usleep(2000);
     }
-    ::kill(server, SIGKILL);
-    ::waitpid(server, nullptr, 0);
-    ::unlink(path.c_str() + std::strlen("unix:"));
     tell("grpc_round_trip", took);
     return static_cast<int>(took.size()) < options.latency ? 1 : 0;
 }
 
 int against_echo(const Options& options) {
-    const auto path = "unix:/tmp/reeve-echo-" + std::to_string(::getpid());
-    EchoServer service;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(path, grpc::InsecureServerCredentials());
-    builder.RegisterService(&service);
-    const auto server = builder.BuildAndStart();
-    auto channel = grpc::CreateChannel(path, grpc::InsecureChannelCredentials());
-    const auto stub = v1::Reeve::NewStub(channel);
-    const int code = Load(options, *stub).run();
-    server->Shutdown(std::chrono::system_clock::now());
-    return code;
+    const EchoProcess server;
+    const auto stub = server.stub();
+    return Load(options, *stub).run();
 }
 
 int main_with(const Options& options) {
