@@ -371,6 +371,11 @@ void Attempts::on_main_ended(std::uint32_t index, int status, const rusage& usag
     attempt.usage = usage;
     attempt.ended_wall_ns = wall_ns();
     attempt.deadline_ns = kNever;
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (killed && attempt.phase != Phase::kKilling) {
+        attempt.stillborn = attempt.cgroup.reused && reports_[index].begun == 0;
+        subtree_.distrust(attempt.cgroup);
+    }
     if (empty_out(attempt)) {
         finish(index);
         return;
@@ -464,6 +469,7 @@ void Attempts::finish(std::uint32_t index) {
     facts.wait_status = attempt.wait_status;
     facts.report = reports_[index];
     facts.reason = attempt.reason;
+    facts.stillborn = attempt.stillborn;
     facts.oom_kills = attempt.oom_kills;
     facts.memory_limit_bytes = attempt.memory_limit_bytes;
     facts.time_limit_ns = attempt.time_limit_ns;

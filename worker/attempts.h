@@ -99,6 +99,7 @@ private:
         Phase phase = Phase::kRunning;
         bool frozen = false;
         bool told_stuck = false;
+        bool stillborn = false;
         StopReason reason = StopReason::kNone;
         AttemptCgroup cgroup;
         std::uint64_t memory_limit_bytes = 0;

@@ -288,6 +288,7 @@ ExecHint hint_for(const char* name, long error) {
 
 int run_child(void* argument) {
     const auto& plan = *static_cast<const ChildPlan*>(argument);
+    plan.report->begun = 1;
     raw_syscall(SYS_umask, 077);
     if (!enter_cgroups(plan)) return kStartFailed;
     const long session = raw_syscall(SYS_setsid);

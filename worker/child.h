@@ -45,7 +45,8 @@ struct ChildReport {
     ChildStage stage = ChildStage::kNothing;
     std::int32_t error = 0;  // errno
     ExecHint hint = ExecHint::kNone;
-    char subject[116]{};  // the path or command it was about, cut at the end
+    std::int32_t begun = 0;  // 1: the child ran at all
+    char subject[112]{};     // the path or command it was about, cut at the end
 };
 
 struct ChildRlimit {

@@ -193,6 +193,11 @@ void describe_ending(const EndingFacts& facts, EndedRecord& out) {
         describe_stopped(facts, out);
         return;
     }
+    if (facts.stillborn) {
+        out.outcome = Outcome::kRequeued;
+        set_detail(out, "somebody killed its cgroup before it began");
+        return;
+    }
     if (facts.report.stage != ChildStage::kNothing) {
         out.outcome = Outcome::kFailed;
         const bool executing = facts.report.stage == ChildStage::kExec;

@@ -16,6 +16,7 @@ struct EndingFacts {
     int wait_status = 0;
     ChildReport report;
     StopReason reason = StopReason::kNone;
+    bool stillborn = false;  // killed with its cgroup before it ran
     std::uint64_t oom_kills = 0;
     std::uint64_t memory_limit_bytes = 0;
     std::uint64_t time_limit_ns = 0;

@@ -393,12 +393,12 @@ CgroupSubtree::Removal CgroupSubtree::remove(AttemptCgroup& attempt) const {
     return Removal::kGone;
 }
 
-// Nothing in it, not frozen, nothing below it, and not for threads only: then it could not be
-// killed.
+// Nothing in it, still ours, not frozen, nothing below it, and not for threads only: then it could
+// not be killed.
 bool CgroupSubtree::as_made(const AttemptCgroup& attempt) const {
     struct stat info {};
     if (!attempt.pristine || ::fstatat(tracker_fd_, attempt.name, &info, 0) != 0 ||
-        info.st_nlink != 2) {
+        info.st_nlink != 2 || info.st_uid != ::geteuid()) {
         return false;
     }
     const auto events = read_of(tracker_fd_, attempt.name, "cgroup.events");
@@ -411,6 +411,11 @@ CgroupSubtree::Removal CgroupSubtree::end(AttemptCgroup& attempt) {
     spare_.emplace_back(attempt.name);
     attempt = AttemptCgroup{};
     return Removal::kGone;
+}
+
+void CgroupSubtree::distrust(AttemptCgroup& attempt) {
+    attempt.pristine = false;
+    for (const auto& name : std::exchange(spare_, {})) remove_tree(tracker_fd_, name.c_str());
 }
 
 void CgroupSubtree::remove_subtree() {

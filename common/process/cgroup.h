@@ -110,6 +110,9 @@ public:
     Removal remove(AttemptCgroup& attempt) const;
     // Keeps it for a later attempt if it is empty and as it was made, or removes it.
     Removal end(AttemptCgroup& attempt);
+    // Somebody else killed what was in it, maybe with what is above and beside it: neither it nor
+    // any that is kept goes to another attempt.
+    void distrust(AttemptCgroup& attempt);
     // Removes the subtree itself once it is empty; its parent too if it was the last.
     void remove_subtree();
 

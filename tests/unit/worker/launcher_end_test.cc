@@ -358,6 +358,17 @@ TEST_CASE("Launcher: a directory goes from task to task until one is killed in i
         rig.stop(id, StopReason::kCancel, true);
         CHECK(rig.wait_ended(id).outcome == Outcome::kCancelled);
     }
+    SECTION("killed by somebody else") {
+        const auto id = rig.shell("sleep 100");
+        (void)rig.pid_of(id);
+        kill_cgroup(rig.support(), rig.cgroup());
+        CHECK(rig.wait_ended(id).exit_code == -SIGKILL);
+    }
+    SECTION("killed by somebody else while nobody was in it") {
+        kill_cgroup(rig.support(), rig.cgroup());
+        const auto ended = rig.run_shell("exit 3");  // it dies at birth on some kernels
+        CHECK((ended.exit_code == 3 || ended.outcome == Outcome::kRequeued));
+    }
     SECTION("left somebody behind") {
         const auto id = rig.shell(std::string(kDaemons) + "exit 0");
         CHECK(rig.wait_ended(id).outcome == Outcome::kSucceeded);

@@ -172,6 +172,24 @@ TEST_CASE("Cgroup: one that ended by itself is the next attempt's, any other is 
         CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
         CHECK_FALSE(exists(first));
     }
+    SECTION("another was killed, maybe with all of them") {
+        AttemptCgroup other;
+        int fd = -1;
+        REQUIRE(subtree->make_attempt("1.0.1", {}, other, fd));
+        ::close(fd);
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK(exists(first));
+        subtree->distrust(other);
+        CHECK_FALSE(exists(first));
+        const auto second = path_of(*subtree, other);
+        CHECK(subtree->end(other) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(second));
+    }
+    SECTION("somebody else's") {
+        if (::chown(first.c_str(), ::geteuid() + 1, static_cast<gid_t>(-1)) != 0) return;
+        CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
+        CHECK_FALSE(exists(first));
+    }
     SECTION("for threads") {
         REQUIRE(write_text_at(AT_FDCWD, (first + "/cgroup.type").c_str(), "threaded") == 0);
         CHECK(subtree->end(attempt) == CgroupSubtree::Removal::kGone);
