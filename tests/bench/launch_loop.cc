@@ -56,6 +56,11 @@ int run_child(void* argument) {
     return 127;
 }
 
+bool complain(const char* what) {
+    std::fprintf(stderr, "launch_loop: %s\n", what);
+    return false;
+}
+
 struct Loop {
     reeve::CgroupSubtree subtree;
     std::string directory;
@@ -69,7 +74,10 @@ struct Loop {
         char name[32];
         std::snprintf(name, sizeof name, "%ld", number);
         int fd = -1;
-        if (subtree.usable() && !subtree.make_attempt(name, {}, child.cgroup, fd)) return false;
+        if (subtree.usable()) {
+            const auto made = subtree.make_attempt(name, {}, child.cgroup, fd);
+            if (!made) return complain(made.error().message.c_str());
+        }
         reeve::SpawnRequest request;
         request.function = run_child;
         request.argument = &child;
@@ -82,7 +90,7 @@ struct Loop {
         const auto result = reeve::spawn_child(request);
         if (fd >= 0) ::close(fd);
         child.pid = result.pid;
-        return result.pid > 0;
+        return result.pid > 0 || complain(std::strerror(result.error));
     }
 };
 
@@ -116,7 +124,10 @@ int main(int argc, char** argv) {
     while (ended < tasks) {
         int status = 0;
         const pid_t pid = ::wait(&status);
-        if (pid < 0 || status != 0) return 1;
+        if (pid < 0 || status != 0) {
+            std::fprintf(stderr, "launch_loop: pid %d, wait status %d\n", pid, status);
+            return 1;
+        }
         for (auto& child : children) {
             if (child.pid != pid) continue;
             (void)(loop.again ? loop.subtree.end(child.cgroup) : loop.subtree.remove(child.cgroup));
