@@ -207,6 +207,7 @@ void Core::gather_news(Effects& due) {
 // No watcher comes or goes between the sealing of a batch and this.
 void Core::notify_watchers(Effects& due) {
     for (auto& [sink, what] : due.news) {
+        if (!what.ended.empty() || !what.results.empty()) history_->hurry();
         auto& watcher = watchers_.at(sink);
         if (!watcher.sink->push(std::move(what.jobs), std::move(what.results))) watcher.gone = true;
         for (const auto id : what.ended) {

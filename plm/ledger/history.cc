@@ -1,11 +1,13 @@
 #include "plm/ledger/history.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "common/log/log.h"
 #include "plm/ledger/history_file.h"
@@ -18,8 +20,11 @@ constexpr std::size_t kQueueBatchesMax = 65'536;
 constexpr auto kRetryPause = std::chrono::seconds(1);
 // A round of so many rows is followed by a rest: a row of a job that goes on is then written once
 // for many changes, and more of its attempts share a pack.
-constexpr std::size_t kBusyRows = 8;
+constexpr std::size_t kBusyRows = 1'000;
 constexpr auto kRest = std::chrono::milliseconds(100);
+// One of a few is followed by a shorter one, which ends when a job does: people look at that.
+constexpr std::size_t kFewRows = 8;
+constexpr auto kShortRest = std::chrono::milliseconds(25);
 // Any other begins a little later: the task whose rows they are has the processors until then.
 constexpr auto kGather = std::chrono::milliseconds(5);
 constexpr std::size_t kSparesMax = 4;
@@ -44,7 +49,9 @@ struct History::Impl {
     std::size_t queued_rows = 0;
     std::vector<HistoryRows> spares;
     bool resting = false;
-    bool busy = true;  // rows were taken and are not in the file yet
+    bool hurried = false;    // somebody is about to look
+    bool job_ended = false;  // in what is queued
+    bool busy = true;        // rows were taken and are not in the file yet
     bool stopping = false;
     std::atomic<bool> behind{true};
     std::atomic<std::uint64_t> last_seq{0};
@@ -61,7 +68,7 @@ struct History::Impl {
     Status write_queue();
     Status write(HistoryRows& rows);
     Status finish_transaction();
-    void rest(std::unique_lock<std::mutex>& hold, std::chrono::milliseconds time);
+    void rest(std::unique_lock<std::mutex>& hold);
     void keep_spare(HistoryRows rows);
     Status flush_if_wanted();
     bool flush_is_due() const { return flushes_done != flushes_asked && last_seq >= flush_wanted; }
@@ -84,7 +91,7 @@ void History::Impl::run() {
         });
         if (stopping && queue.empty()) return;
         busy = true;
-        rest(hold, round_rows >= kBusyRows ? kRest : kGather);
+        rest(hold);
         round_rows = 0;
         hold.unlock();
         const Status done = round();
@@ -103,13 +110,21 @@ void History::Impl::run() {
     }
 }
 
-void History::Impl::rest(std::unique_lock<std::mutex>& hold, std::chrono::milliseconds time) {
-    resting = true;
-    wake.wait_for(hold, time, [this] {
-        return stopping || behind || flushes_done != flushes_asked ||
+void History::Impl::rest(std::unique_lock<std::mutex>& hold) {
+    const auto cut = [this] {
+        return stopping || behind || hurried || flushes_done != flushes_asked ||
                queued_rows >= options.transaction_rows;
-    });
-    resting = false;
+    };
+    resting = true;
+    if (round_rows >= kBusyRows) {
+        wake.wait_for(hold, kRest, cut);
+    } else {
+        if (round_rows >= kFewRows) {
+            wake.wait_for(hold, kShortRest, [&] { return cut() || job_ended; });
+        }
+        wake.wait_for(hold, kGather, cut);
+    }
+    resting = hurried = job_ended = false;
 }
 
 // After an error the connection is opened anew (this also replaces a damaged file).
@@ -234,9 +249,12 @@ bool History::push(HistoryRows rows) {
         if (impl.queue.size() < kQueueBatchesMax &&
             impl.queued_rows + size <= impl.options.queue_rows) {
             impl.queued_rows += size;
+            const bool ended = std::any_of(rows.jobs.begin(), rows.jobs.end(),
+                                           [](const JobRow& job) { return job.end_ns != 0; });
+            const bool first = ended && !std::exchange(impl.job_ended, true);
             impl.queue.push_back(std::move(rows));
             // Who rests is not disturbed before there is enough for a transaction.
-            if (!impl.resting || impl.queued_rows >= impl.options.transaction_rows) {
+            if (!impl.resting || first || impl.queued_rows >= impl.options.transaction_rows) {
                 impl.wake.notify_one();
             }
             return true;
@@ -245,6 +263,14 @@ bool History::push(HistoryRows rows) {
     }
     impl.wake.notify_one();
     return false;
+}
+
+void History::hurry() {
+    {
+        const std::lock_guard hold(impl_->mutex);
+        impl_->hurried = true;
+    }
+    impl_->wake.notify_one();
 }
 
 HistoryRows History::spare() {

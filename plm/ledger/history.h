@@ -51,6 +51,8 @@ public:
 
     // Core thread; never blocks on the disk. False: dropped, the ledger will be read instead.
     bool push(HistoryRows rows);
+    // Somebody was told of what was pushed and may look: it is written now, not a little later.
+    void hurry();
     // Empty rows whose memory was used before.
     HistoryRows spare();
 
