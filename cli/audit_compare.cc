@@ -120,7 +120,7 @@ int answer_request(const AuditPlace& place, audit::Witness& witness, const std::
     if (place.json) {
         JsonWriter json;
         json.begin_object()
-            .field("schema", "reeve.audit.witness.v1")
+            .field("schema", "reeve.audit.cosigned.v1")
             .field("status", answer.status)
             .field("body", answer.body)
             .field("reason", answer.reason)

@@ -156,7 +156,7 @@ int told(const AuditPlace& place, const audit::VerifyReport& report, double seco
     write_out("    " + std::to_string(report.entries) + " entries, " +
               std::to_string(report.tiles) + (report.tiles == 1 ? " tile, " : " tiles, ") +
               std::to_string(report.tasks) + " tasks (" + std::to_string(report.open_tasks) +
-              " open: not ended, or failed and free to be retried), " +
+              " open: not ended), " +
               std::to_string(head.cosignatures.size()) + " cosignatures, " + time + "\n");
     if (report.remembered) {
         write_out("    extends the remembered size " + std::to_string(report.remembered->size) +

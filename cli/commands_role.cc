@@ -7,6 +7,7 @@
 
 #ifdef REEVE_HAVE_PLM
 #include "cli/policy_file.h"
+#include "common/shm/task_slots.h"
 #include "plm/plm.h"
 #endif
 #ifdef REEVE_HAVE_SCHEDULER
@@ -44,7 +45,13 @@ void add_plm(CLI::App& root, Line& line) {
     auto options = std::make_shared<plm::PlmOptions>();
     auto* role = add_role(root, "plm", "the queue's keeper: ids, ledger, audit log, clients");
     auto& segment = options->segment;
-    role->add_option("--slots", segment.task_slots, "task slots in shared memory (65536)");
+    role->add_option("--slots", segment.task_slots, "task slots in shared memory (65536)")
+        ->check([](const std::string& text) {
+            const auto slots = parse_count(text, ~0ULL);
+            if (!slots) return slots.error().message;
+            const auto good = shm::check_task_slots(*slots);
+            return good ? std::string() : good.error().message;
+        });
     role->add_option("--worker-slots", segment.workers, "worker slots (64)");
     role->add_option("--job-slots", segment.jobs, "job entries in shared memory (16384)");
     role->add_option("--class-slots", segment.classes, "request classes (4096)");

@@ -53,6 +53,7 @@ void add_job_options(CLI::App& command, const Options& options) {
 
 // #REEVE lines come first, so that the command line wins.
 Status take_directives(SubmitOptions& options) {
+    REEVE_TRY(check_named_once(options.values));
     REEVE_TRY_ASSIGN(auto words, directives_for(options));
     if (words.empty()) return {};
     CLI::App parser;
@@ -64,6 +65,9 @@ Status take_directives(SubmitOptions& options) {
     } catch (const CLI::Error& problem) {
         return fail(ErrorCode::kInvalidArgument, options.words[0] + ": in its #REEVE lines: " +
                                                      problem.what() + "; see reeve submit --help");
+    }
+    if (auto once = check_named_once(found->values); !once) {
+        return fail(std::move(once).error().with(options.words[0] + ": in its #REEVE lines"));
     }
     found->values.insert(found->values.end(), options.values.begin(), options.values.end());
     found->environment.insert(found->environment.end(), options.environment.begin(),
@@ -87,14 +91,20 @@ CLI::App* add_command(CLI::App& root, Line& line, const char* name, const char* 
     command->add_flag_callback(
         "--no-check", [options] { options->check = false; },
         "do not look whether program and files exist here");
-    command->callback([&line, options, body] {
+    const bool attached = command->get_name() == "run";  // its other codes are the task's
+    command->callback([&line, options, body, attached] {
         options->command = line.command;
         options->separated = line.separated;
+        bool begun = false;
         if (auto taken = take_directives(*options); !taken) {
             line.code = report(taken.error());
-            return;
+        } else {
+            run_with_cell(line, [&](const Context& context) {
+                begun = true;
+                return body(context, *options);
+            });
         }
-        run_with_cell(line, [&](const Context& context) { return body(context, *options); });
+        if (!begun && attached) line.code = kExitOwnFailure;
     });
     return command;
 }

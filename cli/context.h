@@ -14,7 +14,7 @@
 
 namespace reeve::cli {
 
-// The exit codes of docs/cli.md; `run` uses its task's own code instead.
+// The exit codes of docs/cli.md; `run` uses its task's own code and kExitOwnFailure instead.
 enum ExitCode : int {
     kExitOk = 0,
     kExitFailed = 1,  // what was asked about did not succeed
@@ -24,6 +24,7 @@ enum ExitCode : int {
     kExitRefused = 5,      // state, permission, limit
     kExitTimeout = 6,
     kExitInternal = 7,
+    kExitOwnFailure = 125,  // of `run`: whatever else failed, bad usage too
 };
 
 enum class Form { kTable, kJson, kParsable };

@@ -97,6 +97,7 @@ WorkerAnswer ask_worker(const Picture& picture, const WorkerView& worker, const 
         out.code = "wrong-node";
     } else if (worker.state == shm::WorkerState::kDraining || worker.drain_wanted) {
         out.code = "draining";
+        out.drained = barrier == sched::Refusal::kNone && job.request.fits(worker.capacity);
     } else if (worker.state != shm::WorkerState::kAlive) {
         out.code = "not-alive";
     } else if (barrier != sched::Refusal::kNone) {
@@ -255,35 +256,6 @@ void add_cell_reasons(const Picture& picture, std::vector<Reason>& reasons) {
     }
 }
 
-// Where no worker that takes tasks may run the job: the one that comes nearest.
-const WorkerAnswer* barred(const Answer& answer) {
-    const WorkerAnswer* best = nullptr;
-    const auto step = [](const WorkerAnswer& worker) { return worker.refusals.front(); };
-    for (const auto& worker : answer.workers) {
-        if (worker.barrier.empty()) continue;
-        if (best == nullptr || step(worker) > step(*best)) best = &worker;
-    }
-    return best;
-}
-
-std::string barred_words(const WorkerAnswer& worker, const Wants& wants) {
-    if (worker.code == "label-missing") {
-        std::string labels;
-        for (const auto& label : wants.labels) labels += (labels.empty() ? "" : ", ") + label;
-        if (!wants.node_name.empty())
-            labels += (labels.empty() ? "" : ", ") + ("node=" + wants.node_name);
-        return "needs the label" + std::string(labels.find(',') == std::string::npos ? " " : "s ") +
-               labels + ", which no worker has; it waits until one joins with " +
-               (labels.find(',') == std::string::npos ? "it" : "them");
-    }
-    if (worker.code == "spot-not-allowed") {
-        return "may not run on spot workers, and there is no other with what it needs; submit it "
-               "with --sla flexible or add a worker";
-    }
-    return "pays at most " + format_price(wants.max_price_micro) +
-           " an hour, and every worker with what it needs costs more";
-}
-
 // Nothing of the job is in shared memory, where the scheduler would see it.
 void add_outside_reasons(const Picture& picture, const ExplainJob& job,
                          std::vector<Reason>& reasons) {
@@ -306,15 +278,6 @@ void add_outside_reasons(const Picture& picture, const ExplainJob& job,
     }
 }
 
-bool outside(const Reason& reason) {
-    return reason.code == "turn" || reason.code == "backlog";
-}
-
-std::string absent_words(const std::string& node) {
-    return "may run only on " + node +
-           ", which is not here; it waits until a worker of that name joins (see reeve node ls)";
-}
-
 // A gang of which a part is still with its workers.
 void add_torn_gang(const Picture& picture, const ExplainJob& job, std::vector<Reason>& reasons) {
     const auto left =
@@ -326,69 +289,6 @@ void add_torn_gang(const Picture& picture, const ExplainJob& job, std::vector<Re
                        "starts as a whole; " + std::to_string(left) + " of its " +
                            std::to_string(job.nodes) + " tasks are still with their workers",
                        {job.status.job()}});
-}
-
-void add_placement_reasons(const Answer& answer, const ExplainJob& job,
-                           std::vector<Reason>& reasons) {
-    std::size_t fits = 0;
-    std::size_t busy = 0;
-    std::size_t alive = 0;
-    std::size_t named = 0;
-    std::vector<std::uint64_t> enough;
-    for (const auto& worker : answer.workers) {
-        named += worker.code != "wrong-node" ? 1U : 0U;
-        alive +=
-            worker.code == "fits" || worker.code == "busy" || worker.code == "too-small" ? 1U : 0U;
-        fits += worker.code == "fits" ? 1U : 0U;
-        busy += worker.code == "busy" ? 1U : 0U;
-        for (const auto& holder : worker.holders) {
-            if (holder.enough) enough.push_back(holder.task->job);
-        }
-    }
-    const auto wants = resource_words(job.request);
-    const auto& node = job.wants.node_name;
-    if (!node.empty() && named == 0) {
-        reasons.push_back({"node", absent_words(node), {}});
-    } else if (alive == 0 && barred(answer) != nullptr) {
-        const auto& best = *barred(answer);
-        reasons.push_back({best.code, barred_words(best, job.wants), {}});
-    } else if (alive == 0) {
-        reasons.push_back(
-            {"no-worker", "there is no worker that takes tasks; see reeve node ls", {}});
-    } else if (fits + busy == 0) {
-        reasons.push_back({"impossible",
-                           "asks for " + wants +
-                               ", more than any worker has; submit it with less "
-                               "or add a worker",
-                           {}});
-    } else if (fits + busy < job.nodes) {
-        reasons.push_back({"impossible",
-                           "needs " + std::to_string(job.nodes) + " workers with " + wants +
-                               " at once, " + std::to_string(fits + busy) +
-                               (fits + busy == 1 ? " has" : " have") +
-                               " that much; submit it with fewer or add workers",
-                           {}});
-    } else if (fits < job.nodes && job.nodes > 1) {
-        std::sort(enough.begin(), enough.end());
-        enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
-        reasons.push_back({"resources",
-                           "needs " + std::to_string(job.nodes) + " workers with " + wants +
-                               " at once, " + std::to_string(fits) +
-                               (fits == 1 ? " has" : " have") + " room now",
-                           enough});
-    } else if (fits == 0) {
-        std::sort(enough.begin(), enough.end());
-        enough.erase(std::unique(enough.begin(), enough.end()), enough.end());
-        reasons.push_back(
-            {"resources", "asks for " + wants + ", which no worker has free now", enough});
-    } else if (answer.ahead > 0) {
-        reasons.push_back({"ahead",
-                           std::to_string(answer.ahead) +
-                               (answer.ahead == 1 ? " task is" : " tasks are") + " ahead of it",
-                           {}});
-    } else if (std::none_of(reasons.begin(), reasons.end(), outside)) {
-        reasons.push_back({"starting", "fits now and starts in a moment", {}});
-    }
 }
 
 // The workers that have tasks of the job, or the element asked for: "worker-1, worker-3".
@@ -438,32 +338,6 @@ std::optional<Reason> why_nothing_starts(const Picture& picture, const ExplainJo
 }
 
 }  // namespace
-
-std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants& wants,
-                            const Resources& request) {
-    const auto want = sched::request_for(wants, request);
-    Answer answer;
-    bool named = wants.node_name.empty();
-    for (const auto& worker : workers) {
-        if (worker.state != shm::WorkerState::kAlive &&
-            worker.state != shm::WorkerState::kDraining) {
-            continue;
-        }
-        auto offer = offer_of(worker);
-        offer.open = true;
-        named = named || worker.name == wants.node_name;
-        const auto barrier = sched::barrier_of(want, offer);
-        if (barrier == sched::Refusal::kNone) return "";
-        auto& one = answer.workers.emplace_back();
-        one.worker = &worker;
-        one.code = sched::to_string(barrier);
-        one.barrier = one.code;
-        one.refusals = {barrier};
-    }
-    if (answer.workers.empty()) return "";
-    if (!named) return absent_words(wants.node_name);
-    return barred_words(*barred(answer), wants);
-}
 
 Picture take_picture(const shm::Segment& segment) {
     Picture out;

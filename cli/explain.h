@@ -89,6 +89,7 @@ struct WorkerAnswer {
     Resources free;
     Resources missing;  // beyond what is free, where code is busy or too-small
     std::vector<Holder> holders;
+    bool drained = false;  // code is draining, and nothing else keeps the job off it
 };
 struct Reason {
     std::string code;
@@ -116,6 +117,9 @@ struct Answer {
 std::string no_worker_words(const std::vector<WorkerView>& workers, const Wants& wants,
                             const Resources& request);
 Answer explain_job(const Picture& picture, const ExplainJob& job);
+// Its last part (explain_placement.cc): what answer.workers say of a job that nothing else keeps.
+void add_placement_reasons(const Answer& answer, const ExplainJob& job,
+                           std::vector<Reason>& reasons);
 
 struct ExplainOptions {
     std::vector<std::string> selectors;

@@ -189,6 +189,7 @@ int explain_command(const Context& context, const ExplainOptions& options) {
     const auto selectors = parse_selectors(options.selectors);
     if (!selectors) return report(selectors.error());
     Gatherer gatherer(context);
+    if (gatherer.nothing()) return report(gatherer.segment_error());
     const bool down = gatherer.segment() == nullptr;
     const auto selected = select_jobs(context, *selectors, Scope::kKnown);
     if (!selected) return report(down ? gatherer.segment_error() : selected.error());

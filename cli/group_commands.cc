@@ -15,6 +15,7 @@
 #include "cli/policy_file.h"
 #include "cli/text.h"
 #include "cli/units.h"
+#include "common/shm/task_slots.h"
 
 namespace reeve::cli {
 namespace {
@@ -108,6 +109,11 @@ Status checked(const char* flag, Result<T> parsed) {
     return fail(std::move(parsed).error().with(flag));
 }
 
+Status check_slots(const std::string& text) {
+    REEVE_TRY_ASSIGN(const auto slots, parse_count(text, ~0ULL));
+    return shm::check_task_slots(slots);
+}
+
 // Each worker offers what it is told; several workers without a word share the machine evenly.
 Status complete_up(UpWords& words) {
     auto& worker = words.options.worker_arguments;
@@ -170,7 +176,7 @@ Status complete_up(UpWords& words) {
         worker.insert(worker.end(), {"--lease", text});
     }
     if (!words.slots.empty()) {
-        REEVE_TRY(checked("--slots", parse_count(words.slots, 1ULL << 24)));
+        REEVE_TRY(checked("--slots", check_slots(words.slots)));
         plm.insert(plm.end(), {"--slots", words.slots});
     }
     if (auto budgets = parse_budgets(words.budgets); !budgets) return fail(budgets.error());
@@ -230,7 +236,9 @@ void add_up(CLI::App& root, const std::string& state_dir, int& exit_code) {
         ->type_name("N|auto");
     add_offer_options(*up, words->offer);
     add_budget_option(*up, words->budgets);
-    up->add_option("--slots", words->slots, "task slots of a new segment")->type_name("N");
+    up->add_option("--slots", words->slots,
+                   "task slots of a new segment: 64 or more, a multiple of 64 (default 65536)")
+        ->type_name("N");
     up->add_option("--durability", words->durability,
                    "sync (default), or async: acknowledge before the flush")
         ->check(CLI::IsMember({"sync", "async"}));

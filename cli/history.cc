@@ -1,5 +1,6 @@
 // The history file's half of look.h.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/history_sql.h"
 #include "cli/look.h"
@@ -66,6 +67,7 @@ std::string state_condition(const std::string& word) {
 Result<std::unique_ptr<History>> History::open(const Cell& cell) {
     struct stat about {};
     if (stat(cell.history.c_str(), &about) != 0) {
+        if (access(cell.ledger.c_str(), F_OK) != 0) return fail(cell_is_down(cell));
         return fail(ErrorCode::kNotFound,
                     "there is no history in " + cell.dir + " yet; start the cell with reeve up");
     }

@@ -187,15 +187,19 @@ std::string fixed_text(const char* text, std::size_t size) {
     return std::string(text, strnlen(text, size));
 }
 
+Error cell_is_down(const Cell& cell) {
+    const bool known = access(cell.ledger.c_str(), F_OK) == 0;
+    return {ErrorCode::kUnavailable,
+            (known ? "the cell in " + cell.dir + " is down; start it with"
+                   : "there is no cell in " + cell.dir + "; start one with") +
+                ": reeve up --state-dir " + cell.dir};
+}
+
 Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell) {
     auto name = read_segment_name(cell);
     if (!name) {
         if (name.error().code != ErrorCode::kNotFound) return fail(std::move(name).error());
-        const bool known = access(cell.ledger.c_str(), F_OK) == 0;
-        return fail(ErrorCode::kUnavailable,
-                    (known ? "the cell in " + cell.dir + " is down; start it with"
-                           : "there is no cell in " + cell.dir + "; start one with") +
-                        ": reeve up --state-dir " + cell.dir);
+        return fail(cell_is_down(cell));
     }
     auto segment = shm::Segment::open(*name, false);
     if (!segment && segment.error().code == ErrorCode::kNotFound) {

@@ -85,6 +85,8 @@ struct WorkerView {
 // As placement sees it, with what is used.
 sched::NodeOffer offer_of(const WorkerView& worker);
 
+// kUnavailable: there is no such cell, or it is down; with the command that starts it.
+Error cell_is_down(const Cell& cell);
 // The live segment of a cell, read-only. kUnavailable when none was ever made or it is gone.
 Result<std::unique_ptr<shm::Segment>> open_segment(const Cell& cell);
 

@@ -32,10 +32,8 @@ struct Listing {
     std::uint64_t beyond = 0;  // live jobs nobody could tell about
 };
 
-Status gather(const Context& context, const LsOptions& options,
-              const std::vector<std::string>& states, Listing& out) {
-    Gatherer gatherer(context);
-    if (gatherer.nothing()) return fail(gatherer.segment_error());
+Status gather(Gatherer& gatherer, const LsOptions& options, const std::vector<std::string>& states,
+              Listing& out) {
     const bool ended = options.all || std::any_of(states.begin(), states.end(), ended_word);
     if (gatherer.segment() != nullptr) {
         for (auto& status : segment_jobs(*gatherer.segment())) {
@@ -60,6 +58,22 @@ Status gather(const Context& context, const LsOptions& options,
     for (const auto& [id, status] : out.jobs) ended_shown += has_ended(status) ? 1U : 0U;
     out.ended_hidden = std::max(out.ended_hidden, ended_shown);
     return {};
+}
+
+// A job that was named by its number is told, or said to be unknown.
+int find_named(Gatherer& gatherer, const std::vector<Selector>& selectors, Listing& out) {
+    int code = kExitOk;
+    for (const auto& selector : selectors) {
+        const auto job = selector.jobs.first;
+        if (selector.kind != Selector::Kind::kJobs || selector.jobs.last != job) continue;
+        if (out.jobs.contains(job)) continue;
+        if (auto status = gatherer.status(job)) {
+            out.jobs.emplace(job, std::move(*status));
+        } else {
+            code = report(status.error());
+        }
+    }
+    return code;
 }
 
 bool wanted(const v1::JobStatus& status, const LsOptions& options,
@@ -131,21 +145,25 @@ Result<std::vector<std::string>> parse_states(const std::string& text) {
 int ls_command(const Context& context, const LsOptions& options) {
     const auto states = parse_states(options.states);
     if (!states) return report(states.error());
+    const auto selectors = parse_selectors(options.selectors);
+    if (!selectors) return report(selectors.error());
+    Gatherer gatherer(context);
+    if (gatherer.nothing()) return report(gatherer.segment_error());
     Listing listing;
     auto shown_options = options;
     std::vector<Selected> selected;
-    if (!options.selectors.empty()) {
-        const auto selectors = parse_selectors(options.selectors);
-        if (!selectors) return report(selectors.error());
+    if (!selectors->empty()) {
         auto found = select_jobs(context, *selectors, Scope::kKnown);
         if (!found) return report(found.error());
+        if (auto there = gatherer.check_elements(*found); !there) return report(there.error());
         selected = std::move(*found);
         shown_options.all = options.all || states->empty();
         shown_options.limit = 1'000'000;
     }
-    if (auto done = gather(context, shown_options, *states, listing); !done) {
+    if (auto done = gather(gatherer, shown_options, *states, listing); !done) {
         return report(done.error());
     }
+    const int code = find_named(gatherer, *selectors, listing);
     std::vector<v1::JobStatus*> jobs;
     std::uint64_t ended_shown = 0;
     for (auto& [id, status] : listing.jobs) {
@@ -170,17 +188,17 @@ int ls_command(const Context& context, const LsOptions& options) {
         JsonWriter json;
         json.begin_object().field("schema", "reeve.jobs.v1").field("ended_hidden", hidden);
         json.field("untold", listing.beyond).key("jobs").begin_array();
-        Gatherer(context).add_policies(jobs);
+        gatherer.add_policies(jobs);
         for (const auto* status : jobs) write_listed_job(json, *status);
         json.end_array().end_object().print();
-        return finish(kExitOk);
+        return finish(code);
     }
     if (context.form() == Form::kParsable || context.quiet) {
         for (const auto* status : jobs) write_out(std::to_string(status->job()) + "\n");
-        return finish(kExitOk);
+        return finish(code);
     }
     if (!jobs.empty()) print_table(jobs);
-    if (jobs.empty()) write_out("no jobs\n");
+    if (jobs.empty() && code == kExitOk) write_out("no jobs\n");
     flush_out();
     if (hidden > 0 && states->empty() && selected.empty()) {
         std::fprintf(stderr, "%llu ended %s not shown; see them with: reeve ls --all\n",
@@ -190,7 +208,7 @@ int ls_command(const Context& context, const LsOptions& options) {
         warn(std::to_string(listing.beyond) +
              " more jobs are queued beyond shared memory; only the PLM can list them");
     }
-    return finish(kExitOk);
+    return finish(code);
 }
 
 }  // namespace reeve::cli

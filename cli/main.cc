@@ -144,7 +144,8 @@ int tell_usage(const CLI::App& root, const CLI::ParseError& problem) {
     if (!what.empty() && what[0] >= 'A' && what[0] <= 'Z' && what.substr(0, 2) != "A ") {
         what[0] = static_cast<char>(what[0] + 32);
     }
-    return report(Error{ErrorCode::kInvalidArgument, what + "; " + cure});
+    report(Error{ErrorCode::kInvalidArgument, what + "; " + cure});
+    return command.get_name() == "run" ? kExitOwnFailure : kExitUsage;
 }
 
 void add_own_commands(CLI::App& root, Line& line) {
@@ -162,7 +163,7 @@ void add_own_commands(CLI::App& root, Line& line) {
 void check_counts(CLI::App& app) {
     for (auto* option : app.get_options()) {
         const auto name = option->get_single_name();
-        const bool some = name == "limit" || name == "slots" || name.ends_with("-slots");
+        const bool some = name == "limit" || name.ends_with("-slots");
         const bool number = option->get_type_name() == "UINT" || name == "attempt";
         if (!number && !some) continue;
         option->check([some](const std::string& text) {

@@ -32,6 +32,12 @@ bool is_for(const std::string& word, const std::string& name) {
     return word.find(':') == std::string::npos || scope_of(word) == name;
 }
 
+std::vector<NamedAmount>::const_iterator find_named(const std::vector<NamedAmount>& all,
+                                                    const std::string& name) {
+    return std::find_if(all.begin(), all.end(),
+                        [&](const auto& amount) { return amount.name == name; });
+}
+
 Status add_labels(const char* flag, const std::vector<std::string>& words, const std::string& name,
                   const std::string& prefix, std::vector<std::string>& labels) {
     for (const auto& word : words) {
@@ -50,15 +56,25 @@ Status add_labels(const char* flag, const std::vector<std::string>& words, const
     return {};
 }
 
-// Named resources; for one worker the last word about each counts.
+// Named resources; what is said for one worker goes before what is said for all.
 Status add_resources(const std::vector<std::string>& words, const std::string& name,
                      std::vector<NamedAmount>& resources) {
+    std::vector<NamedAmount> all;
     for (const auto& word : words) {
         if (!is_for(word, name)) continue;
         auto amount = parse_amount_of(value_of(word), false);
         if (!amount) return fail(std::move(amount).error().with("--resource"));
-        std::erase_if(resources, [&](const auto& each) { return each.name == amount->name; });
-        resources.push_back(std::move(*amount));
+        auto& target = scope_of(word).empty() ? all : resources;
+        if (find_named(target, amount->name) != target.end()) {
+            return bad("--resource: " + amount->name + " is named twice" +
+                       (scope_of(word).empty() ? "" : " for " + name) + "; write one number");
+        }
+        target.push_back(std::move(*amount));
+    }
+    for (auto& amount : all) {
+        if (find_named(resources, amount.name) == resources.end()) {
+            resources.push_back(std::move(amount));
+        }
     }
     std::sort(resources.begin(), resources.end());
     if (resources_have_room(resources, std::mem_fn(&NamedAmount::name),
@@ -78,7 +94,12 @@ Result<std::optional<std::uint32_t>> price_in(const char* flag,
         if (!is_for(word, name)) continue;
         auto price = parse_price(value_of(word));
         if (!price) return fail(std::move(price).error().with(flag));
-        (scope_of(word).empty() ? all : own) = *price;
+        auto& target = scope_of(word).empty() ? all : own;
+        if (target) {
+            return bad(std::string(flag) + ": is given twice for " +
+                       (scope_of(word).empty() ? "all workers" : name) + "; write one price");
+        }
+        target = *price;
     }
     return own ? own : all;
 }

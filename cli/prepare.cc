@@ -405,41 +405,76 @@ Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
     return drafts;
 }
 
-std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec) {
-    std::vector<std::string> out;
+Status check_named_once(const std::vector<std::pair<const OptionRule*, std::string>>& values) {
+    std::set<std::pair<std::string_view, std::string_view>> named;
+    for (const auto& [rule, text] : values) {
+        const std::string_view flag(rule->flags);
+        if (flag != "--resource" && flag != "--limit") continue;
+        for (std::string_view rest = text; !rest.empty();) {
+            const auto one = rest.substr(0, rest.find(','));
+            const auto name = one.substr(0, one.find_first_of("=:"));
+            if (!name.empty() && !named.emplace(flag, name).second) {
+                return bad(std::string(flag) + ": " + std::string(name.substr(0, 80)) +
+                           " is named twice; write one number");
+            }
+            rest.remove_prefix(std::min(one.size() + 1, rest.size()));
+        }
+    }
+    return {};
+}
+
+namespace {
+
+struct PathUse {
+    bool element = false;    // another path for each element
+    bool directory = false;  // holds the working directory
+};
+
+// What stands in a path; unknown placeholders are told.
+PathUse look_at_path(const char* field, const std::string& path, std::vector<std::string>& out) {
     const std::set<std::string_view> words{"JOB_ID", "TASK_ID", "ATTEMPT", "CWD", "INSTANCE_ID"};
     const std::string_view letters = "jaAxuN%";
+    PathUse use;
+    for (std::size_t at = 0; (at = path.find('%', at)) != std::string::npos;) {
+        const auto rest = std::string_view(path).substr(at + 1);
+        std::optional<std::string> unknown;
+        if (rest.substr(0, 1) == "{") {
+            const auto word = rest.substr(1, rest.find('}') - 1);
+            use.element |= word == "TASK_ID";
+            use.directory |= word == "CWD";
+            if (words.count(word) == 0) unknown = "{" + std::string(word) + "}";
+        } else {
+            use.element |= rest.substr(0, 1) == "a";
+            const bool known = !rest.empty() && letters.find(rest[0]) != std::string_view::npos;
+            if (!known) unknown = std::string(rest.substr(0, 1));
+        }
+        if (unknown) {
+            out.push_back(std::string(field) + ": %" + *unknown +
+                          " is no placeholder and stays as it is");
+        }
+        at += rest.substr(0, 1) == "%" ? 2 : 1;
+    }
+    return use;
+}
+
+}  // namespace
+
+std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec) {
+    std::vector<std::string> out;
     const auto& task = spec.task();
-    const std::pair<const char*, const std::string*> paths[] = {{"output", &task.output()},
-                                                                {"error", &task.error()},
-                                                                {"input", &task.input()},
-                                                                {"cwd", &task.cwd()}};
-    for (const auto& [field, path] : paths) {
-        bool element = false;
-        for (std::size_t at = 0; (at = path->find('%', at)) != std::string::npos;) {
-            const auto rest = std::string_view(*path).substr(at + 1);
-            if (rest.substr(0, 1) == "{") {
-                const auto word = rest.substr(1, rest.find('}') - 1);
-                element |= word == "TASK_ID";
-                if (words.count(word) == 0) {
-                    out.push_back(std::string(field) + ": %{" + std::string(word) +
-                                  "} is no placeholder and stays as it is");
-                }
-            } else {
-                element |= rest.substr(0, 1) == "a";
-                if (rest.empty() || letters.find(rest[0]) == std::string_view::npos) {
-                    out.push_back(std::string(field) + ": %" + std::string(rest.substr(0, 1)) +
-                                  " is no placeholder and stays as it is");
-                }
-            }
-            at += rest.substr(0, 1) == "%" ? 2 : 1;
-        }
-        const bool written = path == &task.output() || path == &task.error();
-        if (written && elements_of(spec) > 1 && !element && !path->empty() && *path != "none" &&
-            path->substr(0, 5) != "/dev/") {
-            out.push_back(std::string(field) + ": all " + std::to_string(elements_of(spec)) +
-                          " elements write " + *path + "; add %a to give each its own file");
-        }
+    const auto elements = elements_of(spec);
+    (void)look_at_path("input", task.input(), out);
+    const bool apart = look_at_path("cwd", task.cwd(), out).element;
+    for (const auto& [field, path] :
+         {std::pair{"output", &task.output()}, std::pair{"error", &task.error()}}) {
+        const auto use = look_at_path(field, *path, out);
+        if (elements < 2 || path->empty() || *path == "none" || path->starts_with("/dev/"))
+            continue;
+        // A relative path starts at the working directory.
+        const bool inside = use.directory || !path->starts_with("/");
+        if (use.element || (inside && apart)) continue;
+        out.push_back(std::string(field) + ": all " + std::to_string(elements) +
+                      " elements write " + *path + "; add %a to give each its own file");
     }
     return out;
 }

@@ -29,24 +29,21 @@ std::string task_state(const v1::TaskResult& result) {
                                                                   : result.state();
 }
 
-const char* signal_name(int number) {
-    const char* name = sigabbrev_np(number);
-    return name == nullptr ? "unknown" : name;
-}
-
 std::string exit_words(std::int32_t code) {
     if (code == 0) return "";
     if (code > 0) return "exit " + std::to_string(code);
-    return "signal " + std::to_string(-code) + " (SIG" + signal_name(-code) + ")";
+    const auto number = "signal " + std::to_string(-code);
+    const char* name = sigabbrev_np(-code);
+    return name == nullptr ? number : number + " (SIG" + name + ")";
 }
 
 std::string note_words(const v1::TaskResult& result) {
     std::string out = result.state() == "ended" ? exit_words(result.exit_code()) : "";
     if (result.core_dumped()) out += ", core dumped";
-    // The worker's own words repeat a plain exit status.
+    // The worker's own words repeat a plain exit status, or the signal.
     const auto& detail = result.detail();
     if (detail.empty() || detail == "exit status " + std::to_string(result.exit_code())) return out;
-    return out.empty() ? detail : out + ": " + detail;
+    return out.empty() || detail.starts_with(out) ? detail : out + ": " + detail;
 }
 
 std::string task_id(std::uint64_t job, std::uint64_t element) {

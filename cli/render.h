@@ -24,7 +24,6 @@ std::string task_id(const v1::TaskResult& result, bool array);
 std::string worker_id(std::uint64_t number, std::uint64_t incarnation);
 std::string dependency_words(const v1::Dependency& dependency);
 std::string command_words(const v1::TaskSpec& task);
-const char* signal_name(int number);
 
 // What the attempt has cost, up to now while it runs, in billionths.
 std::uint64_t cost_of(const v1::TaskResult& result);

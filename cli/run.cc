@@ -18,7 +18,6 @@ namespace reeve::cli {
 
 namespace {
 
-constexpr int kExitOwnFailure = 125;
 constexpr int kExitTimeLimit = 124;
 constexpr std::uint64_t kHistoryLagNs = 10 * kSecond;
 constexpr std::chrono::milliseconds kPoll{50};
@@ -32,6 +31,11 @@ void count_interrupt(int) {
 int own_failure(const Error& error) {
     report(error);
     return kExitOwnFailure;
+}
+
+// What the task wrote may be beyond us to pass on; that is no code of the task's.
+int end_with(int code) {
+    return finish(code) == code ? code : kExitOwnFailure;
 }
 
 int code_of(const v1::TaskResult& result) {
@@ -205,13 +209,13 @@ int run_command(const Context& context, const SubmitOptions& options) {
     attachment.pump();
     const auto& status = waiter->states->at(job);
     if (!ending) {
-        if (status.succeeded() > 0) return finish(kExitOk);
-        return finish(status.exit_code() < 0 ? 128 - status.exit_code()
-                                             : std::max(status.exit_code(), 1));
+        if (status.succeeded() > 0) return end_with(kExitOk);
+        return end_with(status.exit_code() < 0 ? 128 - status.exit_code()
+                                               : std::max(status.exit_code(), 1));
     }
     const int code = code_of(*ending);
     if (code != 0 && !context.quiet) tell_ending(job, *ending);
-    return finish(code);
+    return end_with(code);
 }
 
 }  // namespace reeve::cli

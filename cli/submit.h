@@ -42,6 +42,9 @@ Result<std::vector<JobDraft>> prepare(const SubmitOptions& options,
 // What a path's placeholders are good for: unknown ones, an array whose elements share a file.
 std::vector<std::string> placeholder_warnings(const v1::JobSpec& spec);
 
+// An option that names what it counts names each thing once, on one line or in one script.
+Status check_named_once(const std::vector<std::pair<const OptionRule*, std::string>>& values);
+
 // Sends them as one request. Errors as the PLM's.
 Result<v1::SubmitReply> send(Client& client, std::vector<JobDraft>& drafts, bool dry_run);
 

@@ -146,8 +146,9 @@ void describe_natural(const EndingFacts& facts, EndedRecord& out) {
         set_detail(out, "exit status " + std::to_string(out.exit_code));
         return;
     }
-    set_detail(out, "signal " + std::to_string(-out.exit_code) + " (" +
-                        signal_name(-out.exit_code) + ")" +
+    const auto number = "signal " + std::to_string(-out.exit_code);
+    const auto name = signal_name(-out.exit_code);
+    set_detail(out, number + (name == number ? "" : " (" + name + ")") +
                         (out.core_dumped != 0 ? ", core dumped" : ""));
 }
 

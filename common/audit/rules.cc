@@ -180,6 +180,8 @@ std::optional<std::string> Auditor::add_task_entry(const Entry& entry) {
         task.holder = worker_index_.at(entry.worker);
         task.attempt = entry.attempt;
     }
+    if (task.state == TaskState::kFailed) --failed_count_;
+    if (*next == TaskState::kFailed) ++failed_count_;
     task.state = *next;
     task.last = next_index_;
     ++task.next_seq;

@@ -44,8 +44,10 @@ public:
     std::uint64_t entries() const { return next_index_; }
     // An array's own entries are of no task and count as none.
     std::uint64_t tasks() const { return subject_count_ - headers_.known; }
+    // Those something is still to come of. A task that failed is not: what is tried again is queued
+    // by the entry behind its failure.
     std::uint64_t open_tasks() const {
-        return subject_count_ - done_count_ - (headers_.known - headers_.done);
+        return subject_count_ - done_count_ - failed_count_ - (headers_.known - headers_.done);
     }
 
 private:
@@ -91,6 +93,7 @@ private:
     std::vector<Task> tasks_;          // open addressing, a power of two
     std::uint64_t subject_count_ = 0;  // tasks and headers
     std::uint64_t done_count_ = 0;
+    std::uint64_t failed_count_ = 0;  // in the state kFailed now
     struct {
         std::uint64_t known = 0;
         std::uint64_t done = 0;

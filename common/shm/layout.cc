@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "common/shm/segment.h"
+#include "common/shm/task_slots.h"
 
 namespace reeve::shm {
 namespace {
@@ -161,12 +162,26 @@ Layout::Layout(const SegmentConfig& wanted)
     hash = hash_layout(*this);
 }
 
+Status check_task_slots(std::uint64_t count) {
+    const auto given = std::to_string(count);
+    std::string wrong;
+    if (count < kChunkSlots) {
+        wrong = given + " is too few; write " + std::to_string(kChunkSlots) + " or more";
+    } else if (count > kTaskSlotsMax) {
+        wrong = given + " is too many; write " + std::to_string(kTaskSlotsMax) + " or fewer";
+    } else if (count % kChunkSlots != 0) {
+        const auto next = (count / kChunkSlots + 1) * kChunkSlots;
+        wrong = given + " is no multiple of " + std::to_string(kChunkSlots) + "; write " +
+                std::to_string(next);
+    } else {
+        return {};
+    }
+    return fail(ErrorCode::kInvalidArgument, wrong);
+}
+
 Status check_config(const SegmentConfig& config) {
-    REEVE_TRY(check_count("task_slots", config.task_slots, kChunkSlots, kTaskSlotsMax));
-    if (config.task_slots % kChunkSlots != 0) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "segment: task_slots is " + std::to_string(config.task_slots) +
-                        ", must be a multiple of " + std::to_string(kChunkSlots));
+    if (auto good = check_task_slots(config.task_slots); !good) {
+        return fail(std::move(good).error().with("segment: task_slots"));
     }
     REEVE_TRY(check_count("classes", config.classes, 1, kClassesMax));
     REEVE_TRY(check_count("workers", config.workers, 1, kWorkersMax));

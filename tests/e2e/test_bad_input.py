@@ -8,8 +8,10 @@ import signal
 import subprocess
 import unittest
 
-from reeve_env import (BINARY, FAILED, INTERNAL, NOT_FOUND, OK, REFUSED, USAGE, OwnCellCase,
-                       SharedCellCase, write)
+from reeve_env import (BINARY, FAILED, INTERNAL, NOT_FOUND, OK, REFUSED, UNREACHABLE, USAGE,
+                       OwnCellCase, SharedCellCase, write)
+
+RUN_FAILED = 125    # what `run` ends with when it is not its task that failed
 
 # words after `submit`, patterns the line must hold (the field first, then the cure)
 COMMAND_LINES = [
@@ -130,6 +132,18 @@ JOB_FILES = [
     (b'{"command": "\xff\xfe"}', ["UTF-8|line 1"]),
 ]
 
+# words after `run`
+RUN_LINES = [
+    (["--cpuz", "2", "--", "true"], ["cpuz", "--cpus"]),
+    (["--wait", "--", "true"], ['"--wait" was not expected']),
+    (["-c", "x", "--", "true"], ["--cpus", "x"]),
+    (["--json", "--", "true"], ["--json"]),
+    ([], ["command|program"]),
+    (["--array", "1-3", "--", "true"], ["one task only"]),
+    (["--state-dir", "/etc/passwd", "--", "true"], ["/etc/passwd", "no directory"]),
+    (["--", "/no/such/program"], ["command", "/no/such/program"]),
+]
+
 # other commands
 OTHER_LINES = [
     (["frobnicate"], ["frobnicate"]),
@@ -167,7 +181,11 @@ OTHER_LINES = [
     (["node", "show", "--parsable", "worker-1"], ["--parsable"]),
     (["history", "--limit", "0"], ["--limit", "1 or more"]),
     (["top", "-n", "-1"], ["--count", "-1", "negative"]),
-    (["up", "--slots", "0"], ["--slots", "1 or more"]),
+    (["up", "--slots", "0"], ["--slots", "0 is too few; write 64 or more"]),
+    (["up", "--slots", "10"], ["--slots", "10 is too few; write 64 or more"]),
+    (["up", "--slots", "100"], ["--slots", "no multiple of 64; write 128"]),
+    (["up", "--slots", "99999999999"], ["--slots", "too many; write 16777216 or fewer"]),
+    (["plm", "--slots", "10"], ["--slots", "10 is too few; write 64 or more"]),
     (["--state-dir", "", "down"], ["--state-dir", "empty"]),
     (["ledger"], ["ledger --help"]),
     (["shm", "dump", "--section", "x"], ["--section", "x", "rings"]),
@@ -187,10 +205,10 @@ class BadInput(SharedCellCase):
         self.assertEqual(self.env.job_ids(), self.before, "something was made")
         super().tearDown()
 
-    def refused(self, words, patterns, text=""):
+    def refused(self, words, patterns, text="", code=USAGE):
         with self.subTest(text or " ".join(words)[:60]):
             done = self.env.cli(*words, code=None)
-            self.assertEqual(done.code, USAGE, repr(done))
+            self.assertEqual(done.code, code, repr(done))
             self.assertEqual(done.out, "")
             line = self.one_line(done)
             for pattern in patterns:
@@ -218,6 +236,11 @@ class BadInput(SharedCellCase):
             shown = text if isinstance(text, str) else repr(text)
             self.refused(["submit", path], patterns, shown[:80])
 
+    def test_run(self):
+        """Its exit code is its task's: all that is wrong with the line itself is 125."""
+        for words, patterns in RUN_LINES:
+            self.refused(["run"] + words, patterns, code=RUN_FAILED)
+
     def test_other_commands(self):
         """Wrong words of other commands."""
         for words, patterns in OTHER_LINES:
@@ -225,12 +248,12 @@ class BadInput(SharedCellCase):
 
 
 class LostOutput(SharedCellCase):
-    def refused(self, redirection, *words):
+    def refused(self, redirection, *words, code=INTERNAL):
         done = subprocess.run(["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh", BINARY, *words],
                               env=self.env.environment(), stderr=subprocess.PIPE, text=True,
                               timeout=60, check=False)
         with self.subTest(" ".join(words) + " " + redirection):
-            self.assertEqual(done.returncode, INTERNAL, done.stderr)
+            self.assertEqual(done.returncode, code, done.stderr)
             self.assertRegex(done.stderr, r"^reeve: the output could not be written: [^\n]*\n$")
 
     def test_full_disk_and_closed_stdout(self):
@@ -239,9 +262,9 @@ class LostOutput(SharedCellCase):
         self.env.wait(job)
         held = self.env.submit("--hold", "--", "true")
         for words in (["--help"], ["ls", "-a"], ["ls", "-a", "--json"], ["show", str(job)],
-                      ["logs", str(job)], ["run", "--", "echo", "x"], ["submit", "--", "true"],
-                      ["cancel", str(held)]):
+                      ["logs", str(job)], ["submit", "--", "true"], ["cancel", str(held)]):
             self.refused(">/dev/full", *words)
+        self.refused(">/dev/full", "run", "--", "echo", "x", code=RUN_FAILED)
         for words in (["ls", "-a"], ["submit", "--", "true"]):
             self.refused(">&-", *words)
 
@@ -278,6 +301,23 @@ class Keys(SharedCellCase):
                 self.one_line(done, f"job {job} has no element {missing};")
         env.cli("wait", f"{job}.2-3")
         env.cli("show", f"{job}.5")
+
+    def test_ls_of_what_is_not_there(self):
+        """`ls` of a job that never was says so, as `show` does; the others are listed."""
+        env = self.env
+        job = env.submit("--array", "1-2", "--", "true")
+        env.wait(job)
+        for form in ([], ["--json"], ["--parsable"]):
+            done = env.cli("ls", "99999", *form, code=NOT_FOUND)
+            self.one_line(done, "job 99999", "not known", "reeve ls --all")
+            self.assertEqual(done.out if form != ["--json"] else done.json()["jobs"],
+                             [] if form == ["--json"] else "")
+            self.assertEqual(done.err, env.cli("show", "99999", *form, code=NOT_FOUND).err)
+        done = env.cli("ls", job, "99999", "--parsable", code=NOT_FOUND)
+        self.assertEqual(done.out.split(), [str(job)])
+        self.one_line(env.cli("ls", "%d.7" % job, code=NOT_FOUND), "no element 7")
+        # Known, and of another state than was asked for: that is no error.
+        self.assertEqual(env.cli("ls", job, "--state", "running").out, "no jobs\n")
 
     def test_cancelled_parent(self):
         """A dependant is told that what it waited for was cancelled, not that it failed."""
@@ -431,6 +471,21 @@ class NoCell(SharedCellCase):
         done = env.cli("--state-dir", env.file("fresh"), "ls", code=None)
         self.one_line(done, "reeve up")
         self.assertFalse(os.path.exists(env.file("fresh")), "looking made a directory")
+
+    def test_no_cell(self):
+        """Where no cell is, every look says so and ends with 4; `run` ends with 125."""
+        fresh = self.env.file("fresh")
+        for words in (["ls"], ["ls", "1"], ["show", "1"], ["explain", "1"], ["logs", "1"],
+                      ["result", "1"], ["history"], ["history", "1"], ["history", "--by", "user"],
+                      ["wait", "1"], ["cancel", "1"], ["node", "ls"], ["shm", "check"],
+                      ["events"], ["sim", "--replay"]):
+            with self.subTest(" ".join(words)):
+                done = self.env.cli("--state-dir", fresh, *words, code=UNREACHABLE)
+                self.one_line(done, "no cell", fresh, "start .*: reeve up")
+                self.assertEqual(done.out, "")
+        done = self.env.cli("--state-dir", fresh, "run", "--", "true", code=RUN_FAILED)
+        self.one_line(done, "no cell", fresh)
+        self.assertFalse(os.path.exists(fresh), "looking made a directory")
 
 
 if __name__ == "__main__":

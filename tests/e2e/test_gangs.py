@@ -109,6 +109,8 @@ class Together(Gang):
         done = self.env.cli("retry", job, code=None)
         self.assertEqual(done.code, REFUSED)
         self.assertIn("only starts as a whole", done.err + done.out)
+        verified = self.env.cli("audit", "verify", "--json").json()
+        self.assertEqual((verified["tasks"], verified["open_tasks"]), (3, 0))
 
     def test_a_retry_is_of_all(self):
         job = self.env.submit("--nodes", "2", "--retries", "1", *self.witness(

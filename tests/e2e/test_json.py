@@ -9,9 +9,10 @@ import os
 import re
 import unittest
 
-from reeve_env import FAILED, OK, REFUSED, ROOT, USAGE, OwnCellCase, read, until
+from reeve_env import FAILED, OK, REFUSED, ROOT, USAGE, OwnCellCase, read, until, write
 
 SHAPES = json.loads(read(os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemas.json")))
+FOLDER = os.path.join(ROOT, "docs/formats/schema")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -81,6 +82,21 @@ class Json(OwnCellCase):
             return document
         return None
 
+    def witnessed(self):
+        """The documents of a witness: before it saw anything, cosigning, after, and refusing."""
+        words = ["audit", "witness", "--key", self.env.file("witness.key"),
+                 "--state", self.env.file("witness.seen"), "--json"]
+        new = self.check(*words, "--create", "watcher")
+        self.assertEqual((new["size"], new["root"]), (0, ""))
+        cosigned = self.check(*words, "--cosign")
+        self.assertEqual(cosigned["status"], 200)
+        seen = self.check(*words)
+        self.assertGreater(seen["size"], 0)
+        nonsense = self.check(*words, "--request", write(self.env.file("nonsense"), "?"),
+                              code=FAILED)
+        self.assertEqual(nonsense["status"], 400)
+        return [new, cosigned, seen, nonsense]
+
     def test_every_command(self):
         """All commands with --json, on jobs in every state."""
         env = self.env
@@ -119,12 +135,13 @@ class Json(OwnCellCase):
         self.assertEqual([p for e in entries if "kind" in e
                           for p in problems(SHAPES["audit-line"], e)], [])
         # The files in docs/formats/schema name the same fields.
-        folder = os.path.join(ROOT, "docs/formats/schema")
-        documents = entries + [env.cli("audit", w, "--json").json() for w in ("head", "verify")]
-        for document in documents:
-            schema = json.loads(read(os.path.join(folder, document["schema"][6:] + ".json")))
+        for document in (entries + self.witnessed() +
+                         [env.cli("audit", w, "--json").json() for w in ("head", "verify")]):
+            schema = json.loads(read(os.path.join(FOLDER, document["schema"][6:] + ".json")))
             self.assertEqual(schema["properties"]["schema"]["const"], document["schema"])
             self.assertEqual(sorted(document), schema["required"])
+            status = schema["properties"].get("status", {"enum": [document.get("status")]})
+            self.assertIn(document.get("status"), status["enum"])
         self.assertEqual(entries[-1]["schema"], "reeve.audit.history.v1")
         self.one_line(env.cli("audit", "prove", "0", "--json", code=USAGE), "--json")
         unseen = {n for n in SHAPES if n.startswith("reeve.")} - self.seen

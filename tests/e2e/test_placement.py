@@ -3,7 +3,7 @@ import getpass
 import os
 import unittest
 
-from reeve_env import NOT_FOUND, OK, USAGE, OwnCellCase, until
+from reeve_env import NOT_FOUND, OK, USAGE, OwnCellCase, until, write
 
 ME = getpass.getuser()
 
@@ -193,13 +193,25 @@ class Named(Placement):
         for words, says in ((["--resource", "gizmo=1"], "no worker has any"),
                             (["--resource", "fpga=3"], "the most a worker has is 2"),
                             (["--resource", "fpga=0"], "is no NAME=N"),
-                            (["--resource", "fpga=1,fpga=2"], "named twice"),
+                            (["--resource", "fpga=1,fpga=2"], "fpga is named twice"),
+                            (["--resource", "fpga=1", "--resource", "fpga=1"],
+                             "--resource: fpga is named twice; write one number"),
+                            (["--limit", "a", "--limit", "b,a:2"], "--limit: a is named twice"),
                             (["--resource", "gpus=1"], "options of their own"),
                             (["--resource", "fpga=128"], "is no NAME=N"),
                             (["--resource", "9lives=1"], "is no NAME=N")):
             done = self.env.cli("submit", *words, "--", "true", code=USAGE)
             self.assertIn(says, done.err)
+        script = write(self.env.file("s.sh"), "#REEVE --resource fpga=2\ntrue\n")
+        job = self.submit("--resource", "fpga=1", "--hold", script)   # the command line wins
+        self.assertEqual(self.env.show(job)["spec"]["resources"]["named"], {"fpga": 1})
+        self.env.cli("cancel", job)
         for words, says in ((["--resource", "fpga"], "is no NAME=N"),
+                            (["--resource", "fpga=1", "--resource", "fpga=2"],
+                             "--resource: fpga is named twice; write one number"),
+                            (["--resource", "worker-1:a=1", "--resource", "worker-1:a=2"],
+                             "--resource: a is named twice for worker-1"),
+                            (["--price", "1", "--price", "2"], "--price: is given twice for all"),
                             (["--resource", "cpu=3"], "options of their own"),
                             (["--resource", "worker-9:fpga=1"], "is not started"),
                             ([w for i in range(9) for w in ("--resource", "r%d=1" % i)],

@@ -107,6 +107,36 @@ TEST_CASE("explain: only holders of what is missing are named", "[cli]") {
     CHECK(answer.workers[0].holders[0].task->job == 4);
 }
 
+TEST_CASE("explain: a drained worker that is needed is named with what undrains it", "[cli]") {
+    Drawing cell;
+    cell.picture.workers = {worker(0, "a", want(2000)), worker(1, "b", want(2000)),
+                            worker(2, "small", want(500)), worker(3, "c", want(2000))};
+    cell.picture.workers[1].drain_wanted = true;
+    cell.picture.workers[2].drain_wanted = true;
+    cell.queued(9, 1, want(1000));
+    auto gang = waiting(9, want(1000));
+    gang.nodes = 3;
+    const auto one = explain_job(cell.picture, gang);
+    CHECK(first_code(one) == "drained");
+    CHECK(one.reasons.front().text ==
+          "needs 3 workers with 1 cpu at once, 2 of them take tasks; b is drained; let it take "
+          "tasks again with: reeve node undrain b");
+    gang.nodes = 4;  // one more than there are, were none drained
+    CHECK(first_code(explain_job(cell.picture, gang)) == "impossible");
+    gang.nodes = 2;
+    CHECK(first_code(explain_job(cell.picture, gang)) == "starting");
+
+    cell.picture.workers[3].drain_wanted = true;
+    const auto two = explain_job(cell.picture, gang);
+    CHECK(two.reasons.front().text ==
+          "needs 2 workers with 1 cpu at once, 1 of them takes tasks; b, c are drained; let them "
+          "take tasks again with: reeve node undrain NAME");
+    CHECK(first_code(explain_job(cell.picture, waiting(9, want(1000)))) == "starting");
+    // Those that take tasks are too small for it.
+    cell.picture.workers[0].capacity = want(100);
+    CHECK(first_code(explain_job(cell.picture, waiting(9, want(1000)))) == "drained");
+}
+
 TEST_CASE("explain: one reason for each cause", "[cli]") {
     Drawing cell;
     cell.picture.workers = {worker(0, "a", want(2000, kGiB))};
@@ -144,6 +174,8 @@ TEST_CASE("explain: one reason for each cause", "[cli]") {
     const auto drained = explain_job(draining, waiting(9, want(1000)));
     CHECK(first_code(drained) == "no-worker");
     CHECK(drained.workers[0].code == "draining");
+    CHECK(drained.reasons.front().text ==
+          "a is drained; let it take tasks again with: reeve node undrain a");
 
     Picture silent = cell.picture;
     silent.scheduler_silent_ns = 12'000'000'000;

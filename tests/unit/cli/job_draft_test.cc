@@ -276,6 +276,18 @@ TEST_CASE("placeholder_warnings: unknown ones and files all elements share", "[c
     CHECK(placeholder_warnings(draft.spec).size() == 1);
     task->set_output("/o/%{TASK_ID}.txt");
     CHECK(placeholder_warnings(draft.spec).empty());
+    // Below the working directory, where each element has its own.
+    task->set_cwd("/w/%a");
+    for (const char* path : {"same.txt", "%{CWD}/same.txt"}) {
+        task->set_output(path);
+        CHECK(placeholder_warnings(draft.spec).empty());
+    }
+    task->set_error("/o/same.txt");
+    REQUIRE(placeholder_warnings(draft.spec).size() == 1);
+    CHECK(placeholder_warnings(draft.spec)[0] ==
+          "error: all 5 elements write /o/same.txt; add %a to give each its own file");
+    task->set_cwd("/w/%j");
+    CHECK(placeholder_warnings(draft.spec).size() == 2);
 }
 
 TEST_CASE("expand_path: every placeholder, unknown ones stay", "[cli]") {

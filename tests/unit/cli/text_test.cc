@@ -3,9 +3,30 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/json_writer.h"
+#include "cli/render.h"
 #include "tests/support/catch.h"
 
 namespace reeve::cli {
+
+TEST_CASE("note_words: how a task ended is said once", "[cli]") {
+    const auto note = [](std::int32_t code, bool core, const char* detail) {
+        v1::TaskResult result;
+        result.set_state("ended");
+        result.set_exit_code(code);
+        result.set_core_dumped(core);
+        result.set_detail(detail);
+        return note_words(result);
+    };
+    CHECK(note(-11, false, "signal 11 (SIGSEGV)") == "signal 11 (SIGSEGV)");
+    CHECK(note(-11, true, "signal 11 (SIGSEGV), core dumped") ==
+          "signal 11 (SIGSEGV), core dumped");
+    CHECK(note(-40, false, "signal 40") == "signal 40");
+    CHECK(note(-15, false, "cancelled") == "signal 15 (SIGTERM): cancelled");
+    CHECK(note(-11, true, "") == "signal 11 (SIGSEGV), core dumped");
+    CHECK(note(3, false, "exit status 3") == "exit 3");
+    CHECK(note(3, false, "its own words") == "exit 3: its own words");
+    CHECK(note(0, false, "lost") == "lost");
+}
 
 TEST_CASE("escape: nothing reaches the terminal that could move it", "[cli]") {
     CHECK(escape("plain ünïcode 漢字") == "plain ünïcode 漢字");

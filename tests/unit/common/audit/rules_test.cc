@@ -112,6 +112,26 @@ TEST_CASE("Auditor: counts tasks and those not ended", "[audit]") {
     Auditor auditor;
     for (const auto& bytes : story.entries) REQUIRE_FALSE(auditor.add(*decode(bytes)));
     CHECK(auditor.tasks() == 5001);
+    // One that failed has ended, until it is tried again; cancelled behind that, it stays ended.
+    Story more;
+    more.worker(Kind::kWorkerJoined, 1);
+    const auto open_after = [&more] {
+        Auditor again;
+        for (const auto& bytes : more.entries) REQUIRE_FALSE(again.add(*decode(bytes)));
+        return again.open_tasks();
+    };
+    more.submit(1);
+    more.assign(1, 1);
+    more.report(Kind::kStarted, 1);
+    CHECK(open_after() == 1);
+    more.report(Kind::kFailed, 1);
+    CHECK(open_after() == 0);
+    more.requeue(1);
+    CHECK(open_after() == 1);
+    more.assign(1, 1);
+    more.report(Kind::kFailed, 1);
+    more.task(Kind::kCancelled, 1);
+    CHECK(open_after() == 0);
     CHECK(auditor.open_tasks() == 1);
     CHECK(auditor.entries() == story.entries.size());
 }
