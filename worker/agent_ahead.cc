@@ -104,6 +104,8 @@ void Agent::on_began(const BeganRecord& record) {
         return;
     }
     (void)push_moved(running.slot, word.to(SlotState::kAssigned, owner_), word, Outcome::kNone, 0);
+    // Those we knew of were told when we were asked to stop.
+    if (stopping_) stop_attempt(running, StopReason::kShutdown, false);
     remember(std::move(running));
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
 }

@@ -192,6 +192,21 @@ TEST_CASE("Followers: a worker that stops gives them back", "[worker]") {
     CHECK(marks(head).find("+b") == std::string::npos);
 }
 
+TEST_CASE("Followers: one that begins while its worker is asked to stop is stopped as well",
+          "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join("launcher.after_begin:sleep=400");
+    const auto first = head.dispatch(head.shell("sleep 0.2"));
+    REQUIRE(head.wait_state(first, SlotState::kRunning));
+    const auto second = head.dispatch_behind(first, head.shell("sleep 100"));
+    REQUIRE(head.wait_state(second, SlotState::kRunning));  // of which the agent has not heard yet
+    head.signal_agent(SIGTERM);
+    REQUIRE(head.wait_state(second, SlotState::kEnded, 5'000));
+    CHECK(head.outcome(second) == Outcome::kRequeued);
+    CHECK(head.outcome(first) == Outcome::kSucceeded);
+    CHECK(head.wait_exit() == 0);
+}
+
 TEST_CASE("Followers: after a rebuild none of the old segment begins", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
