@@ -266,7 +266,7 @@ private:
         if (word.state() == SlotState::kEnded) learn_run(slot);
         const bool held = (claim & shm::kClaimAhead) == 0;
         if (!held) ahead_.was_ahead(index);
-        if (held && slot.class_id < segment_.config().classes && !hand_on(index)) {
+        if (held && slot.class_id < segment_.config().classes && !hand_on(index, worker)) {
             workers_.release(worker, segment_.task_class(slot.class_id).request,
                              sched::Grant{slot.gpu_mask.load()});
             core_.worker_freed(worker);
@@ -277,19 +277,18 @@ private:
         return true;
     }
 
-    // What it held is its follower's now, if it has one. One that has not begun by now was not
-    // there in time, and is told of as any other.
-    bool hand_on(std::uint32_t index) {
+    // What it held is its follower's now, if it has one there. One that has not begun by now was
+    // not there in time, and is told of as any other.
+    bool hand_on(std::uint32_t index, sched::WorkerRef worker) {
         sched::Ahead::Follower follower;
-        if (!ahead_.take(index, follower)) return false;
+        if (!ahead_.take(index, follower) || follower.worker != worker) return false;
         auto& slot = segment_.task(follower.slot);
-        slot.claim.store(follower.worker + 1);
+        slot.claim.store(worker + 1);
         if (shm::load_word(slot) == follower.word) {
-            (void)shm::dispatch_ring(segment_, follower.worker)
-                .try_push({follower.word.raw, follower.slot});
-            wake_worker(follower.worker);
+            (void)shm::dispatch_ring(segment_, worker).try_push({follower.word.raw, follower.slot});
+            wake_worker(worker);
         }
-        begun_.push_back({follower.worker, follower.cls, follower.slot});
+        begun_.push_back({worker, follower.cls, follower.slot});
         return true;
     }
 
@@ -496,6 +495,8 @@ private:
     void write_place(const sched::Placement& placement, std::uint32_t ahead = 0) {
         auto& slot = segment_.task(placement.task);
         const auto& worker = segment_.worker(placement.worker);
+        // Given back for a dead worker, and nobody's follower any more.
+        if ((slot.claim.load() & shm::kClaimAhead) != 0) ahead_.was_ahead(placement.task);
         shm::fill(slot.holder_number, worker.number.load());
         shm::fill(slot.holder_incarnation, worker.incarnation.load());
         shm::fill(slot.gpu_mask, placement.grant.gpu_mask);

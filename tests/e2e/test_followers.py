@@ -97,6 +97,17 @@ class Followers(OwnCellCase):
         env.wait(job, timeout=120)
         self.check_each_once(job, 2500)
 
+    def test_launchers_die(self):
+        """What a dead worker's followers were given back holds nobody's room on the next one."""
+        env = self.env
+        job = self.start(6000)
+        for _ in range(8):
+            env.kill("launcher")
+            time.sleep(0.5)
+        env.wait(job, timeout=120)
+        self.assertEqual(env.job(job)["tasks"]["succeeded"], 6000)
+        until(lambda: "sound" in env.cli("shm", "check", code=None).out, "nothing in use")
+
 
 if __name__ == "__main__":
     unittest.main()
