@@ -270,6 +270,11 @@ bool Attempts::ended_already(const Attempt& attempt) const {
            info.si_pid != 0;
 }
 
+// Before the child made its own session there is no such group yet.
+void Attempts::signal_group(pid_t pid, int number) {
+    if (::kill(-pid, number) != 0) ::kill(pid, number);
+}
+
 void Attempts::stop(std::uint64_t id, StopReason reason, bool no_grace) {
     auto* attempt = find(id);
     if (attempt == nullptr || attempt->phase == Phase::kEmptying) return;
@@ -285,8 +290,7 @@ void Attempts::stop(std::uint64_t id, StopReason reason, bool no_grace) {
     if (attempt->phase != Phase::kRunning) return;
     if (attempt->frozen) freeze(id, false);
     attempt->phase = Phase::kStopping;
-    // Before the child made its own session there is no such group yet.
-    if (::kill(-attempt->pid, SIGTERM) != 0) ::kill(attempt->pid, SIGTERM);
+    signal_group(attempt->pid, SIGTERM);
     set_deadline(*attempt, now + attempt->grace_ns);
 }
 
@@ -316,7 +320,7 @@ void Attempts::freeze(std::uint64_t id, bool frozen) {
     if (frozen && attempt->phase != Phase::kRunning) return;
     attempt->frozen = frozen;
     if (!subtree_.freeze(attempt->cgroup, frozen)) {
-        ::kill(-attempt->pid, frozen ? SIGSTOP : SIGCONT);
+        signal_group(attempt->pid, frozen ? SIGSTOP : SIGCONT);
     }
     if (attempt->time_limit_ns == 0 || attempt->phase != Phase::kRunning) return;
     const auto now = boot_ns();

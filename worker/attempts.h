@@ -132,6 +132,7 @@ private:
     bool empty_out(Attempt& attempt);
     void finish(std::uint32_t index);
     bool begin_follower(std::uint64_t after_id);
+    static void signal_group(pid_t pid, int number);
     void kill_now(Attempt& attempt, std::uint64_t now_ns);
     void set_deadline(Attempt& attempt, std::uint64_t deadline_ns);
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);

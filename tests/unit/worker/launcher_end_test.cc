@@ -283,6 +283,26 @@ TEST_CASE("Launcher: a frozen task makes no progress, keeps its time, and can be
     }
 }
 
+TEST_CASE("Launcher: one that is frozen while it starts stays where it is", "[worker]") {
+    const bool cgroups = GENERATE(true, false);
+    LauncherRig rig({cgroups, 500});
+    std::vector<std::uint64_t> ids;
+    for (int i = 0; i < 10; ++i) {
+        ids.push_back(rig.shell("sleep 0.3; echo over > frozen" + std::to_string(i)));
+        rig.freeze(ids.back(), true);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(800));
+    const auto over = [&] {
+        std::size_t count = 0;
+        for (int i = 0; i < 10; ++i) count += !rig.output("frozen" + std::to_string(i)).empty();
+        return count;
+    };
+    CHECK(over() == 0);
+    for (const auto id : ids) rig.freeze(id, false);
+    for (const auto id : ids) CHECK(rig.wait_ended(id).outcome == Outcome::kSucceeded);
+    CHECK(over() == ids.size());
+}
+
 TEST_CASE("Launcher: a thousand short tasks leave nothing behind", "[worker]") {
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 500});
