@@ -116,11 +116,16 @@ void Registry::welcome(std::uint32_t index, WorkerId id) {
     // The record first: nothing is placed on a worker whose WORKER_JOINED is not on its way.
     events_.push_worker(shm::EventKind::kWorkerJoined, id, index);
     auto expected = WorkerState::kJoining;
-    if (!worker.state.compare_exchange_strong(expected, WorkerState::kAlive)) return;
+    // One that was drained under this name gets nothing from its first moment on.
+    const bool drained = worker.drain_wanted.load() != 0;
+    if (drained) events_.push_worker(shm::EventKind::kWorkerDrained, id, index);
+    const auto next = drained ? WorkerState::kDraining : WorkerState::kAlive;
+    if (!worker.state.compare_exchange_strong(expected, next)) return;
     log::info("worker joined", {{"worker", id.number},
                                 {"incarnation", id.incarnation},
                                 {"name", text_of(worker.name)},
-                                {"agent", worker.agent.pid.load()}});
+                                {"agent", worker.agent.pid.load()},
+                                {"drained", drained}});
     reaper_.wake_everyone();
     shm::wake(worker.agent.wake);
 }

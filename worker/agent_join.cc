@@ -7,6 +7,7 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/process/drained.h"
 #include "common/process/proc_info.h"
 #include "common/role/role.h"
 #include "common/shm/class_wants.h"
@@ -132,6 +133,7 @@ void Agent::fill_slot() {
     worker.on_demand_micro = options_.on_demand_micro;
     worker.spot = options_.spot ? 1 : 0;
     worker.notice_wall_ns.store(0);
+    worker.drain_wanted.store(is_drained(cell_, options_.name) ? 1 : 0);
     if (!shm::write_labels(worker.labels, options_.labels)) {
         log::warn("the labels do not fit and are left out", {});
     }

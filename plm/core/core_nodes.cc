@@ -3,6 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/log/log.h"
+#include "common/process/drained.h"
 #include "common/shm/used_slots.h"
 #include "common/shm/wake.h"
 #include "plm/core/core.h"
@@ -30,6 +31,14 @@ void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> do
                     continue;
                 }
                 v1::DrainReply reply;
+                // It is kept first: a worker is never drained until its next start only. A notice
+                // is of the machine, not of the name.
+                if (!request.notice()) {
+                    if (auto kept = set_drained(cell_, name, request.drain()); !kept) {
+                        done(fail(std::move(kept).error().with("keeping the drain")));
+                        return;
+                    }
+                }
                 const bool closing = request.drain() || request.notice();
                 worker.drain_wanted.store(closing ? 1 : 0);
                 if (!closing) worker.notice_wall_ns.store(0);
@@ -37,6 +46,12 @@ void Core::drain(Identity who, v1::DrainRequest request, Done<v1::DrainReply> do
                 shm::wake(segment_->participant(shm::kParticipantRegister).wake);
                 open_.acks.push_back([done, reply] { done(reply); });
                 return;
+            }
+            // One that is gone is not drained any more when it comes back.
+            if (!request.drain() && !request.notice()) {
+                const auto kept = set_drained(cell_, request.worker(), false);
+                if (!kept) return done(fail(kept.error()));
+                if (*kept) return done(v1::DrainReply());
             }
             done(fail(ErrorCode::kNotFound, "there is no worker \"" + request.worker() +
                                                 "\"; see which are here with: reeve node ls"));

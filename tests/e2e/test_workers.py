@@ -4,7 +4,8 @@ import signal
 import time
 import unittest
 
-from reeve_env import FAILED, OwnCellCase, alive, read, seconds, until, write
+from reeve_env import (FAILED, NOT_FOUND, OK, OwnCellCase, alive, read, seconds, until,
+                       write)
 
 
 class Loss(OwnCellCase):
@@ -115,6 +116,59 @@ class Loss(OwnCellCase):
         both = env.submit("--array", "1-4", "--", "sleep", "0.3")
         env.wait(both)
         self.assertIn(busy, {t["worker_name"] for t in env.show(both)["tasks"]})
+
+
+class Drains(OwnCellCase):
+    cell = {"workers": 2, "cpus": 2}
+
+    def state(self, name="worker-1"):
+        done = self.env.cli("node", "show", name, "--json", code=None)
+        return done.json()["node"]["state"] if done.code == OK else ""
+
+    def check_drained(self, what):
+        until(lambda: self.state() == "draining", "worker-1 drained " + what)
+        job = self.env.submit("--array", "1-4", "-c", "2", "--", "true")
+        self.env.wait(job)
+        self.assertEqual({t["worker_name"] for t in self.env.show(job)["tasks"]}, {"worker-2"})
+
+    def test_it_belongs_to_the_name(self):
+        """A drain outlives the worker, the PLM, the segment and the cell, until it is undrained."""
+        env = self.env
+        env.cli("node", "drain", "worker-1")
+        self.check_drained("at once")
+        number = env.cli("node", "show", "worker-1", "--json").json()["node"]["worker"]
+        env.kill_worker("worker-1")
+        until(lambda: self.state() == "draining" and number != env.cli(
+            "node", "show", "worker-1", "--json").json()["node"]["worker"], "the next one")
+        self.check_drained("after its death")
+        env.down()
+        env.up()
+        self.check_drained("after down and up")
+        segment = env.status()["segment"]
+        env.kill("plm")
+        os.unlink("/dev/shm" + segment)
+        until(lambda: env.status()["segment"] not in ("", segment), "the new segment")
+        env.until_up()
+        self.check_drained("in a new segment")
+        env.cli("node", "undrain", "worker-1")
+        until(lambda: self.state() == "alive", "it takes tasks again")
+        env.down()
+        env.up()
+        until(lambda: self.state() == "alive", "undrained after down and up")
+
+    def test_one_that_is_gone_is_undrained(self):
+        env = self.env
+        worker = env.popen("worker", "--name", "guest")
+        until(lambda: self.state("guest") == "alive", "the guest")
+        env.cli("node", "drain", "guest")
+        worker.terminate()
+        worker.wait(30)
+        until(lambda: self.state("guest") in ("", "left", "dead"), "the guest gone")
+        env.cli("node", "undrain", "guest")
+        env.cli("node", "undrain", "guest", code=NOT_FOUND)
+        env.cli("node", "undrain", "../lock", code=NOT_FOUND)
+        env.popen("worker", "--name", "guest")
+        until(lambda: self.state("guest") == "alive", "the guest again, not drained")
 
 
 class Poison(OwnCellCase):

@@ -54,6 +54,20 @@ TEST_CASE("Registry: a worker that filled its slot becomes alive, the record fir
     CHECK(events[0].worker_slot == 2);
 }
 
+TEST_CASE("Registry: a worker that joins drained is never alive", "[register]") {
+    RegistryRig rig;
+    Sleeper agent;
+    Sleeper launcher;
+    auto& worker = rig.join(2, kId, agent.pid(), launcher.pid());
+    worker.drain_wanted.store(1);
+    rig.step();
+    CHECK(rig.state(2) == WorkerState::kDraining);
+    CHECK(kinds(rig.events()) == std::vector{EventKind::kWorkerJoined, EventKind::kWorkerDrained});
+    worker.drain_wanted.store(0);
+    rig.step();
+    CHECK(rig.state(2) == WorkerState::kAlive);
+}
+
 TEST_CASE("Registry: drain and undrain are obeyed and told", "[register]") {
     RegistryRig rig;
     Sleeper agent;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/process/cell.h"
+#include "common/process/drained.h"
 #include "common/process/host.h"
 #include "tests/support/catch.h"
 
@@ -134,4 +135,32 @@ TEST_CASE("Host: cpus follow the affinity mask", "[process]") {
     REQUIRE(::sched_setaffinity(0, sizeof before, &before) == 0);
     CHECK(probe_memory_bytes() > (1 << 20));
     CHECK_FALSE(host_name().empty());
+}
+
+TEST_CASE("Drained: kept by the worker's name until undrained", "[process]") {
+    const Scratch scratch;
+    const auto cell = find_cell(scratch.dir);
+    REQUIRE(cell);
+    CHECK_FALSE(is_drained(*cell, "w1"));
+    CHECK_FALSE(*set_drained(*cell, "w1", false));
+    CHECK_FALSE(fs::exists(scratch.dir + "/drained"));
+    CHECK(*set_drained(*cell, "w1", true));
+    CHECK_FALSE(*set_drained(*cell, "w1", true));
+    CHECK(is_drained(*cell, "w1"));
+    CHECK_FALSE(is_drained(*cell, "w2"));
+    CHECK(*set_drained(*cell, "w1", false));
+    CHECK_FALSE(is_drained(*cell, "w1"));
+    // What is no worker's name names no file, here or elsewhere.
+    std::ofstream(scratch.dir + "/other") << "x";
+    for (const char* name : {"", ".", "..", "../other", "a/b"}) {
+        CHECK_FALSE(is_drained(*cell, name));
+        CHECK_FALSE(*set_drained(*cell, name, false));
+        CHECK_FALSE(*set_drained(*cell, name, true));
+    }
+    CHECK(fs::exists(scratch.dir + "/other"));
+    fs::remove_all(scratch.dir + "/drained");
+    std::ofstream(scratch.dir + "/drained") << "in the way";
+    const auto refused = set_drained(*cell, "w1", true);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().message.find(scratch.dir + "/drained/w1") != std::string::npos);
 }
