@@ -120,7 +120,12 @@ bool Core::begin_selection(Action& action, Job* job) {
         acting_on_ = 0;
         if (action.begun) return false;  // it ended between two pieces, and was forgotten
         if (selection.job() != 0 && selection.job() < model_.next_job) {
-            nothing_to_do(result, "ended long ago");
+            // Its chains in the audit log are not kept either: nothing can be added to them.
+            const bool again = action.request.action() == v1::ACTION_RETRY;
+            nothing_to_do(result, again ? "it ended too long ago to be tried again; submit it "
+                                          "again, as reeve show " +
+                                              std::to_string(selection.job()) + " --env tells it"
+                                        : "ended long ago");
         } else {
             refuse(result, "there is no such job");
         }

@@ -95,6 +95,24 @@ class Edges(OwnCellCase):
                          "reeve: job %d: nothing of it failed; submit again what was cancelled\n"
                          % mixed)
 
+    def test_retry_of_what_ended_long_ago(self):
+        """Behind 1,000 ended jobs with large specs an old one is not known enough to be retried."""
+        env = self.env
+        old = env.submit("--env", "A=b", "--", "sh", "-c", "exit 3")
+        env.wait(old, code=FAILED)
+        large = [{"command": "true", "hold": True, "env": {"X": "x" * 12000}}] * 1100
+        jobs = env.submit_file(large)
+        env.cli("cancel", "%d-%d" % (jobs[0], jobs[-1]), "-q")
+        done = until(lambda: "long ago" in (found := env.cli(
+            "retry", old, "--parsable", code=None)).err + found.out and found, "it is forgotten")
+        self.assertRegex(done.err + done.out,
+                         "ended too long ago to be tried again; submit it again, as "
+                         "reeve show %d --env tells it" % old)
+        self.assertIn("ended long ago", (found := env.cli("cancel", old, code=None)).err + found.out)
+        shown = env.cli("show", old, "--env").out
+        self.assertIn("A=b", shown)
+        self.assertIn("exit 3", shown)
+
     def test_an_arrays_header_is_no_open_task(self):
         env = self.env
         env.wait(env.submit("--array", "1-5", "--output", "none", "--", "true"))
