@@ -69,7 +69,8 @@ Status Core::flush() {
     }
     REEVE_FAILPOINT("plm.after_commit");
     // A large batch has many together already.
-    const auto& rest = sealed_.ended.size() < kManyEnded ? kRest : kLongRest;
+    const bool many = sealed_.ended.size() >= kManyEnded && !sealed_.others_waited;
+    const auto& rest = many ? kLongRest : kRest;
     pace_until_ns_ = small ? boot_ns() + std::min(rest.times * flush_ns_, rest.max_ns) : 0;
     ++commits_;
     ledger_seq_ = ledger_->last_seq();

@@ -361,6 +361,7 @@ void Core::resolve_dependencies() {
             const auto dependents = std::move(model_.dependents(id));
             model_.forget_dependents(id);
             for (const auto dependent : dependents) check_dependencies(dependent);
+            open_.others_waited |= !dependents.empty();
         }
     }
 }

@@ -37,8 +37,9 @@ struct Effects {
     // While the batch gathers.
     std::vector<std::function<void()>> acks;
     bool acks_read_model =
-        false;                 // nothing gathers beside their flush: the model must not be ahead
-    bool starts_once = false;  // a task that may be started only once waits for the flush
+        false;                   // nothing gathers beside their flush: the model must not be ahead
+    bool starts_once = false;    // a task that may be started only once waits for the flush
+    bool others_waited = false;  // for a job that ended in it
     std::vector<std::uint32_t> ended;                              // slots to be freed
     std::vector<std::uint32_t> requeued;                           // slots to be queued again
     std::vector<std::pair<std::uint32_t, std::uint32_t>> intents;  // slot, bits; 0: not suspend
