@@ -37,6 +37,7 @@ public:
         WorkerRef worker = 0;
         ClassRef cls = 0;
         std::uint64_t since_ns = 0;
+        std::uint64_t key = 0;  // of a waiting task a smaller one comes before it
     };
 
     explicit Ahead(std::uint32_t classes) : seen_(classes) {}

@@ -424,7 +424,7 @@ private:
         write_place(placement, shm::kClaimAhead);
         if (!commit(placement, claimed.claimed, claimed.queued, &before)) return std::nullopt;
         const auto word = claimed.claimed.next_attempt(SlotState::kAssigned, behind.owner());
-        ahead_.give({head->task, word, first.slot, first.worker, first.cls, boot_ns()});
+        ahead_.give({head->task, word, first.slot, first.worker, first.cls, boot_ns(), head->key});
         return head->task;
     }
 
@@ -435,14 +435,16 @@ private:
         });
     }
 
-    // Followers whose turn it no longer is: others wait too, or their worker takes nothing more.
+    // Followers whose turn it no longer is: others wait too, one of theirs comes before them, or
+    // their worker takes nothing more.
     void look_at_followers(std::uint64_t now) {
         if (ahead_.empty()) return;
         const bool others = core_.parked_classes() > 1 || preemption_.pushing();
         ahead_.look(
             now,
             [&](const sched::Ahead::Follower& one) {
-                return others ||
+                const auto head = queue_.peek(one.cls);
+                return others || (head && head->key < one.key) ||
                        segment_.worker(one.worker).state.load() != shm::WorkerState::kAlive;
             },
             [this](const sched::Ahead::Follower& one) {
@@ -556,10 +558,7 @@ private:
         // Tasks that were touched before we prepared are in the heaps now.
         queue_.index().drain();
         if (const auto head = queue_.index().best(); head && !work) work = true;
-        if (work) {
-            shm::cancel_sleep(self_.wake);
-            return;
-        }
+        if (work) return shm::cancel_sleep(self_.wake);
         const bool gangs = queue_.incomplete() && !gangs_looked_at_;
         const auto longest = ahead_.empty() ? shm::kSleepMaxNs : sched::kAheadNs;
         shm::sleep(self_.wake, ticket, gangs ? std::min(kGangsNs, longest) : longest);

@@ -1,5 +1,6 @@
 """Brief tasks of one kind wait in the launcher behind each other (docs/decisions/0016): what holds
 for all others holds for them."""
+import statistics
 import time
 import unittest
 from collections import Counter
@@ -59,6 +60,27 @@ class Followers(OwnCellCase):
         self.assertLess(sum(1 for line in seen if line[0] == "+"), 1500)
         env.wait(job)
         self.check_each_once(job, 1500)
+
+    def test_one_of_their_own_kind_comes_first(self):
+        """It waits for one of the two that run, not for the lines behind them."""
+        env = self.env
+        job = self.start(6000)
+        urgent = []
+        for _ in range(9):
+            urgent.append(env.submit("--output", "none", "-p", "50", "--", "true"))
+            time.sleep(0.05)
+        for each in urgent:
+            env.wait(each)
+        env.cli("cancel", job)
+        env.wait(job, code=None)
+        rows = env.cli("history", "--json", "--limit", "100000", job).json()["attempts"]
+        begun = [row["attempt"]["started"] for row in rows if row["attempt"]["started"]]
+        self.assertGreater(len(begun), 100)
+        before = []
+        for each in urgent:
+            since, until_then = env.job(each)["submitted"], env.task(each)["started"]
+            before.append(sum(1 for other in begun if since < other < until_then))
+        self.assertLess(statistics.median(before), 5)
 
     def test_cancel(self):
         """After the cancel nothing begins."""
