@@ -78,6 +78,35 @@ def redis_server(durable):
         yield port
 
 
+def redis_queue():
+    """A stream with a consumer group, flushed before each answer (appendfsync always)."""
+    def command(*words):
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+    add = command(b"XADD", b"s", b"MAXLEN", b"~", b"1000", b"*", b"d", BODY) * BATCH
+    take = command(b"XREADGROUP", b"GROUP", b"g", b"c", b"COUNT", b"%d" % BATCH, b"STREAMS", b"s",
+                   b">")
+    with redis_server(True) as port:
+        producer, consumer = until_listening(port), until_listening(port)
+        added, taken = producer.makefile("rb"), consumer.makefile("rb")
+        producer.sendall(command(b"XGROUP", b"CREATE", b"s", b"g", b"$", b"MKSTREAM"))
+        added.readline()
+
+        def batch():
+            producer.sendall(add)
+            ids = []
+            for _ in range(BATCH):
+                added.readline()
+                ids.append(added.readline()[:-2])
+            consumer.sendall(take)
+            for _ in range(5 + BATCH * 8):  # the stream's name; of each task id, field and value
+                taken.readline()
+            consumer.sendall(command(b"XACK", b"s", b"g", *ids))
+            if taken.readline() != b":%d\r\n" % BATCH:
+                raise SystemExit("redis did not acknowledge all of a batch")
+        return rate(batch)
+
+
 def beanstalkd():
     port = free_port()
     with server(["beanstalkd", "-l", "127.0.0.1", "-p", str(port), "-b", "@TOP", "-f0"]):

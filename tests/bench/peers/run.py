@@ -7,6 +7,8 @@ Function tasks, stored before they are confirmed (64 bytes, 64 at a time; broker
   redis_streams   XADD alone with appendfsync always (redis-benchmark): no worker, no result, so
                   more than Redis could do of the whole
   redis_streams_ram   the same without persistence
+  redis_queue     tasks added, taken and acknowledged as with the brokers below
+  redis_script_ram    the same in a script in the server, without persistence: no client, as class_a
   beanstalkd gearman nats_jetstream rabbitmq bullmq
 Process tasks, two at a time (/bin/true):
   xargs  parallel  task_spooler  slurm
@@ -43,6 +45,26 @@ def redis(durable):
                               "-c", "8", "-q", "XADD", "s", "*", "d", "x" * 64],
                              capture_output=True, text=True, check=True).stdout
         return float(re.findall(r"([0-9.]+) requests per second", out)[-1])
+
+
+# ARGV: what a task carries.
+REDIS_SCRIPT = """
+for i = 1, 64 do redis.call('XADD', 's', 'MAXLEN', '~', 1000, '*', 'd', ARGV[1]) end
+local taken = redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'COUNT', 64, 'STREAMS', 's', '>')
+local ids = {}
+for i, entry in ipairs(taken[1][2]) do ids[i] = entry[1] end
+return redis.call('XACK', 's', 'g', unpack(ids))
+"""
+
+
+def redis_script():
+    with brokers.redis_server(False) as port:
+        subprocess.run(["redis-cli", "-p", str(port), "XGROUP", "CREATE", "s", "g", "$",
+                        "MKSTREAM"], check=True, capture_output=True)
+        out = subprocess.run(["redis-benchmark", "-p", str(port), "-n", "5000", "-c", "8", "-q",
+                              "EVAL", REDIS_SCRIPT, "0", "x" * 64],
+                             capture_output=True, text=True, check=True).stdout
+        return 64 * float(re.findall(r"([0-9.]+) requests per second", out)[-1])
 
 
 def timed(words, **more):
@@ -88,6 +110,8 @@ def tool(name):
 # name, is it here, measure
 PEERS = (("redis_streams", tool("redis-server"), lambda: redis(True)),
          ("redis_streams_ram", tool("redis-server"), lambda: redis(False)),
+         ("redis_queue", tool("redis-server"), brokers.redis_queue),
+         ("redis_script_ram", tool("redis-server"), redis_script),
          ("beanstalkd", tool("beanstalkd"), brokers.beanstalkd),
          ("gearman", tool("gearmand"), brokers.gearman),
          ("nats_jetstream", tool("nats-server"), brokers.nats_jetstream),
