@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/base/failpoint.h"
+#include "common/base/sync_directory.h"
 
 namespace reeve::audit {
 namespace {
@@ -118,13 +119,6 @@ Status make_spread(const std::string& root, const std::string& path) {
     rmdir(fresh.c_str());
     if (error == EEXIST || error == ENOTEMPTY) return {};
     return fail_errno("mkdir " + path, error);
-}
-
-Status sync_directory(const std::string& path) {
-    Descriptor directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory.good()) return fail_errno("open " + path, errno);
-    if (fsync(directory.get()) != 0) return fail_errno("fsync " + path, errno);
-    return {};
 }
 
 Status sync_file_system(const std::string& path) {

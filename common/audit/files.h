@@ -36,7 +36,6 @@ Status make_directories(const std::string& path);
 // placed away from its neighbours: ext4 without a journal looks at every file that was removed
 // nearby in the last minutes before it takes an inode (140 to 650 us a file beside 35, measured).
 Status make_spread(const std::string& root, const std::string& path);
-Status sync_directory(const std::string& path);
 // Gives the memory in which the system keeps a copy of a flushed file to what is written next:
 // written once and not read again, such files would drive everything else out of it. A hint.
 void drop_from_cache(const std::string& path);

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/sync_directory.h"
+
 namespace reeve {
 
 namespace {
@@ -17,15 +19,6 @@ std::string folder_of(const Cell& cell) {
 // What cannot be a worker's name has no file.
 bool names_a_file(const std::string& worker) {
     return !worker.empty() && worker.front() != '.' && worker.find('/') == std::string::npos;
-}
-
-Status flush_folder(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return fail_errno("open " + path, errno);
-    const int error = ::fsync(fd) == 0 ? 0 : errno;
-    ::close(fd);
-    if (error != 0) return fail_errno("flush " + path, error);
-    return {};
 }
 
 }  // namespace
@@ -40,7 +33,7 @@ Result<bool> set_drained(const Cell& cell, const std::string& worker, bool drain
     if (!names_a_file(worker) || is_drained(cell, worker) == drained) return false;
     if (drained) {
         if (::mkdir(folder.c_str(), 0700) == 0) {
-            REEVE_TRY(flush_folder(cell.dir));
+            REEVE_TRY(sync_directory(cell.dir));
         } else if (errno != EEXIST) {
             return fail_errno("create " + folder, errno);
         }
@@ -50,7 +43,7 @@ Result<bool> set_drained(const Cell& cell, const std::string& worker, bool drain
     } else if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
         return fail_errno("remove " + path, errno);
     }
-    REEVE_TRY(flush_folder(folder));
+    REEVE_TRY(sync_directory(folder));
     return true;
 }
 

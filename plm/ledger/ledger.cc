@@ -15,6 +15,7 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
+#include "common/base/sync_directory.h"
 #include "common/log/log.h"
 #include "plm/ledger/ledger_impl.h"
 #include "plm/ledger/wal_check.h"
@@ -56,16 +57,9 @@ Status keep_log_aside(const std::string& log) {
                 "cannot keep a copy of the torn log as " + aside + "; make room there");
 }
 
-Status fsync_directory_of(const std::string& path) {
-    const std::string directory = path.substr(0, path.find_last_of('/') + 1);
-    const int fd =
-        open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return fail_errno("open " + directory, errno);
-    const int rc = fsync(fd);
-    const int error = errno;
-    close(fd);
-    if (rc != 0) return fail_errno("fsync " + directory, error);
-    return {};
+std::string directory_of(const std::string& path) {
+    const auto directory = path.substr(0, path.find_last_of('/') + 1);
+    return directory.empty() ? "." : directory;
 }
 
 Status write_empty_ledger(const std::string& path) {
@@ -99,7 +93,7 @@ Status create_ledger(const std::string& path) {
     for (const char* suffix : {"", "-journal", "-wal", "-shm"}) unlink((fresh + suffix).c_str());
     REEVE_TRY(write_empty_ledger(fresh));
     if (rename(fresh.c_str(), path.c_str()) != 0) return fail_errno("rename " + fresh, errno);
-    return fsync_directory_of(path);
+    return sync_directory(directory_of(path));
 }
 
 // Looks by path only: closing any descriptor of a file SQLite has open in this process would drop
@@ -271,11 +265,11 @@ Status Ledger::Impl::mark_unflushed() {
         const int error = errno;
         close(fd);
         if (rc != 0) return fail_errno("flush " + mark, error);
-        return fsync_directory_of(path);
+        return sync_directory(directory_of(path));
     }
     struct stat info {};
     const bool empty = stat((path + "-wal").c_str(), &info) != 0 || info.st_size == 0;
-    if (empty && unlink(mark.c_str()) == 0) return fsync_directory_of(path);
+    if (empty && unlink(mark.c_str()) == 0) return sync_directory(directory_of(path));
     return {};
 }
 
