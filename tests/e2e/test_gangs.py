@@ -114,7 +114,7 @@ class Together(Gang):
 
     def test_a_retry_is_of_all(self):
         job = self.env.submit("--nodes", "2", "--retries", "1", *self.witness(
-            "retry", "[ $REEVE_GANG_RANK$REEVE_ATTEMPT = 11 ] && exit 1; sleep 0.5"))
+            "retry", "[ $REEVE_GANG_RANK$REEVE_ATTEMPT = 11 ] && { sleep 1; exit 1; }; sleep 2"))
         self.env.wait(job, timeout=20)
         starts = sorted(line[1:3] for line in self.seen() if line[0] == "start")
         self.assertEqual(starts, [(0, 1), (0, 2), (1, 1), (1, 2)])
