@@ -25,7 +25,7 @@ class Scale(OwnCellCase):
     def settled_memory(self):
         """What is left once a large submission's and a snapshot's own memory is given back."""
         least, since = memory_bytes(self.pids()), time.monotonic()
-        while time.monotonic() - since < 4:
+        while time.monotonic() - since < 7:
             time.sleep(0.5)
             now = memory_bytes(self.pids())
             if now < least * 0.995:
