@@ -79,31 +79,44 @@ def redis_server(durable):
 
 
 def redis_queue():
-    """A stream with a consumer group, flushed before each answer (appendfsync always)."""
+    """Streams with a consumer group, flushed before each answer (appendfsync always); as in class_b
+    each task has a result, kept and read by who sent the task."""
     def command(*words):
         return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
 
-    add = command(b"XADD", b"s", b"MAXLEN", b"~", b"1000", b"*", b"d", BODY) * BATCH
+    def add(stream):
+        return command(b"XADD", stream, b"MAXLEN", b"~", b"1000", b"*", b"d", BODY) * BATCH
+
+    def added(lines):
+        return [lines.readline() and lines.readline()[:-2] for _ in range(BATCH)]
+
+    def skip_entries(lines):
+        for _ in range(5 + BATCH * 8):  # the stream's name; of each entry id, field and value
+            lines.readline()
+
+    tasks, results = add(b"s"), add(b"r")
     take = command(b"XREADGROUP", b"GROUP", b"g", b"c", b"COUNT", b"%d" % BATCH, b"STREAMS", b"s",
                    b">")
     with redis_server(True) as port:
         producer, consumer = until_listening(port), until_listening(port)
-        added, taken = producer.makefile("rb"), consumer.makefile("rb")
+        answers, taken = producer.makefile("rb"), consumer.makefile("rb")
         producer.sendall(command(b"XGROUP", b"CREATE", b"s", b"g", b"$", b"MKSTREAM"))
-        added.readline()
+        answers.readline()
+        seen = b"0"
 
         def batch():
-            producer.sendall(add)
-            ids = []
-            for _ in range(BATCH):
-                added.readline()
-                ids.append(added.readline()[:-2])
+            nonlocal seen
+            producer.sendall(tasks)
+            ids = added(answers)
             consumer.sendall(take)
-            for _ in range(5 + BATCH * 8):  # the stream's name; of each task id, field and value
-                taken.readline()
-            consumer.sendall(command(b"XACK", b"s", b"g", *ids))
+            skip_entries(taken)
+            consumer.sendall(command(b"XACK", b"s", b"g", *ids) + results)
             if taken.readline() != b":%d\r\n" % BATCH:
                 raise SystemExit("redis did not acknowledge all of a batch")
+            last = added(taken)[-1]
+            producer.sendall(command(b"XREAD", b"COUNT", b"%d" % BATCH, b"STREAMS", b"r", seen))
+            skip_entries(answers)
+            seen = last
         return rate(batch)
 
 

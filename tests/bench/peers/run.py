@@ -7,8 +7,9 @@ Function tasks, stored before they are confirmed (64 bytes, 64 at a time; broker
   redis_streams   XADD alone with appendfsync always (redis-benchmark): no worker, no result, so
                   more than Redis could do of the whole
   redis_streams_ram   the same without persistence
-  redis_queue     tasks added, taken and acknowledged as with the brokers below
-  redis_script_ram    the same in a script in the server, without persistence: no client, as class_a
+  redis_queue     tasks added, taken, acknowledged with a result each, and the results read
+  redis_script_ram    64 at a time added, taken and acknowledged by a script in the server, without
+                  persistence: no client, as class_a
   beanstalkd gearman nats_jetstream rabbitmq bullmq
 Process tasks, two at a time (/bin/true):
   xargs  parallel  task_spooler  slurm
