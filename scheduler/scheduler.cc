@@ -435,15 +435,16 @@ private:
         });
     }
 
-    // Followers whose turn it no longer is: others wait too, one of theirs comes before them, or
-    // their worker takes nothing more.
+    // Followers whose turn it is not: somebody comes before them, or their worker takes no more.
     void look_at_followers(std::uint64_t now) {
         if (ahead_.empty()) return;
         const bool others = core_.parked_classes() > 1 || preemption_.pushing();
+        sched::ClassRef cls = sched::kNoRef;  // mostly one for all
+        std::optional<sched::ClassHead> head;
         ahead_.look(
             now,
             [&](const sched::Ahead::Follower& one) {
-                const auto head = queue_.peek(one.cls);
+                if (std::exchange(cls, one.cls) != one.cls) head = queue_.peek(one.cls);
                 return others || (head && head->key < one.key) ||
                        segment_.worker(one.worker).state.load() != shm::WorkerState::kAlive;
             },
