@@ -249,9 +249,10 @@ bool History::push(HistoryRows rows) {
         if (impl.queue.size() < kQueueBatchesMax &&
             impl.queued_rows + size <= impl.options.queue_rows) {
             impl.queued_rows += size;
-            const bool ended = std::any_of(rows.jobs.begin(), rows.jobs.end(),
-                                           [](const JobRow& job) { return job.end_ns != 0; });
-            const bool first = ended && !std::exchange(impl.job_ended, true);
+            const bool first =
+                !impl.job_ended && std::any_of(rows.jobs.begin(), rows.jobs.end(),
+                                               [](const JobRow& job) { return job.end_ns != 0; });
+            impl.job_ended = impl.job_ended || first;
             impl.queue.push_back(std::move(rows));
             // Who rests is not disturbed before there is enough for a transaction.
             if (!impl.resting || first || impl.queued_rows >= impl.options.transaction_rows) {
