@@ -87,17 +87,19 @@ def main():
     with tempfile.TemporaryDirectory(prefix="reeve-bench-") as top:
         options.outputs = top
         cell = Cell(options.build + "/cli/reeve", top + "/cell", {})
-        cell.run("up", "--workers", "1", "--cpus", str(options.parallel))
-        for _ in range(options.runs):
-            loop.append(bare_rate(options, "fresh"))
-            again.append(bare_rate(options, "again"))
-            xargs.append(xargs_rate(options))
-            rate, cost = through_cell(cell, options)
-            ours.append(rate)
-            for role, value in cost.items():
-                costs.setdefault(role, []).append(value)
-            time.sleep(0.5)
-        cell.run("down")
+        try:
+            cell.run("up", "--workers", "1", "--cpus", str(options.parallel))
+            for _ in range(options.runs):
+                loop.append(bare_rate(options, "fresh"))
+                again.append(bare_rate(options, "again"))
+                xargs.append(xargs_rate(options))
+                rate, cost = through_cell(cell, options)
+                ours.append(rate)
+                for role, value in cost.items():
+                    costs.setdefault(role, []).append(value)
+                time.sleep(0.5)
+        finally:
+            cell.run("down")
     for name, value, unit in (
             ("launch_loop", statistics.median(loop), "tasks/s"),
             ("launch_loop_again", statistics.median(again), "tasks/s"),
