@@ -62,8 +62,7 @@ public:
     Result<JobDetail> detail(const Selected& selected, const Detailed& wanted);
     std::optional<v1::JobSpec> spec(std::uint64_t job);
     // Gives these jobs their reason, and their specs' SLA class, deadline and limits, where
-    // somebody knows them: the
-    // history, else the PLM in one question.
+    // somebody knows them: the history, else the PLM in one question.
     void add_policies(std::vector<v1::JobStatus*> jobs);
     std::string worker_name(std::uint64_t number) const;
     // What the PLM says a job waits for at a limit or quota; "" when it cannot be asked.

@@ -217,7 +217,7 @@ std::string Attempts::spawn(Attempt& attempt, std::uint32_t index, int input_fd)
         if (!attempt.cgroup.reused) {
             return std::string("start a process: ") + std::strerror(result.error);
         }
-        // The one before changed it (threads only, controllers for groups below): another one.
+        // Somebody changed it so that nothing can be cloned into it: another one.
         (void)subtree_.remove(attempt.cgroup);
     }
 }
