@@ -92,6 +92,8 @@ private:
 
     // A new scheduler in an old segment: claims of the dead one go back, uses are counted again.
     void take_over() {
+        // First: who adopts attempts after the count is not alive here, and is counted when it is.
+        for (std::uint32_t i = 0; i < seen_.size(); ++i) seen_[i] = seen_now(i);
         std::vector<Resources> used(segment_.config().workers);
         std::vector<std::uint64_t> gpus(segment_.config().workers, 0);
         std::map<std::uint32_t, std::vector<Start>> gangs;  // being started when it died, by class
@@ -113,11 +115,8 @@ private:
                 slot.claim.store(0);
             }
         }
-        for (std::uint32_t i = 0; i < used.size(); ++i) {
-            const auto& worker = segment_.worker(i);
-            seen_[i] = Seen{worker.incarnation.load(), worker.state.load()};
-            workers_.set_used(i, used[i], gpus[i]);
-        }
+        REEVE_FAILPOINT("scheduler.counted");
+        for (std::uint32_t i = 0; i < used.size(); ++i) workers_.set_used(i, used[i], gpus[i]);
         for (const auto& [cls, starts] : gangs) go_on_starting(starts);
         shm::wake(segment_.participant(shm::kParticipantPlm).wake, shm::Urgency::kSoon);
     }
@@ -323,8 +322,7 @@ private:
     // Workers that joined, left, drained or died since we last looked.
     void look_at_workers() {
         for (std::uint32_t i = 0; i < segment_.config().workers; ++i) {
-            const auto& worker = segment_.worker(i);
-            const Seen now{worker.incarnation.load(), worker.state.load()};
+            const auto now = seen_now(i);
             if (now.state == seen_[i].state && now.incarnation == seen_[i].incarnation) {
                 if (now.state == shm::WorkerState::kAlive && workers_.refresh(i)) {
                     core_.worker_freed(i);
@@ -339,6 +337,10 @@ private:
             workers_.refresh(i);
             if (now.state == shm::WorkerState::kAlive) core_.worker_freed(i);
         }
+    }
+
+    Seen seen_now(std::uint32_t worker) const {
+        return {segment_.worker(worker).incarnation.load(), segment_.worker(worker).state.load()};
     }
 
     // What the slots say this worker slot's present owner holds (it may have adopted attempts).
@@ -429,8 +431,7 @@ private:
     }
 
     bool kept_for_others(sched::ClassRef cls) const {
-        const auto& kept = core_.reserved();
-        return std::any_of(kept.begin(), kept.end(), [cls](const sched::Reservation& one) {
+        return std::ranges::any_of(core_.reserved(), [cls](const sched::Reservation& one) {
             return one.cls != cls || one.only;
         });
     }
@@ -558,8 +559,7 @@ private:
         }
         // Tasks that were touched before we prepared are in the heaps now.
         queue_.index().drain();
-        if (const auto head = queue_.index().best(); head && !work) work = true;
-        if (work) return shm::cancel_sleep(self_.wake);
+        if (work || queue_.index().best()) return shm::cancel_sleep(self_.wake);
         const bool gangs = queue_.incomplete() && !gangs_looked_at_;
         const auto longest = ahead_.empty() ? shm::kSleepMaxNs : sched::kAheadNs;
         shm::sleep(self_.wake, ticket, gangs ? std::min(kGangsNs, longest) : longest);

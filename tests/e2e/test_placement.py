@@ -1,6 +1,7 @@
 """Where work may run and what it costs: labels, prices, spot workers, budgets, notices."""
 import getpass
 import os
+import time
 import unittest
 
 from reeve_env import NOT_FOUND, OK, USAGE, OwnCellCase, until, write
@@ -367,6 +368,27 @@ class Spread(Placement):
         self.assertEqual(self.run_on("--", "true"), "worker-1")
         self.assertEqual(self.run_on("--spread", "--", "true"), "worker-2")
         self.env.cli("cancel", first)
+
+
+class Adopted(Placement):
+    autostart = False
+
+    def test_what_is_adopted_while_the_scheduler_counts_is_counted(self):
+        env = self.start_cell(start=False, workers=1, cpus=1)
+        env.cli("up", *env.up_words, env={"REEVE_FP": "scheduler.counted:sleep=1500:2"})
+        env.learn()
+        held = self.submit("--", "sleep", "60")
+        env.until_running(held)
+        waits = self.submit("--", "true")
+        old = env.status()["segment"]
+        os.unlink("/dev/shm" + old)
+        until(lambda: env.status()["segment"] not in ("", old), "a new segment")
+        until(lambda: self.codes(waits) == ["resources"], "it waits there, too")
+        until(lambda: self.worker("worker-1")["used"]["cpu"] == 1, "what runs is counted")
+        time.sleep(2)
+        self.assertEqual(env.job(waits)["state"], "queued")
+        env.cli("cancel", held)
+        env.wait(waits)
 
 
 if __name__ == "__main__":
