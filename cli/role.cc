@@ -62,9 +62,12 @@ ChildPlan make_plan(const Cell& cell, const std::string& name,
 
 [[noreturn]] void run_child(const ChildPlan& plan) {
     setsid();  // a terminal's Ctrl-C reaches the supervisor only, which stops the roles in order
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, nullptr);
+    // Blocked until the role can hear them: asked to stop while it starts, it stops in good order.
+    sigset_t stops;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGINT);
+    sigprocmask(SIG_SETMASK, &stops, nullptr);
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGCHLD}) {
         ::signal(number, SIG_DFL);
     }

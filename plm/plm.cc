@@ -21,10 +21,11 @@ constexpr std::uint64_t kShutdownMs = 1'000;
 constexpr int kMappedBytesMin = 8 << 20;
 constexpr int kKeptBytesMax = 64 << 20;
 
-// SIGTERM and SIGINT, blocked in every thread but taken here, stop the core's loop.
+// SIGTERM and SIGINT, blocked in every thread but taken here, stop the core's loop. Those that came
+// before they were blocked are known to stop_wanted().
 void watch_for_stop(plm::Core& core, const sigset_t& signals, const std::atomic<bool>& finished) {
     const timespec patience{0, 500'000'000};
-    while (!finished.load() && sigtimedwait(&signals, nullptr, &patience) < 0) {
+    while (!finished.load() && !stop_wanted() && sigtimedwait(&signals, nullptr, &patience) < 0) {
     }
     core.stop();
 }

@@ -2,7 +2,7 @@
 //
 // Actions: kill (SIGKILL to ourselves), exit (status 70), sleep=MS, skip (a negative control:
 // leaves out the step that asks REEVE_FAILPOINT_SKIPS). Several are separated by commas. Without
-// the variable a pass costs one load of a bool. The list of names is in docs/ARCHITECTURE.md.
+// the variable a pass costs one load of a bool. The names stand where they are passed.
 #pragma once
 
 namespace reeve {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
 
@@ -45,6 +46,12 @@ void catch_stop_signals() {
     sigaction(SIGTERM, &action, nullptr);
     sigaction(SIGINT, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+    // The supervisor starts us with them blocked: one that came before the handlers arrives now.
+    sigset_t heard;
+    sigemptyset(&heard);
+    sigaddset(&heard, SIGTERM);
+    sigaddset(&heard, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &heard, nullptr);
 }
 
 bool stop_wanted() {
@@ -92,6 +99,7 @@ void announce(const shm::Segment& segment, shm::Participant& own) {
 
 int start_role(const Cell& cell, const std::string& role) {
     log::init(role);
+    REEVE_FAILPOINT("role.starting");
     catch_stop_signals();
     auto ready = create_cell_directories(cell);
     if (ready) ready = lock_role(cell, role);

@@ -16,7 +16,8 @@
 
 namespace reeve {
 
-// Installs SIGTERM and SIGINT handlers (without SA_RESTART: sleeps end) and ignores SIGPIPE.
+// Installs SIGTERM and SIGINT handlers (without SA_RESTART: sleeps end), unblocks both signals, and
+// ignores SIGPIPE.
 void catch_stop_signals();
 bool stop_wanted();
 

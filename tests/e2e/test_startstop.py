@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 
 from reeve_env import (INTERNAL, OK, REFUSED, TIMEOUT, UNREACHABLE, Done, OwnCellCase, read,
@@ -205,6 +206,25 @@ class Waiting(OwnCellCase):
         until(lambda: not env.leftovers(), "the end of the group that did not start")
         env.up()
         self.assertEqual(env.job_ids(), [job])
+
+    def test_down_while_a_plm_starts(self):
+        """Asked to stop before it hears signals: it records what the last one left, and stops."""
+        env = self.start_cell(start=False)
+        env.cli("up", *env.up_words, env={"REEVE_FP": "role.starting:sleep=500"})
+        env.learn()
+        job = env.submit("--", "sh", "-c", "echo once >> ran; sleep 0.3")
+        env.until_running(job)
+        plm = env.pid("plm")
+        os.kill(plm, signal.SIGSTOP)    # so that the end is told to nobody
+        time.sleep(1)
+        os.kill(plm, signal.SIGKILL)
+        path = os.path.join(env.state, "run", "plm.pid")
+        until(lambda: os.path.exists(path) and read(path).split()[0] != str(plm), "the next PLM")
+        env.down()
+        self.assertEqual(env.leftovers(), [])
+        env.up()
+        env.wait(job)
+        self.assertEqual((env.task(job)["attempt"], read(env.file("ran"))), (1, "once\n"))
 
 
 class UpAndDown(OwnCellCase):
