@@ -28,6 +28,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -80,8 +81,9 @@ private:
         shm::SlotWord word;  // as it is now: running or suspended
         TaskId task;
         bool stop_sent = false;
-        std::vector<int> cpus;  // pinned
-        bool function = false;  // the pool has it, not the launcher
+        std::vector<int> cpus;       // pinned
+        std::uint64_t gpu_mask = 0;  // as in its slot
+        bool function = false;       // the pool has it, not the launcher
         Files files;
     };
     struct Outgoing {
@@ -120,8 +122,16 @@ private:
     void end_stale_cgroups();
     void configure_launcher();
     void adopt();
+    struct BegunBefore {
+        std::uint64_t id = 0;
+        pid_t pid = 0;  // 0: not known
+        std::uint64_t gpu_mask = 0;
+    };
+    BegunBefore begun_before(const shm::TaskSlot& task, shm::SlotWord word,
+                             const std::unordered_map<std::uint64_t, AliveRecord>& known) const;
     void adopt_slot(std::uint32_t slot, shm::SlotWord word,
                     std::unordered_map<std::uint64_t, AliveRecord>& known);
+    std::vector<int> pinned_before(std::uint64_t id, pid_t pid, const v1::TaskSpec& spec);
     void detach();
 
     // agent_tasks.cc: the mutex is held
@@ -154,6 +164,7 @@ private:
     void tell_starts(std::uint64_t now_ns);
     void hint_scheduler(std::uint32_t slot, shm::SlotWord word);
     bool room_for_start() const;
+    bool waits_for_endings() const;
     bool is_mine(shm::SlotWord word) const;
 
     // agent_ahead.cc: likewise
@@ -252,6 +263,10 @@ private:
     FunctionPool functions_;
     std::uint64_t function_deadline_ns_ = ~std::uint64_t{0};
     std::vector<int> free_cpus_;
+    // Ended because no slot knows them: what they hold is theirs until the launcher says so.
+    std::unordered_set<std::uint64_t> ending_;
+    std::uint64_t ending_until_ns_ = 0;
+    std::unordered_map<std::uint64_t, std::vector<int>> pinned_;  // by id, while not attached
     bool stopping_ = false;
     bool crowded_ = false;                  // the segment has no number left for a resource of ours
     NamedCounts named_;                     // what we offer of them

@@ -1,8 +1,11 @@
 // How an agent becomes a worker of the segment: joins, takes its slot back, or joins anew after a
 // rebuild, and finds its attempts again.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
+#include <sched.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -22,6 +25,8 @@ namespace {
 using shm::SlotState;
 using shm::SlotWord;
 using shm::WorkerState;
+
+constexpr std::uint64_t kEndingWaitNs = 10 * kSecond;  // then the launcher says that it is stuck
 
 template <std::size_t kSize>
 void copy_text(char (&out)[kSize], const std::string& text) {
@@ -219,6 +224,7 @@ void Agent::adopt() {
                             task.holder_incarnation.load() == id_.incarnation;
         if (orphan || is_mine(word)) adopt_slot(slot, word, known);
     }
+    pinned_.clear();
     functions_.resume();
     for (const auto& [id, alive] : known) {
         log::warn("ending an attempt that no slot knows", {{"job", alive.name.job},
@@ -227,8 +233,25 @@ void Agent::adopt() {
         MessageWriter message;
         message.add(RecordKind::kStop, StopRecord{id, StopReason::kFenced, 1});
         send(message.text());
+        ending_.insert(id);
+        ending_until_ns_ = boot_ns() + kEndingWaitNs;
     }
     self_->tasks_running.store(static_cast<std::uint32_t>(running_.size()));
+}
+
+// Nothing: the launcher has not heard of it.
+Agent::BegunBefore Agent::begun_before(
+    const shm::TaskSlot& task, SlotWord word,
+    const std::unordered_map<std::uint64_t, AliveRecord>& known) const {
+    BegunBefore out;
+    for (const auto& [id, alive] : known) {
+        if (!same_attempt(alive.name, task, word)) continue;
+        out = {id, static_cast<pid_t>(alive.pid), alive.name.gpu_mask};
+    }
+    for (const auto& record : unhandled_) {
+        if (same_attempt(record.name, task, word)) out = {record.id, 0, record.name.gpu_mask};
+    }
+    return out;
 }
 
 void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
@@ -238,13 +261,7 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
         adopt_function(slot, word);
         return;
     }
-    std::uint64_t id = 0;
-    for (const auto& [one, alive] : known) {
-        if (same_attempt(alive.name, task, word)) id = one;
-    }
-    for (const auto& record : unhandled_) {
-        if (same_attempt(record.name, task, word)) id = record.id;
-    }
+    const auto [id, pid, gpus] = begun_before(task, word, known);
     const bool orphan = word.owner() == shm::kOwnerOrphan;
     if (id == 0) {
         if (orphan) return;  // not ours to judge: the register gives it back
@@ -272,7 +289,9 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
         (void)push_moved(slot, word, ours, Outcome::kNone, 0);
         word = ours;
     }
-    RenameRecord rename{id, {word.raw, task.job, task.element, slot, word.attempt()}};
+    // The scheduler counts what we hold once we are alive.
+    if (task.gpu_mask.load() != gpus) task.gpu_mask.store(gpus);
+    RenameRecord rename{id, {word.raw, task.job, task.element, slot, word.attempt(), gpus}};
     MessageWriter message;
     message.add(RecordKind::kRename, rename);
     // Our predecessor may have died between telling the launcher and the word.
@@ -284,13 +303,30 @@ void Agent::adopt_slot(std::uint32_t slot, SlotWord word,
     running.slot = slot;
     running.word = word;
     running.task = {task.job, task.element};
+    running.gpu_mask = gpus;
     if (const auto spec = payload_of(task)) {
+        running.cpus = pinned_before(id, pid, **spec);
         if (const auto start = text_for(slot, word, **spec)) {
             running.files = files_of(*start, **spec);
         }
     }
     remember(std::move(running));
     known.erase(id);
+}
+
+// The cores that an attempt is bound to which began before we attached; they are not free.
+std::vector<int> Agent::pinned_before(std::uint64_t id, pid_t pid, const v1::TaskSpec& spec) {
+    std::vector<int> cpus;
+    if (!spec.pin_cpus()) return cpus;
+    if (const auto kept = pinned_.find(id); kept != pinned_.end()) {
+        cpus = kept->second;
+    } else if (cpu_set_t set; pid != 0 && ::sched_getaffinity(pid, sizeof set, &set) == 0) {
+        std::ranges::copy_if(host_.cpus, std::back_inserter(cpus),
+                             [&](int cpu) { return CPU_ISSET(cpu, &set); });
+        if (cpus.size() != whole_cpus(spec) || cpus.size() == host_.cpus.size()) cpus.clear();
+    }
+    std::erase_if(free_cpus_, [&](int cpu) { return std::ranges::count(cpus, cpu) != 0; });
+    return cpus;
 }
 
 // The segment was retired: what runs goes on, and is looked for in the next one.
@@ -307,8 +343,9 @@ void Agent::detach() {
         if (running.function) continue;
         AliveRecord alive;
         alive.id = id;
-        alive.name = {running.word.raw, running.task.job, running.task.element, running.slot,
-                      running.word.attempt()};
+        alive.name = {running.word.raw, running.task.job,       running.task.element,
+                      running.slot,     running.word.attempt(), running.gpu_mask};
+        if (!running.cpus.empty()) pinned_[id] = running.cpus;
         launcher_alive_.emplace(id, alive);
     }
     running_.clear();

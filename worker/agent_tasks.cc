@@ -57,6 +57,10 @@ bool Agent::room_for_start() const {
     return events_.size() + kept < events_.capacity();
 }
 
+bool Agent::waits_for_endings() const {
+    return !ending_.empty() && boot_ns() < ending_until_ns_;
+}
+
 bool Agent::push_moved(std::uint32_t slot, SlotWord from, SlotWord to, Outcome outcome,
                        std::int32_t code) {
     const auto& task = segment_->task(slot);
@@ -185,6 +189,7 @@ bool Agent::start_task(std::uint32_t slot, SlotWord word) {
         end_unstarted(slot, word, Outcome::kRequeued, "not started");
         return true;
     }
+    if (waits_for_endings()) return false;
     const bool function = (task.flags & shm::kTaskFunction) != 0;
     if (!room_for_start() || launcher_gone_.load() || (function && !has_function_room(task))) {
         wake_plm_ = shm::Urgency::kNow;
@@ -244,6 +249,7 @@ Result<StartText> Agent::text_for(std::uint32_t slot, SlotWord word, const v1::T
     REEVE_TRY_ASSIGN(auto start, make_start(spec, instance, context_, users_));
     start.head.name.slot = slot;
     start.head.name.word = word.raw;
+    start.head.name.gpu_mask = mask;
     return start;
 }
 
@@ -267,6 +273,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
         return false;
     }
     start->head.id = running.id;
+    running.gpu_mask = start->head.name.gpu_mask;
     pin(**spec, *start, running.cpus);
     running.files = files_of(*start, **spec);
     const auto id = running.id;
@@ -284,7 +291,7 @@ bool Agent::launch(std::uint32_t slot, SlotWord word, bool wait_durable) {
 
 void Agent::pin(const v1::TaskSpec& spec, StartText& start, std::vector<int>& cpus) {
     if (!spec.pin_cpus()) return;
-    const auto wanted = std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
+    const auto wanted = whole_cpus(spec);
     if (free_cpus_.size() < wanted)
         return;  // more tasks than cpus: unpinned rather than not at all
     for (std::uint32_t i = 0; i < wanted; ++i) {
@@ -443,6 +450,7 @@ void Agent::on_started(const StartedRecord& record) {
 }
 
 void Agent::on_ended(const EndedRecord& record, const OutputDigest& digest) {
+    ending_.erase(record.id);
     if (functions_.runner_ended(record)) return;
     const auto found = running_.find(record.id);
     if (found == running_.end()) return;  // told again, or fenced and forgotten

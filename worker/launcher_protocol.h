@@ -24,7 +24,7 @@
 
 namespace reeve::worker {
 
-inline constexpr std::uint32_t kProtocolVersion = 3;
+inline constexpr std::uint32_t kProtocolVersion = 4;
 inline constexpr std::size_t kMessageMax = 64 * 1024;    // bytes of one message
 inline constexpr std::size_t kStartRecordMax = 4 << 20;  // with arguments and environment
 inline constexpr std::uint32_t kStringsMax = 65'536;     // argv or env entries
@@ -66,6 +66,7 @@ struct AttemptName {
     std::uint64_t element = 0;
     std::uint32_t slot = 0;
     std::uint32_t attempt = 0;
+    std::uint64_t gpu_mask = 0;  // what it was given of them: a segment made anew does not say
 };
 
 struct HelloRecord {

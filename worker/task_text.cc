@@ -77,10 +77,6 @@ std::string join(const std::vector<std::string>& parts) {
     return out;
 }
 
-std::uint32_t whole_cpus(const v1::TaskSpec& spec) {
-    return std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
-}
-
 // Its temporary directory, and where it may write why it failed.
 Status add_space(const v1::TaskSpec& spec, const TaskInstance& task, const WorkerContext& worker,
                  Environment& environment, StartText& start) {

@@ -7,6 +7,7 @@
 // Unknown ones stay as they are. What is filled in is not looked at again.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -61,6 +62,11 @@ struct TaskInstance {
     std::vector<NamedAmount> resources;  // held
     std::uint32_t gang_size = 0;         // it is one of so many, 0: of none
 };
+
+// Of a request for parts of one, all that it needs to itself.
+inline std::uint32_t whole_cpus(const v1::TaskSpec& spec) {
+    return std::max(1U, (spec.resources().cpu_milli() + 999) / 1000);
+}
 
 std::string fill_placeholders(const std::string& text, const TaskInstance& task,
                               const WorkerContext& worker, const std::string& user,

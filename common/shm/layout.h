@@ -137,7 +137,8 @@ struct alignas(64) TaskSlot {
     std::uint32_t flags = 0;
     std::atomic<std::uint32_t> intent{0};    // fetch_or by the PLM; read by the holder
     std::atomic<std::uint32_t> claim{0};     // worker slot + 1 whose resources it holds; scheduler
-    std::atomic<std::uint64_t> gpu_mask{0};  // granted GPU indices on that worker; scheduler
+    std::atomic<std::uint64_t> gpu_mask{0};  // granted GPU indices on that worker; scheduler,
+                                             // and a worker that adopts it after a rebuild
     std::uint64_t time_limit_ns = 0;         // 0: none
 
     // line 1: identity and payload

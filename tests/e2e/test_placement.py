@@ -390,6 +390,33 @@ class Adopted(Placement):
         env.cli("cancel", held)
         env.wait(waits)
 
+    def test_gpus_and_cores_of_what_goes_on_are_its_own(self):
+        """A segment made anew does not say who has which, and an agent begun anew may not know."""
+        env = self.start_cell(workers=1, cpus=4, up=["--gpus", "2"])
+        held = self.submit("--gpus", "1", "--pin", "--", "sh", "-c",
+                           "grep Cpus_allowed_list /proc/self/status; sleep 60")
+        env.until_running(held)
+        until(lambda: "Cpus" in env.output(held), "its core")
+        for agent_too in (False, True):
+            old = env.status()["segment"]
+            if agent_too:
+                env.kill("worker")
+            os.unlink("/dev/shm" + old)
+            until(lambda: env.status()["segment"] not in ("", old), "a new segment")
+            until(lambda: self.worker("worker-1")["used"]["gpu"] == 1, "it is counted")
+            self.assertEqual(self.worker("worker-1")["gpu_used_mask"], 1)
+            other = self.submit("--gpus", "1", "--pin", "--", "sh", "-c",
+                                "echo $CUDA_VISIBLE_DEVICES; "
+                                "grep Cpus_allowed_list /proc/self/status")
+            env.wait(other)
+            gpu, core = env.output(other).splitlines()
+            self.assertEqual(gpu, "1")
+            if len(os.sched_getaffinity(0)) > 1:
+                self.assertNotEqual(core, env.output(held).strip())
+            self.assertEqual(env.job(held)["state"], "running")
+            env.cli("shm", "check")
+        env.cli("cancel", held)
+
 
 if __name__ == "__main__":
     unittest.main()

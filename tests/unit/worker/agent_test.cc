@@ -343,6 +343,25 @@ TEST_CASE("Worker: after a rebuild it joins again under its id and adopts its or
     CHECK(head.wait_state(later, SlotState::kEnded));
 }
 
+TEST_CASE("Worker: after a rebuild nothing starts before what no slot knows is gone", "[worker]") {
+    HeadRig head;
+    head.start_worker_and_join();
+    const auto known = head.dispatch(head.shell("sleep 100"));
+    // So much memory takes the kernel a while to give back.
+    const auto unknown = head.dispatch(head.shell(
+        "echo $$ > pid; exec python3 -c 'import time; b = bytearray(b\"x\") * (1 << 29)\n"
+        "open(\"ready\", \"w\").write(\"yes\"); time.sleep(100)'"));
+    REQUIRE(head.wait_state(known, SlotState::kRunning));
+    REQUIRE(head.wait_state(unknown, SlotState::kRunning));
+    const auto ready = std::filesystem::path(head.cell().dir).parent_path() / "ready";
+    REQUIRE(eventually([&] { return read_file(ready) == "yes"; }));
+    head.rebuild(known);
+    head.await_alive();
+    const auto later = head.dispatch(head.shell("kill -0 $(cat pid) && echo there; exit 0"));
+    REQUIRE(head.wait_state(later, SlotState::kEnded));
+    CHECK(head.output(later).find("there") == std::string::npos);
+}
+
 TEST_CASE("Worker: its launcher dies, it leaves to be started anew", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
