@@ -157,7 +157,8 @@ LiveWorkers::LiveWorkers(const shm::Segment& segment, const LiveQueue& queue)
       heap_(segment),
       tree_(segment.config().workers),
       offers_(segment.config().workers),
-      known_(segment.config().workers, 0) {
+      known_(segment.config().workers, 0),
+      uncounted_(segment.config().workers) {
     ranks_.resize(size(), shm::kEmptyKey);
     for (WorkerRef worker = 0; worker < size(); ++worker) publish(worker);
 }
@@ -254,7 +255,7 @@ void LiveWorkers::build_index() {
 void LiveWorkers::publish(WorkerRef worker) {
     auto& slot = segment_.worker(worker);
     const auto hints = shm::dispatch_ring(segment_, worker);
-    const bool open = slot.state.load() == shm::WorkerState::kAlive &&
+    const bool open = !uncounted_[worker] && slot.state.load() == shm::WorkerState::kAlive &&
                       hints.size() + 1 < hints.capacity() && slot.used.fits(slot.capacity);
     if (!open) {
         tree_.close(worker);

@@ -97,6 +97,8 @@ public:
 
     // Takes over what the slots say is used on a worker, and whether it takes new work.
     void set_used(WorkerRef worker, const Resources& used, std::uint64_t gpu_mask);
+    // One whose holdings are to be counted (anew) takes nothing, whatever its state says by now.
+    void keep_closed(WorkerRef worker, bool closed) { uncounted_[worker] = closed; }
     // Looks at the worker's state again; true when it opened (joined, undrained, ring has room).
     bool refresh(WorkerRef worker);
     // Puts right what somebody damaged in the shared keys and floors; some 10 us for 4,096 workers.
@@ -119,8 +121,9 @@ private:
     CapacityTree tree_;
     std::vector<NodeOffer> offers_;     // labels and prices; always open, nothing used
     std::vector<std::uint64_t> known_;  // the incarnation offers_ is of
-    bool one_price_ = true;             // and no spot worker
-    bool indexed_ = false;              // index_ is kept: somebody needed it
+    std::vector<bool> uncounted_;
+    bool one_price_ = true;  // and no spot worker
+    bool indexed_ = false;   // index_ is kept: somebody needed it
     NodeIndex index_;
 };
 

@@ -16,6 +16,7 @@
 #include "common/shm/wake.h"
 #include "scheduler/ahead.h"
 #include "scheduler/core/placement.h"
+#include "scheduler/count_use.h"
 #include "scheduler/live_ports.h"
 #include "scheduler/planner.h"
 #include "scheduler/preemption.h"
@@ -93,7 +94,7 @@ private:
     // A new scheduler in an old segment: claims of the dead one go back, uses are counted again.
     void take_over() {
         // First: who adopts attempts after the count is not alive here, and is counted when it is.
-        for (std::uint32_t i = 0; i < seen_.size(); ++i) seen_[i] = seen_now(i);
+        for (std::uint32_t i = 0; i < seen_.size(); ++i) see(i, seen_now(i));
         std::vector<Resources> used(segment_.config().workers);
         std::vector<std::uint64_t> gpus(segment_.config().workers, 0);
         std::map<std::uint32_t, std::vector<Start>> gangs;  // being started when it died, by class
@@ -191,7 +192,7 @@ private:
                 return false;
             }
         }
-        count_use(index, word, used, gpus);
+        sched::count_use(segment_, index, word, used, gpus);
         return word.state() == SlotState::kAssigned;
     }
 
@@ -212,15 +213,6 @@ private:
         }
         self_.intent_slot.store(shm::kNone32);
         return done;
-    }
-
-    void count_use(std::uint32_t index, SlotWord word, std::vector<Resources>& used,
-                   std::vector<std::uint64_t>& gpus) {
-        auto& slot = segment_.task(index);
-        if (slot.class_id >= segment_.config().classes) return;
-        used[word.worker_slot()] += segment_.task_class(slot.class_id).request;
-        gpus[word.worker_slot()] |= slot.gpu_mask.load();
-        slot.claim.store(word.worker_slot() + 1);
     }
 
     void observed(std::uint32_t index, SlotWord word) {
@@ -329,11 +321,10 @@ private:
                 }
                 continue;
             }
-            if (now.incarnation != seen_[i].incarnation ||
-                seen_[i].state == shm::WorkerState::kJoining) {
-                recount(i);
-            }
-            seen_[i] = now;
+            const bool count = now.incarnation != seen_[i].incarnation ||
+                               seen_[i].state == shm::WorkerState::kJoining;
+            see(i, now);
+            if (count && !REEVE_FAILPOINT_SKIPS("scheduler.recount")) recount(i);
             workers_.refresh(i);
             if (now.state == shm::WorkerState::kAlive) core_.worker_freed(i);
         }
@@ -341,6 +332,13 @@ private:
 
     Seen seen_now(std::uint32_t worker) const {
         return {segment_.worker(worker).incarnation.load(), segment_.worker(worker).state.load()};
+    }
+
+    // It adopts attempts until it is alive: what is counted before that is not all of it.
+    void see(std::uint32_t worker, const Seen& now) {
+        seen_[worker] = now;
+        workers_.keep_closed(worker, now.state != shm::WorkerState::kAlive &&
+                                         now.state != shm::WorkerState::kDraining);
     }
 
     // What the slots say this worker slot's present owner holds (it may have adopted attempts).

@@ -231,6 +231,26 @@ TEST_CASE("live ports: a class waits for a label until a worker has it", "[sched
     CHECK(placed[0].worker == 1);
 }
 
+TEST_CASE("live ports: a worker whose holdings are not counted takes nothing", "[sched]") {
+    Cell cell(1);
+    cell.set_class(0, Resources{1000, 0, 0}, {});
+    LiveQueue queue(*cell.segment);
+    LiveWorkers ports(*cell.segment, queue);
+    ports.keep_closed(0, true);  // it joins
+    cell.join(0, offer_named("one", Resources{1000, 0, kGiB}, 0), 1);
+    // By now it is alive, and what was counted is not what it adopted.
+    ports.set_used(0, {}, 0);
+    ports.refresh(0);
+    ports.release(0, {}, {});
+    CHECK(ports.find(queue.shape(0), {}) == kNoRef);
+    CHECK_FALSE(ports.claim(0, Resources{1000, 0, 0}));
+    ports.keep_closed(0, false);
+    ports.set_used(0, Resources{1000, 0, 0}, 0);
+    CHECK_FALSE(ports.claim(0, Resources{1000, 0, 0}));
+    ports.set_used(0, {}, 0);
+    CHECK(ports.claim(0, Resources{1000, 0, 0}));
+}
+
 TEST_CASE("live ports: a gang is claimed as a whole or given back", "[sched]") {
     Cell cell(3);
     cell.set_class(0, Resources{1000, 0, 0}, {});
