@@ -1,5 +1,6 @@
 // shm check: whether the segment keeps its invariants (docs/ARCHITECTURE.md, section 7).
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <map>
 #include <set>
@@ -57,8 +58,12 @@ private:
         bool good = true;
         switch (word.state()) {
             case SlotState::kHeld:
-            case SlotState::kQueued: good = who == shm::kOwnerNone; break;
-            case SlotState::kClaimed: good = who == shm::kOwnerScheduler; break;
+            case SlotState::kQueued:
+                good = who == shm::kOwnerNone;
+                break;
+            case SlotState::kClaimed:
+                good = who == shm::kOwnerScheduler;
+                break;
             case SlotState::kAssigned:
             case SlotState::kRunning:
             case SlotState::kSuspended:
@@ -66,7 +71,8 @@ private:
                 good = who == shm::kOwnerOrphan ||
                        (word.owned_by_worker() && segment_.valid_worker(word.worker_slot()));
                 break;
-            default: break;
+            default:
+                break;
         }
         if (!good) {
             add("slot-owner", slot_words(index, task) + " is " + shm::to_string(word.state()) +
@@ -88,8 +94,8 @@ private:
             owner(i, task, word);
             const auto [known, fresh] = seen.emplace(std::pair(task.job, task.element), i);
             if (!fresh) {
-                add("duplicate", slot_words(i, task) + " is also in slot " +
-                                     std::to_string(known->second));
+                add("duplicate",
+                    slot_words(i, task) + " is also in slot " + std::to_string(known->second));
             }
             if (task.payload_bytes > 0 && segment_.payload(task).empty()) {
                 add("payload", slot_words(i, task) + " has its payload outside the arena");
@@ -131,12 +137,26 @@ private:
         }
     }
 
+    // What runs is counted where its claim says, and nowhere else.
+    void uncounted(std::uint32_t index, const shm::TaskSlot& task, shm::SlotWord word,
+                   std::uint32_t claim) {
+        if (!word.held_by_worker() || !segment_.valid_worker(word.worker_slot())) return;
+        const auto state = segment_.worker(word.worker_slot()).state.load();
+        if (state != shm::WorkerState::kAlive || shm::claimed_worker(claim) == word.worker_slot()) {
+            return;
+        }
+        add("uncounted", slot_words(index, task) + " is " + shm::to_string(word.state()) +
+                             " on worker slot " + std::to_string(word.worker_slot()) +
+                             ", which does not count it");
+    }
+
     void workers() {
         std::map<std::uint32_t, Resources> claimed;
         std::map<std::uint32_t, std::uint64_t> gpus;
         for (std::uint32_t i = 0; i < segment_.config().task_slots; ++i) {
             const auto& task = segment_.task(i);
             const auto claim = task.claim.load();
+            uncounted(i, task, shm::load_word(task), claim);
             if (claim == 0) continue;
             if (!segment_.valid_worker(shm::claimed_worker(claim))) {
                 add("claim", slot_words(i, task) + " claims worker slot " +
@@ -157,9 +177,14 @@ private:
         for (const auto& worker : segment_workers(segment_)) {
             const auto name = worker.name.empty() ? std::to_string(worker.slot) : worker.name;
             if (!worker.used.fits(worker.capacity)) {
-                add("capacity", "worker " + name + " has more in use than it has: " +
-                                    resource_words(worker.used) + " of " +
-                                    resource_words(worker.capacity));
+                add("capacity", "worker " + name +
+                                    " has more in use than it has: " + resource_words(worker.used) +
+                                    " of " + resource_words(worker.capacity));
+            }
+            if (worker.gpu_used_mask != gpus[worker.slot] ||
+                static_cast<std::uint32_t>(std::popcount(worker.gpu_used_mask)) !=
+                    worker.used.gpus) {
+                add("gpu", "worker " + name + " has not the GPUs in use that its tasks have");
             }
             if (worker.used != claimed[worker.slot]) {
                 add("used", "worker " + name + " has " + resource_words(worker.used) +
@@ -194,7 +219,9 @@ private:
 
 }  // namespace
 
-std::vector<Finding> check_segment(const shm::Segment& segment) { return Checker(segment).run(); }
+std::vector<Finding> check_segment(const shm::Segment& segment) {
+    return Checker(segment).run();
+}
 
 std::vector<Finding> check_settled(const std::function<std::vector<Finding>()>& look, int looks,
                                    const std::function<void()>& pause) {
@@ -212,9 +239,8 @@ std::vector<Finding> check_settled(const std::function<std::vector<Finding>()>& 
 int shm_check_command(const Context& context, const ShmOptions& options) {
     const auto segment = open_for(context, options);
     if (!segment) return report(segment.error());
-    const auto findings =
-        check_settled([&] { return check_segment(**segment); }, kLooks,
-                      [] { std::this_thread::sleep_for(kBetweenLooks); });
+    const auto findings = check_settled([&] { return check_segment(**segment); }, kLooks,
+                                        [] { std::this_thread::sleep_for(kBetweenLooks); });
     if (context.form() == Form::kJson) {
         JsonWriter json;
         json.begin_object().field("schema", "reeve.shm-check.v1");

@@ -286,6 +286,15 @@ TEST_CASE("shm check: finds what is planted", "[cli]") {
     segment.worker(0).used.cpu_milli = 9'999;
     CHECK(codes() == "capacity used ");
     segment.worker(0).used = FakeCell::request();
+    segment.worker(0).gpu_used_mask.store(2);
+    CHECK(codes() == "gpu ");
+    segment.worker(0).gpu_used_mask.store(0);
+    // Neither in the books nor claimed: the sums agree, and its room is given out again.
+    const auto claim = segment.task(0).claim.exchange(0);
+    segment.worker(0).used = {};
+    CHECK(codes() == "uncounted ");
+    segment.task(0).claim.store(claim);
+    segment.worker(0).used = FakeCell::request();
     segment.task(1).word.store(SlotWord::make(1, 0, shm::kOwnerNone, SlotState::kHeld).raw);
     CHECK(codes() == "heap-head ");
     segment.task(1).word.store(SlotWord::make(1, 0, 77, SlotState::kQueued).raw);
