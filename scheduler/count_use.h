@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/base/failpoint.h"
 #include "common/model/resources.h"
 #include "common/shm/segment.h"
 
@@ -17,6 +18,8 @@ inline void count_use(const shm::Segment& segment, std::uint32_t index, shm::Slo
                       std::vector<Resources>& used, std::vector<std::uint64_t>& gpus) {
     auto& slot = segment.task(index);
     if (slot.class_id >= segment.config().classes) return;
+    // The negative control of the kill tests: without it a worker's room is given out twice.
+    if (REEVE_FAILPOINT_SKIPS("scheduler.count_use")) return;
     const auto worker = word.worker_slot();
     slot.claim.store(worker + 1);
     const auto now = shm::load_word(slot);

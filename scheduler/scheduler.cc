@@ -324,7 +324,7 @@ private:
             const bool count = now.incarnation != seen_[i].incarnation ||
                                seen_[i].state == shm::WorkerState::kJoining;
             see(i, now);
-            if (count && !REEVE_FAILPOINT_SKIPS("scheduler.recount")) recount(i);
+            if (count) recount(i);
             workers_.refresh(i);
             if (now.state == shm::WorkerState::kAlive) core_.worker_freed(i);
         }

@@ -9,10 +9,15 @@ wrote themselves (witness.c), and the audit log read by our own reader.
   lost        acknowledged, but never ended                              must be empty
   doubled     two terminal records, or two attempts alive at once        must be empty
   unexpected  ran or recorded, but never submitted                       must be empty
+  over        tasks that met others holding what they were given (cpus,
+              a named resource, a GPU, a core), by their own locks        must be empty
+  at rest     the cell's own books: nothing used, `shm check` finds
+              nothing                                                    must be empty
   recovered   submitted without an acknowledgement, and run all the same  counted
 
 Kills come from failpoints (a named line of the code, at a random pass) and from outside (a random
-role at a random moment). Seeded bug it catches: see the negative controls in test_kill_cell.py.
+role at a random moment, or the segment: it is removed). Seeded bugs it catches: see the negative
+controls in test_kill_cell.py.
 """
 
 import argparse
@@ -51,6 +56,7 @@ POINTS = {
 }
 STATES = ["init", "claimed", "assigned", "running", "mid-commit"]
 ROLES = ["plm", "scheduler", "register", "worker", "launcher"]  # and runner, with --plugin
+CPUS, LICENCES, GPUS = 2, 3, 2  # of each worker
 
 
 class Cell:
@@ -65,7 +71,8 @@ class Cell:
                               stderr=subprocess.PIPE, timeout=timeout, text=True, check=False)
 
     def up(self, *arguments):
-        done = self.run("up", "--workers", "2", "--cpus", "2", *arguments)
+        done = self.run("up", "--workers", "2", "--cpus", str(CPUS), "--gpus", str(GPUS),
+                        "--resource", "lic=%d" % LICENCES, *arguments)
         if done.returncode != 0:
             raise SystemExit("up failed: " + done.stderr)
 
@@ -80,13 +87,28 @@ class Cell:
 class Load(threading.Thread):
     """Submits arrays of witness tasks until told to stop; keeps what was acknowledged."""
 
-    def __init__(self, cell, command, rng, never, brief=False):
+    def __init__(self, cell, command, rng, never, brief=False, mixed=True):
         super().__init__(daemon=True)
         self.cell, self.command, self.rng, self.never = cell, command, rng, never
         self.counts, self.lengths = [1, 1, 5, 30], [0, 1, 5, 20]
         if brief:
             self.counts, self.lengths = [30, 100], [0, 1]
+        self.mixed = mixed and not brief
         self.acked, self.unanswered, self.done = {}, [], threading.Event()
+
+    def request(self):
+        """What a job asks for, and what the witness is told to hold."""
+        asked, cpus, held = [], 1, []
+        if self.mixed and self.rng.random() < 0.5:
+            cpus = self.rng.choice([1, 1, 2])
+            asked += ["-c", str(cpus)]
+            licences = self.rng.choice([0, 1, 2])
+            if licences:
+                asked += ["--resource", "lic=%d" % licences]
+                held += ["lic:%d:%d" % (licences, LICENCES)]
+            asked += self.rng.choice([[], ["--gpus", "1"], ["--gpus", "1"], ["--gpus", "2"]])
+            asked += self.rng.choice([[], [], ["--pin"]])
+        return asked, ["cpu:%d:%d" % (cpus, CPUS)] + held
 
     def run(self):
         number = 0
@@ -100,7 +122,13 @@ class Load(threading.Thread):
                 arguments += ["--array", "1-%d" % count]
             if self.never:
                 arguments += ["--retries", "never"]
-            arguments += [word.replace("@MS", milliseconds) for word in self.command]
+            asked, held = self.request()
+            if self.mixed and count <= 5 and self.rng.random() < 0.05:
+                milliseconds = "800"  # some outlive a rebuild
+            arguments += asked
+            for word in self.command:
+                word = word.replace("@MS", milliseconds).replace("@CPU", held[0])
+                arguments += held if word == "@HELD" else [word]
             # The same key again and again until somebody answers: at most one job comes of it.
             while not self.done.is_set():
                 try:
@@ -130,7 +158,7 @@ def runners(processes):
     return out
 
 
-def kill_loop(cell, rng, kills, each, deadline, point_log, roles):
+def kill_loop(cell, rng, kills, each, deadline, point_log, roles, segment_share):
     """Kills from outside until `kills` have landed, those of failpoints counted in, and at least
     `each` in every state."""
     outside = Counter()
@@ -145,6 +173,9 @@ def kill_loop(cell, rng, kills, each, deadline, point_log, roles):
 
     while not enough() and time.monotonic() < deadline:
         time.sleep(rng.uniform(0.05, 0.4))
+        if rng.random() < segment_share:
+            outside["segment"] += remove_segment(cell)
+            continue
         processes = cell.processes()
         role = rng.choice(roles)
         targets = [p for p in processes if p["role"] == role]
@@ -165,25 +196,58 @@ def kill_loop(cell, rng, kills, each, deadline, point_log, roles):
     return outside
 
 
+def remove_segment(cell):
+    try:
+        with open(os.path.join(cell.directory, "segment"), encoding="utf-8") as file:
+            os.unlink("/dev/shm" + file.read().strip())
+        return 1
+    except OSError:
+        return 0  # there is none at the moment
+
+
 def read_points(path):
     try:
         with open(path, encoding="utf-8") as log:
-            return Counter(line.split()[0] for line in log if line.strip())
+            names = [line.split()[0] for line in log if line.strip()]
+            return Counter(name for name in names if name in POINTS)
     except FileNotFoundError:
         return Counter()
 
 
 def read_witness(path):
-    runs, overlaps = defaultdict(list), []
+    runs, overlaps, over = defaultdict(list), [], []
     if os.path.exists(path):
         with open(path, encoding="utf-8") as log:
             for line in log:
                 task, attempt, _, _, what, when = line.split()
+                if what.startswith("over-"):
+                    over.append(line.strip())
+                    continue
                 job, element = task.split(".")
                 runs[(int(job), int(element))].append((int(attempt), what, int(when)))
                 if what == "overlap":
                     overlaps.append(line.strip())
-    return runs, overlaps
+    return runs, overlaps, over
+
+
+def books_at_rest(cell, deadline):
+    """What the cell's own books say too much of, once nothing runs."""
+    while True:
+        found = []
+        nodes = json.loads(cell.run("node", "ls", "--json").stdout or '{"nodes": []}')["nodes"]
+        for node in nodes:
+            used = node["used"]
+            if any([used["cpu"], used["gpu"], node["gpu_used_mask"], *used["named"].values()]):
+                found.append("at rest: %s has in use %s, GPUs %s"
+                             % (node["name"], used, node["gpu_used_mask"]))
+        check = cell.run("shm", "check")
+        if check.returncode != 0:
+            found.append("at rest: shm check: " + (check.stdout + check.stderr).strip()[:500])
+        if len(nodes) != 2:
+            found.append("at rest: %d workers" % len(nodes))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
 
 
 def wait_all(cell, acked, deadline):
@@ -217,7 +281,11 @@ def check(cell, load, witness_path, never, report):
     entries = list(audit_reader.read_entries(os.path.join(cell.directory, "audit")))
     problems, states = audit_reader.check_rules(entries)
     failures += problems[:10]
-    runs, overlaps = read_witness(witness_path)
+    runs, overlaps, over = read_witness(witness_path)
+    if over:
+        failures.append("over: %d times a task met others with what it was given: %s"
+                        % (len(over), over[:5]))
+    failures += books_at_rest(cell, time.monotonic() + 10)
     if overlaps:
         failures.append("doubled: %d attempts met their predecessor alive: %s"
                         % (len(overlaps), overlaps[:3]))
@@ -268,6 +336,10 @@ def main():
                         help="the PLM gathers beside the flush of every batch, not of large ones")
     parser.add_argument("--async", dest="flush_later", action="store_true",
                         help="a cell with --durability async")
+    parser.add_argument("--spare", default="",
+                        help="roles that are not killed, by commas: what outlives a rebuild")
+    parser.add_argument("--segment-share", type=float, default=0.06,
+                        help="of the kills from outside; a cell takes a second to come back")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.seconds_max is None:
@@ -277,26 +349,32 @@ def main():
     rng = random.Random(seed)
     top = tempfile.mkdtemp(prefix="reeve-kill-")
     os.mkdir(top + "/locks")
-    points = ",".join("%s:kill:%s" % (name, options.passes) for name in POINTS)
+    spared = options.spare.split(",")
+    points = ",".join("%s:kill:%s" % (name, options.passes) for name in POINTS
+                      if name.split(".")[0] not in spared)
+    roles = [role for role in ROLES if role not in spared]
     if options.hand_over:
         points += ",plm.small_batches_alone:skip"
     cell = Cell(options.reeve, top + "/cell",
                 {"REEVE_FP": points, "REEVE_FP_LOG": top + "/points"})
     witness_path = top + "/witness.log"
-    command = ["--output", "none", "--", options.witness, witness_path, top + "/locks", "@MS"]
+    command = ["--output", "none", "--", options.witness, witness_path, top + "/locks", "@MS",
+               "@HELD"]
     up = []
     if options.plugin:
-        command = ["--function", "witness", "--data", "%s %s/locks @MS" % (witness_path, top)]
+        command = ["--function", "witness", "--data", "%s %s/locks @MS @CPU" % (witness_path, top)]
         up = ["--plugin", options.plugin]
     if options.flush_later:
         up += ["--durability", "async"]
-    load = Load(cell, command, rng, options.never, options.brief)
+    load = Load(cell, command, rng, options.never, options.brief,
+                not options.plugin)
     report = {"seed": seed}
     started = time.monotonic()
     cell.up(*up)
     load.start()
     outside = kill_loop(cell, rng, options.kills, options.each, started + options.seconds_max,
-                        top + "/points", ROLES + (["runner"] if options.plugin else []))
+                        top + "/points", roles + (["runner"] if options.plugin else []),
+                        options.segment_share)
     load.done.set()
     load.join(30)
     # From here on nothing kills any more: the same cell, without failpoints.

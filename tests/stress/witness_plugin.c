@@ -1,5 +1,6 @@
-/* The witness of the kill tests as a function task: `witness` is given "FILE LOCKDIR MS" and leaves
- * the same evidence as witness.c. The kernel drops the lock when its runner dies. */
+/* The witness of the kill tests as a function task: `witness` is given "FILE LOCKDIR MS HOLD" and
+ * leaves the same evidence as witness.c. The kernel drops the locks when its runner dies. Its
+ * worker is named by the launcher, its parent. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,16 +8,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "holding.h"
 #include "worker/include/reeve_task.h"
 
 static int note(int fd, const reeve_call* call, const char* what) {
     struct timespec now;
     char line[256];
     clock_gettime(CLOCK_BOOTTIME, &now);
-    const int size = snprintf(line, sizeof line, "%llu.%llu %u - %d %s %lld\n",
-                              (unsigned long long)call->job, (unsigned long long)call->element,
-                              (unsigned)call->attempt, (int)getpid(), what,
-                              (long long)now.tv_sec * 1000000000LL + now.tv_nsec);
+    const int size =
+        snprintf(line, sizeof line, "%llu.%llu %u - %d %s %lld\n", (unsigned long long)call->job,
+                 (unsigned long long)call->element, (unsigned)call->attempt, (int)getpid(), what,
+                 (long long)now.tv_sec * 1000000000LL + now.tv_nsec);
     return write(fd, line, (size_t)size) == size ? 0 : -1;
 }
 
@@ -25,12 +27,16 @@ static int witness(reeve_call* call, void* user) {
     char path[512];
     char locks[256];
     char lock_path[512];
+    char words[64];
+    char worker[32];
     unsigned milliseconds = 0;
+    struct held held = {{0}, 0};
     (void)user;
     if (call->data_size >= sizeof text) return 98;
     memcpy(text, call->data, call->data_size);
     text[call->data_size] = '\0';
-    if (sscanf(text, "%511s %255s %u", path, locks, &milliseconds) != 3) return 98;
+    if (sscanf(text, "%511s %255s %u %63s", path, locks, &milliseconds, words) != 4) return 98;
+    snprintf(worker, sizeof worker, "launcher%d", (int)getppid());
     snprintf(lock_path, sizeof lock_path, "%s/%llu.%llu", locks, (unsigned long long)call->job,
              (unsigned long long)call->element);
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -39,9 +45,12 @@ static int witness(reeve_call* call, void* user) {
     if (code == 0) {
         const int alone = flock(lock, LOCK_EX | LOCK_NB) == 0;
         if (note(fd, call, alone ? "start" : "overlap") != 0) code = 97;
+        const int got = hold(&held, locks, worker, words);
+        if (got < 0 || (got == 0 && note(fd, call, "over-cpu") != 0)) code = 96;
         usleep(milliseconds * 1000U);
         if (note(fd, call, "end") != 0) code = 97;
     }
+    for (int i = 0; i < held.count; ++i) close(held.fds[i]);
     if (lock >= 0) close(lock);
     if (fd >= 0) close(fd);
     return code;
