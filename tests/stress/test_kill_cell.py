@@ -124,7 +124,7 @@ def over_after_a_rebuild(environment):
 
 
 class Over(unittest.TestCase):
-    """Without the controls nobody meets: every kill test says so, and e2e_placement of a rebuild."""
+    """Without the controls nobody meets: the kill tests say so, and e2e_placement of a rebuild."""
 
     def test_control_where_it_is_not_counted_two_meet(self):
         self.assertEqual(over_after_a_rebuild({"REEVE_FP": "scheduler.count_use:skip"}),
