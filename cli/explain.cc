@@ -367,12 +367,13 @@ Picture take_picture(const shm::Segment& segment) {
         task.job = view.result.job();
         task.element = view.result.element();
         task.array = task.element != 0;
-        task.state = view.word.state() == shm::SlotState::kClaimed ? shm::SlotState::kQueued
-                                                                   : view.word.state();
+        const bool queued = view.ahead || view.word.state() == shm::SlotState::kClaimed;
+        task.state = queued ? shm::SlotState::kQueued : view.word.state();
         task.key = view.key;
         task.class_id = view.class_id;
-        const bool ahead = (view.claim & shm::kClaimAhead) != 0;
-        if (view.claim != 0 && !ahead) task.worker_slot = view.claim - 1;
+        if (view.claim != 0 && (view.claim & shm::kClaimAhead) == 0) {
+            task.worker_slot = view.claim - 1;
+        }
         if (view.class_id < segment.config().classes) {
             const auto& entry = segment.task_class(view.class_id);
             task.request = entry.request;

@@ -18,6 +18,8 @@ namespace reeve::cli {
 namespace {
 
 constexpr int kCopyTriesMax = 16;
+// Later than this no end is told while the scheduler lives.
+constexpr std::uint64_t kEndUntoldNs = 100 * kMillisecond;
 
 const char* job_state_word(shm::JobState state) {
     switch (state) {
@@ -97,10 +99,10 @@ bool visible(shm::SlotWord word) {
     return word.state() >= shm::SlotState::kHeld && word.state() <= shm::SlotState::kEnded;
 }
 
-void copy_result(const shm::TaskSlot& slot, shm::SlotWord word, v1::TaskResult& out) {
+void copy_result(const shm::TaskSlot& slot, shm::SlotWord word, bool ahead, v1::TaskResult& out) {
     out.set_job(slot.job);
     out.set_element(slot.element);
-    out.set_state(state_word(word.state()));
+    out.set_state(state_word(ahead ? shm::SlotState::kQueued : word.state()));
     out.set_attempt(word.attempt());
     out.set_submit_ns(slot.submit_wall_ns);
     out.set_deaths(slot.deaths.load(std::memory_order_relaxed));
@@ -109,7 +111,7 @@ void copy_result(const shm::TaskSlot& slot, shm::SlotWord word, v1::TaskResult& 
         out.set_detail(fixed_text(slot.detail, sizeof slot.detail));
     }
     const bool held_by_worker = word.state() >= shm::SlotState::kAssigned;
-    if (!held_by_worker) return;
+    if (!held_by_worker || ahead) return;
     out.set_assigned_ns(slot.assigned_wall_ns.load(std::memory_order_relaxed));
     out.set_worker_number(slot.holder_number.load(std::memory_order_relaxed));
     out.set_worker_incarnation(slot.holder_incarnation.load(std::memory_order_relaxed));
@@ -181,6 +183,13 @@ sched::NodeOffer offer_of(const WorkerView& worker) {
     offer.labels = worker.labels;
     offer.labels.push_back(std::string(kNodeLabel) + worker.name);
     return offer;
+}
+
+bool waits_ahead(const shm::TaskSlot& slot, shm::SlotWord word, std::uint64_t now_ns) {
+    if ((slot.claim.load(std::memory_order_relaxed) & shm::kClaimAhead) == 0) return false;
+    if (word.state() == shm::SlotState::kAssigned) return true;
+    const auto begun = slot.started_wall_ns.load(std::memory_order_relaxed);
+    return word.state() == shm::SlotState::kRunning && now_ns < begun + kEndUntoldNs;
 }
 
 std::string fixed_text(const char* text, std::size_t size) {
@@ -257,7 +266,8 @@ std::optional<TaskView> view_task(const shm::Segment& segment, std::uint32_t ind
         out.uid = slot.uid;
         out.retries_max = slot.retries_max;
         out.payload_bytes = slot.payload_bytes;
-        copy_result(slot, word, out.result);
+        out.ahead = waits_ahead(slot, word, wall_ns());
+        copy_result(slot, word, out.ahead, out.result);
 #ifndef __SANITIZE_THREAD__  // does not know fences, and sees the writers' process no more than
                              // them
         std::atomic_thread_fence(std::memory_order_acquire);
@@ -310,9 +320,11 @@ std::vector<WorkerView> segment_workers(const shm::Segment& segment) {
         place[i] = out.size();
         out.push_back(to_view(segment, i));
     }
+    const auto now = wall_ns();
     for (std::uint32_t i = 0; i < segment.config().task_slots; ++i) {
         const auto word = shm::load_word(segment.task(i));
         if (!word.owned_by_worker() || !visible(word)) continue;
+        if (waits_ahead(segment.task(i), word, now)) continue;
         const auto worker = word.worker_slot();
         if (worker >= place.size() || place[worker] >= out.size()) continue;
         if (word.state() != shm::SlotState::kEnded) ++out[place[worker]].tasks;

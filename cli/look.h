@@ -26,6 +26,11 @@ struct sqlite3_stmt;
 
 namespace reeve::cli {
 
+// Its worker has it already, behind a brief one whose room it will have: to people it is queued. So
+// is one that has begun behind one that is over, until that end is told, some milliseconds later:
+// else both would run. `now_ns`: wall clock.
+bool waits_ahead(const shm::TaskSlot& slot, shm::SlotWord word, std::uint64_t now_ns);
+
 // A consistent copy of one task slot.
 struct TaskView {
     std::uint32_t slot = 0;
@@ -35,7 +40,8 @@ struct TaskView {
     std::uint32_t flags = 0;
     std::uint32_t intent = 0;
     std::uint32_t policy = 0;  // shm::TaskPolicy
-    std::uint32_t claim = 0;   // worker slot + 1
+    std::uint32_t claim = 0;   // worker slot + 1, kClaimAhead
+    bool ahead = false;        // waits_ahead()
     std::uint64_t gpu_mask = 0;
     std::uint64_t time_limit_ns = 0;
     std::uint64_t expected_ns = 0;   // learned run time; 0: none
@@ -74,7 +80,7 @@ struct WorkerView {
     std::uint64_t heartbeat_age_ns = 0;
     std::uint64_t lease_ns = 0;
     std::uint64_t joined_ns = 0;
-    std::uint32_t tasks = 0;  // slots it owns
+    std::uint32_t tasks = 0;  // slots it owns, without those that wait ahead
     bool drain_wanted = false;
     std::vector<std::string> labels;  // without node=NAME
     std::uint32_t price_micro = 0;    // what an hour costs now

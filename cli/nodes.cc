@@ -94,7 +94,7 @@ Table worker_table(const std::vector<WorkerView>& workers) {
 std::vector<TaskView> tasks_on(const shm::Segment& segment, std::uint32_t worker_slot) {
     std::vector<TaskView> out;
     for_each_task(segment, [&](const TaskView& view) {
-        if (view.word.owned_by_worker() && view.word.worker_slot() == worker_slot) {
+        if (view.word.owned_by_worker() && !view.ahead && view.word.worker_slot() == worker_slot) {
             out.push_back(view);
         }
     });
@@ -174,8 +174,12 @@ struct Counts {
 
 Counts count(const shm::Segment& segment) {
     Counts out;
+    const auto now = wall_ns();
     for (std::uint32_t i = 0; i < segment.config().task_slots; ++i) {
-        const auto state = static_cast<std::size_t>(shm::load_word(segment.task(i)).state());
+        const auto& slot = segment.task(i);
+        const auto word = shm::load_word(slot);
+        const auto shown = waits_ahead(slot, word, now) ? shm::SlotState::kQueued : word.state();
+        const auto state = static_cast<std::size_t>(shown);
         if (state < shm::kSlotStates) ++out.by_state[state];
     }
     for (const auto& job : segment_jobs(segment)) {
@@ -204,7 +208,8 @@ void print_top(const shm::Segment& segment, double rate) {
     const auto workers = segment_workers(segment);
     std::vector<TaskView> running;
     for_each_task(segment, [&](const TaskView& view) {
-        if (view.word.owned_by_worker() && view.word.state() != shm::SlotState::kEnded) {
+        if (view.word.owned_by_worker() && !view.ahead &&
+            view.word.state() != shm::SlotState::kEnded) {
             running.push_back(view);
         }
     });

@@ -300,8 +300,8 @@ struct JobRecord {
     std::uint64_t elements = 0;
     std::uint64_t backlog = 0;  // not yet in a slot
     std::uint64_t held = 0;
-    std::uint64_t queued = 0;   // in slots, queued or claimed
-    std::uint64_t running = 0;  // assigned, running, suspended
+    std::uint64_t queued = 0;   // in slots, queued or claimed, or assigned ahead of their room
+    std::uint64_t running = 0;  // assigned with room, running, suspended
     std::uint64_t succeeded = 0;
     std::uint64_t failed = 0;  // failed, timed out, out of memory, lost, poison
     std::uint64_t cancelled = 0;

@@ -309,10 +309,8 @@ void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord w
     const bool direct =
         event.kind == EventKind::kMoved && SlotWord{event.new_word}.state() == SlotState::kAssigned;
     WorkerId worker = holder_in(event, word.attempt());
-    if (worker.none()) {
-        // The scheduler wrote the holder before its CAS.
-        worker = WorkerId{shared.holder_number.load(), shared.holder_incarnation.load()};
-    }
+    // The scheduler wrote the holder, and whether it is ahead of its room, before its CAS.
+    if (worker.none()) worker = {shared.holder_number.load(), shared.holder_incarnation.load()};
     if (!model_.workers().contains(worker.incarnation)) {
         Event joined;  // its own event is still under way, and will be a repetition
         joined.kind = EventKind::kWorkerJoined;
@@ -330,6 +328,7 @@ void Core::attempt_assigned(std::uint32_t slot, Job& job, Task& task, SlotWord w
     moved.attempt = word.attempt();
     moved.worker = worker;
     batch_.emit(moved);
+    if ((shared.claim.load() & shm::kClaimAhead) != 0) model_.note_ahead(job, task);
 }
 
 void Core::attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_time) {

@@ -244,6 +244,7 @@ void Core::adopt_slot(std::uint32_t slot) {
     const auto known = SlotWord::make(word.generation(), task->attempt, owner, task->state);
     slots_->adopt(slot, job, ordinal, known);
     model_.bind_slot(*job, ordinal, *task, slot);
+    if ((shared.claim.load() & shm::kClaimAhead) != 0) model_.note_ahead(*job, *task);
     if ((task->intent & shm::kIntentSuspend) == 0) shared.intent.fetch_and(~shm::kIntentSuspend);
     if (task->intent != 0) {
         shared.intent.fetch_or(task->intent);

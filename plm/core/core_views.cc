@@ -16,6 +16,7 @@ std::string task_state_word(const Task& task) {
         case SlotState::kHeld:
             return "held";
         case SlotState::kAssigned:
+            return task.ahead ? "queued" : "assigned";
         case SlotState::kRunning:
             return "running";
         case SlotState::kSuspended:
@@ -54,8 +55,8 @@ v1::JobStatus Core::status_of(Job& job, bool with_spec, bool with_tasks) const {
     status.set_elements(job.count);
     status.set_backlog(job.waiting_tasks());
     status.set_held(job.all_held());
-    status.set_queued(job.queued_in_slots);
-    status.set_running(job.running);
+    status.set_queued(job.shown_queued());
+    status.set_running(job.shown_running());
     status.set_succeeded(job.ok.count());
     status.set_failed(job.failed.count());
     status.set_cancelled(job.cancelled.count());

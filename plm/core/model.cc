@@ -214,6 +214,7 @@ void Model::mark(Job& job) {
 void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (task.state == SlotState::kHeld) --job.held_tasks;
     if (shm::is_placed(task.state)) --job.running;
+    if (task.ahead) --job.ahead;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
         job.tasks->set_loose(ordinal, false);
@@ -225,12 +226,19 @@ void Model::leave_state(Job& job, std::uint64_t ordinal, const Task& task) {
 void Model::enter_state(Job& job, std::uint64_t ordinal, const Task& task) {
     if (task.state == SlotState::kHeld) ++job.held_tasks;
     if (shm::is_placed(task.state)) ++job.running;
+    if (task.ahead) ++job.ahead;
     if (task.state != SlotState::kQueued) return;
     if (task.slot == kNoSlot) {
         job.tasks->set_loose(ordinal, true);
     } else {
         ++job.queued_in_slots;
     }
+}
+
+void Model::note_ahead(Job& job, Task& task) {
+    if (task.ahead || task.state != SlotState::kAssigned) return;
+    task.ahead = true;
+    ++job.ahead;
 }
 
 void Model::bind_slot(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t slot) {
@@ -317,6 +325,9 @@ Status Model::apply_moved(const TaskMoved& record) {
     Task* task = find_task(record.job, record.ordinal);
     if (task == nullptr) return damaged("task moved", record.job, record.ordinal);
     leave_state(*job, record.ordinal, *task);
+    // What is asked of it moves it nowhere.
+    task->ahead =
+        task->ahead && record.state == SlotState::kAssigned && record.attempt == task->attempt;
     task->state = record.state;
     task->attempt = record.attempt;
     task->deaths = record.deaths;

@@ -50,6 +50,7 @@ inline constexpr std::uint32_t kMinimumRunUnset = 0xFFFFFFFFU;
 // Where a task that left its job's run stands: in a slot, or loose (slot == kNone32).
 struct Task {
     SlotState state = SlotState::kQueued;  // queued held assigned running suspended
+    bool ahead = false;                    // assigned before there is room for it; not durable
     std::uint16_t attempt = 0;
     std::uint32_t retries_used = 0;
     std::uint32_t deaths = 0;
@@ -159,6 +160,7 @@ struct Job {
     bool rest_cancelled = false;  // one CANCELLED on the header stands for the rest of the run
     std::uint32_t retries_max = 0;
     std::int32_t exit_code = 0;
+    std::uint32_t ahead = 0;  // of `running` those that wait for their room; not durable
     std::uint64_t count = 1;
     std::uint64_t first_sequence = 0;
     std::uint64_t time_limit_ns = 0;
@@ -226,7 +228,10 @@ struct Job {
         return most == 0 ? std::numeric_limits<std::uint64_t>::max()
                          : most - std::min(most, others);
     }
-    // What people are told: everything not yet started is either held or in the backlog.
+    // What people are told: everything not yet started is either held or in the backlog; and a task
+    // runs from when it has its room.
+    std::uint64_t shown_queued() const { return std::uint64_t{queued_in_slots} + ahead; }
+    std::uint64_t shown_running() const { return running - ahead; }
     std::uint64_t all_held() const {
         return held_tasks + (held ? backlog() : held_elements.count());
     }
@@ -287,6 +292,8 @@ public:
     void mark(Job& job);
     // Notes that a task has a slot now, or none (kNone32). Not durable.
     void bind_slot(Job& job, std::uint64_t ordinal, Task& task, std::uint32_t slot);
+    // An assigned one has no room yet (kClaimAhead).
+    void note_ahead(Job& job, Task& task);
 
     // Drops the oldest ended jobs beyond what is kept; returns those dropped. Not called while
     // anybody holds a Job pointer. A replay forgets no sooner than the core did, whatever held up

@@ -494,8 +494,8 @@ shm::JobRecord job_record(const Job& job, const Model& model) {
     fresh.elements = job.count;
     fresh.backlog = job.waiting_tasks();
     fresh.held = job.all_held();
-    fresh.queued = job.queued_in_slots;
-    fresh.running = job.running;
+    fresh.queued = job.shown_queued();
+    fresh.running = job.shown_running();
     fresh.succeeded = job.ok.count();
     fresh.failed = job.failed.count();
     fresh.cancelled = job.cancelled.count();

@@ -49,6 +49,31 @@ class Followers(OwnCellCase):
         self.assertLessEqual(most, 2)
         self.assertIn("sound", env.cli("shm", "check").out)
 
+    def test_shown_as_queued(self):
+        """Two cpus: no more than two run; what waits ahead of its room is queued."""
+        env = self.env
+        job = self.start(6000)
+        seen = {"show": [], "top": [], "node": []}
+        for _ in range(20):
+            tasks = env.job(job)["tasks"]
+            self.assertEqual(tasks["total"], sum(n for word, n in tasks.items() if word != "total"))
+            self.assertLessEqual(tasks["running"], 2)
+            one = env.cli("show", "--json", "--limit", "6000", job).json()["jobs"][0]
+            live = [task for task in one["tasks"]
+                    if task["state"] in ("assigned", "running", "queued")]
+            placed = [task for task in live if task["state"] != "queued"]
+            seen["show"].append(len(placed))
+            self.assertTrue(all(task["assigned"] for task in placed))
+            self.assertFalse([task for task in live if task["state"] == "queued" and
+                              (task["assigned"] or task["worker"])])
+            top = env.cli("top", "--json", "-n", "1").json()
+            seen["top"].append(top["slots"]["assigned"] + top["slots"]["running"])
+            seen["node"].append(env.cli("node", "ls", "--json").json()["nodes"][0]["tasks"])
+        env.cli("cancel", job, code=None)
+        # Slots are looked at one after the other: a task may end and another begin meanwhile.
+        for where, counts in seen.items():
+            self.assertLessEqual(statistics.median(counts), 2, where)
+
     def test_others_come_first(self):
         """Who is more important does not wait for those that were given ahead."""
         env = self.env
