@@ -13,7 +13,7 @@
 namespace reeve::registry {
 namespace {
 
-constexpr std::uint64_t kLeaveGraceNs = 5 * kSecond;     // a worker that left ends by itself
+constexpr std::uint64_t kLeaveGraceNs = 5 * kSecond;      // a worker that left ends by itself
 constexpr std::uint64_t kComplainAfterNs = 60 * kSecond;  // uninterruptible processes
 
 // Ready for the next worker. `used` and the rank key are the scheduler's; no claim is left, so they
@@ -114,8 +114,15 @@ bool Burial::scheduler_knows(const Tools& tools) const {
 }
 
 std::vector<std::uint32_t> Burial::slots(const Tools& tools) const {
-    if (departed_.index != shm::kNone32) return tools.reaper.held_under(departed_.owner);
-    return tools.reaper.held_under(departed_.owner, departed_.id);
+    if (departed_.index == shm::kNone32) {
+        return tools.reaper.held_under(departed_.owner, departed_.id);
+    }
+    auto held = tools.reaper.held_under(departed_.owner);
+    if (departed_.id.none()) return held;
+    // Orphans of its own that it did not adopt: nothing may be heard of them after its death.
+    const auto orphans = tools.reaper.held_under(shm::kOwnerOrphan, departed_.id);
+    held.insert(held.end(), orphans.begin(), orphans.end());
+    return held;
 }
 
 void Burial::give_back(const Tools& tools) {
@@ -129,15 +136,18 @@ void Burial::give_back(const Tools& tools) {
         }
     }
     if (!departed_.left && !departed_.id.none()) {
-        const auto sealed = departed_.index < segment.config().workers
-                                ? shm::event_ring(segment, shm::kEventRingFirstWorker +
-                                                               departed_.index).produced()
-                                : 0;
+        const auto sealed =
+            departed_.index < segment.config().workers
+                ? shm::event_ring(segment, shm::kEventRingFirstWorker + departed_.index).produced()
+                : 0;
         REEVE_FAILPOINT("register.verdict_logged");
         tools.events.push_worker(shm::EventKind::kWorkerDead, departed_.id, departed_.index, 0,
                                  sealed);
     }
-    const auto moved = tools.reaper.give_back(held, departed_.owner, departed_.id);
+    auto moved = tools.reaper.give_back(held, departed_.owner, departed_.id);
+    if (departed_.owner != shm::kOwnerOrphan) {
+        moved += tools.reaper.give_back(held, shm::kOwnerOrphan, departed_.id);
+    }
     if (departed_.left && !told_ && !departed_.id.none()) {
         tools.events.push_worker(shm::EventKind::kWorkerLeft, departed_.id, departed_.index);
     }

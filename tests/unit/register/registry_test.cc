@@ -456,6 +456,29 @@ TEST_CASE("Registry: an orphan its returned holder does not know goes back witho
     CHECK(rig.state(2) == WorkerState::kAlive);
 }
 
+TEST_CASE("Registry: an orphan its dead holder had not adopted goes back with the rest",
+          "[register]") {
+    RegistryRig rig;
+    Sleeper agent;
+    Sleeper launcher;
+    rig.join(2, kId, agent.pid(), launcher.pid());
+    rig.step();
+    rig.hold(10, 2, SlotState::kRunning);
+    rig.hold(70, shm::kOwnerOrphan, kId, SlotState::kRunning);
+    rig.hold(71, shm::kOwnerOrphan, WorkerId{5, 50}, SlotState::kRunning);  // may still come
+    rig.events();
+    agent.end();
+    launcher.end();
+    REQUIRE(rig.run_until([&] { return rig.state(2) == WorkerState::kFree; }));
+    CHECK(rig.word(10).state() == SlotState::kQueued);
+    CHECK(rig.word(70).state() == SlotState::kQueued);
+    CHECK(rig.word(71).state() == SlotState::kRunning);
+    const auto events = rig.events();
+    CHECK(kinds(events) == std::vector<EventKind>{EventKind::kObserved, EventKind::kObserved,
+                                                  EventKind::kWorkerDead, EventKind::kMoved,
+                                                  EventKind::kMoved});
+}
+
 TEST_CASE("Registry: slots of a worker that is not there are found by the sweep", "[register]") {
     RegistryRig rig;
     Sleeper agent;
