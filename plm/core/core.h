@@ -193,6 +193,11 @@ private:
     void attempt_frozen(Job& job, Task& task, std::uint64_t ordinal, bool frozen,
                         std::uint64_t wall_ns);
     void attempt_started(std::uint32_t slot, Job& job, Task& task, std::uint64_t wall_ns);
+    const WorkerRecord* death_of(WorkerId worker);  // nullptr: nobody declared it dead
+    // Of such an attempt nothing but its requeue is told any more.
+    bool orphan_of_dead(shm::SlotWord word, WorkerId worker) {
+        return word.owner() == shm::kOwnerOrphan && death_of(worker) != nullptr;
+    }
     bool record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
                          std::uint64_t wall_time, std::int32_t code);
     void attempt_requeued(Job& job, Task& task, std::uint64_t ordinal, const shm::Event& event);

@@ -263,7 +263,7 @@ SlotWord Core::step(std::uint32_t slot, Job& job, Task& task, SlotWord target, c
         case SlotState::kAssigned:
         case SlotState::kRunning:
         case SlotState::kSuspended: {
-            const bool started = task.started_ns != 0;
+            const bool started = task.started_ns != 0 || orphan_of_dead(target, task.worker);
             const bool must_start =
                 !started && same_attempt &&
                 (target.state() == SlotState::kRunning || target.state() == SlotState::kSuspended ||
@@ -351,11 +351,10 @@ bool Core::record_requeued(TaskId task, std::uint16_t attempt, WorkerId holder,
     entry.peer = audit::to_id(holder);
     entry.time_ns = wall_time;
     entry.code = code;
-    const auto worker = model_.workers().find(holder.incarnation);
-    const bool dead = worker != model_.workers().end() && worker->second.dead;
-    if (dead) entry.cause = worker->second.death_leaf;
+    const auto* death = death_of(holder);
+    if (death != nullptr) entry.cause = death->death_leaf;
     batch_.audit(entry);
-    return dead;
+    return death != nullptr;
 }
 
 // Taken from its holder: by the register (dead or gone), or retracted by the scheduler.

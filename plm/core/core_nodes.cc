@@ -111,4 +111,10 @@ void Core::keep_noticed_clear() {
     }
 }
 
+const WorkerRecord* Core::death_of(WorkerId worker) {
+    const auto found = model_.workers().find(worker.incarnation);
+    const bool dead = found != model_.workers().end() && found->second.dead;
+    return dead ? &found->second : nullptr;
+}
+
 }  // namespace reeve::plm

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 import unittest
 
 from reeve_env import FAILED, OwnCellCase, alive, read, until, write
@@ -248,6 +249,29 @@ class Lost(OwnCellCase):
         shutil.rmtree(env.state, ignore_errors=True)  # what a role wrote while it ended
         env.up()
         env.wait(env.submit("--", "true"))
+
+
+class Between(OwnCellCase):
+    autostart = False
+
+    def test_a_rebuild_between_a_death_and_what_follows_from_it(self):
+        """Nothing is told of the dead worker's attempt but that it goes back."""
+        env = self.start_cell(start=False, workers=1, cpus=1)
+        env.cli("up", *env.up_words, env={
+            "REEVE_FP": "worker.before_start:kill:1,register.before_requeue:sleep=3000:1"})
+        env.learn()
+        job = env.submit("--", "true")
+        until(lambda: env.job(job)["state"] == "running", "it is assigned")
+        env.kill("launcher")
+        logs = os.path.join(env.state, "logs")
+        until(lambda: "declared dead" in read(logs + "/register.log"), "the verdict")
+        time.sleep(0.3)  # its record
+        old = env.status()["segment"]
+        os.unlink("/dev/shm" + old)
+        until(lambda: env.status()["segment"] not in ("", old), "a new segment")
+        env.kill("plm")
+        until(lambda: "taken over" in read(logs + "/plm.log"), "who finds the orphan")
+        time.sleep(1.2)  # it sweeps; what it recorded is verified with the cell's end
 
 
 if __name__ == "__main__":
