@@ -386,7 +386,9 @@ Status check_program(const v1::TaskSpec& task) {
     const bool beside = access((task.cwd() + "/" + program).c_str(), F_OK) == 0;
     return bad("command: there is no program " + shell_quote(program) + " in PATH; " +
                (beside ? "write ./" + program + " for the file in the working directory"
-                       : "check its name or write its full path") +
+                : program.find(' ') != std::string::npos
+                    ? "for a line of shell add --shell; else check its name"
+                    : "check its name or write its full path") +
                kNoCheck);
 }
 

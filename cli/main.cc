@@ -86,6 +86,52 @@ std::string path_of(const CLI::App& root, const CLI::App& command) {
     return path;
 }
 
+// What other schedulers and queues call it.
+struct Foreign {
+    std::string_view theirs;
+    std::string_view ours;
+};
+constexpr Foreign kForeign[] = {
+    {"queue", "ls"},
+    {"squeue", "ls"},
+    {"qstat", "ls"},
+    {"list", "ls"},
+    {"jobs", "ls"},
+    {"ps", "ls"},
+    {"sbatch", "submit"},
+    {"qsub", "submit"},
+    {"add", "submit"},
+    {"srun", "run"},
+    {"exec", "run"},
+    {"scancel", "cancel"},
+    {"qdel", "cancel"},
+    {"kill", "cancel"},
+    {"rm", "cancel"},
+    {"tail", "logs -f"},
+    {"cat", "logs"},
+    {"output", "logs"},
+    {"info", "show"},
+    {"scontrol", "show"},
+    {"sacct", "history"},
+    {"sinfo", "node ls"},
+    {"nodes", "node ls"},
+    {"start", "up"},
+    {"stop", "down"},
+    {"--cpus-per-task", "-c"},
+    {"--job-name", "--name"},
+    {"-J", "--name"},
+    {"--dependency", "--after"},
+    {"-d", "--after"},
+    {"--nodelist", "--node"},
+    {"--gres", "--gpus"},
+    {"--constraint", "--label"},
+    {"--chdir", "--cwd"},
+    {"-D", "--cwd"},
+    {"-o", "--output"},
+    {"-e", "--error"},
+    {"-i", "--input"},
+};
+
 // "--memm" was not expected: what was probably meant, among what may stand there.
 std::string guess_for(const CLI::App& command, const CLI::App& root, const std::string& word) {
     std::vector<std::string> names;
@@ -98,7 +144,14 @@ std::string guess_for(const CLI::App& command, const CLI::App& root, const std::
             names.push_back(sub->get_name());
         }
     }
-    return closest(word.substr(0, word.find('=')), {names.begin(), names.end()});
+    const auto bare = word.substr(0, word.find('='));
+    const auto* foreign = std::ranges::find(kForeign, bare, &Foreign::theirs);
+    if (foreign != std::end(kForeign) &&
+        (bare[0] == '-' ? command.get_name() == "submit" || command.get_name() == "run"
+                        : &command == &root)) {
+        return std::string(foreign->ours);
+    }
+    return closest(bare, {names.begin(), names.end()});
 }
 
 int tell_usage(const CLI::App& root, const CLI::ParseError& problem) {
@@ -126,7 +179,7 @@ int tell_usage(const CLI::App& root, const CLI::ParseError& problem) {
         auto word = extra.empty() ? std::string() : extra.front();
         // What follows an unknown option is not its fault; the option itself is.
         for (const auto& one : extra) {
-            if (one.starts_with("--") && one.size() > 2) {
+            if (one.starts_with("-") && one.size() > 1 && one != "--") {
                 word = one;
                 break;
             }

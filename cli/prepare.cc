@@ -297,8 +297,10 @@ Result<std::vector<JobDraft>> from_words(const SubmitOptions& options) {
         arguments.insert(arguments.end(), options.command.begin(), options.command.end());
         struct stat about {};
         if (path != "-" && stat(path.c_str(), &about) != 0) {
-            return bad("there is no file " + shell_quote(path) +
-                       "; to run a program write it after --, like: reeve submit -- " +
+            const bool line = options.words.size() == 1 && path.find(' ') != std::string::npos;
+            return bad("there is no file " + shell_quote(path) + "; to run a " +
+                       (line ? "line of shell write it after --, like: reeve submit --shell -- "
+                             : "program write it after --, like: reeve submit -- ") +
                        shell_join(options.words));
         }
         if (path != "-" && S_ISDIR(about.st_mode)) {

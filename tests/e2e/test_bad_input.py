@@ -148,6 +148,13 @@ RUN_LINES = [
 OTHER_LINES = [
     (["frobnicate"], ["frobnicate"]),
     (["lst"], ["lst", "ls"]),
+    (["squeue"], [r"did you mean ls\?"]),
+    (["tail", "1"], [r"did you mean logs -f\?"]),
+    (["sinfo"], [r"did you mean node ls\?"]),
+    (["submit", "-J", "x", "--", "true"], [r'"-J" was not expected; did you mean --name\?']),
+    (["submit", "--dependency", "afterok:1", "--", "true"], [r"did you mean --after\?"]),
+    (["submit", "sleep 1; true"], [r"like: reeve submit --shell -- 'sleep 1; true'"]),
+    (["submit", "--", "sleep 1; true"], ["for a line of shell add --shell"]),
     (["audit", "nope"], ['"nope" was not expected; see reeve audit --help']),
     (["audit", "verfy"], ["did you mean verify"]),
     (["show"], ["jobs|required"]),
