@@ -96,10 +96,10 @@ class Load(threading.Thread):
         self.mixed = mixed and not brief
         self.acked, self.unanswered, self.done = {}, [], threading.Event()
 
-    def request(self):
+    def request(self, count):
         """What a job asks for, and what the witness is told to hold."""
         asked, cpus, held = [], 1, []
-        if self.mixed and self.rng.random() < 0.5:
+        if self.mixed and count <= 5 and self.rng.random() < 0.4:
             cpus = self.rng.choice([1, 1, 2])
             asked += ["-c", str(cpus)]
             licences = self.rng.choice([0, 1, 2])
@@ -122,8 +122,8 @@ class Load(threading.Thread):
                 arguments += ["--array", "1-%d" % count]
             if self.never:
                 arguments += ["--retries", "never"]
-            asked, held = self.request()
-            if self.mixed and count <= 5 and self.rng.random() < 0.05:
+            asked, held = self.request(count)
+            if self.mixed and count == 1 and self.rng.random() < 0.05:
                 milliseconds = "800"  # some outlive a rebuild
             arguments += asked
             for word in self.command:
@@ -338,7 +338,7 @@ def main():
                         help="a cell with --durability async")
     parser.add_argument("--spare", default="",
                         help="roles that are not killed, by commas: what outlives a rebuild")
-    parser.add_argument("--segment-share", type=float, default=0.06,
+    parser.add_argument("--segment-share", type=float, default=0.03,
                         help="of the kills from outside; a cell takes a second to come back")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
