@@ -221,7 +221,8 @@ class Lost(OwnCellCase):
     def test_segment_removed_or_damaged(self):
         """The PLM makes a new segment; roles follow; a running attempt is taken over."""
         env = self.env
-        long = env.submit("--output", "none", "--", "sleep", "8")
+        long = env.submit("--output", "none", "--", "sh", "-c",
+                          "until [ -e over ]; do sleep 0.1; done")
         env.until_state(long, "running")
         old = self.segment()
         os.unlink(old)
@@ -235,6 +236,8 @@ class Lost(OwnCellCase):
         os.unlink(self.segment())
         env.kill("plm")
         env.wait(env.submit("--", "true"), timeout=20)
+        until(lambda: env.task(long)["state"] == "running", "its worker has it again")
+        write(env.file("over"), "")
         env.wait(long)
         self.assertEqual(env.task(long)["attempt"], 1)
 
