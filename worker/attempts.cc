@@ -33,6 +33,7 @@ constexpr std::uint64_t kPauseMaxNs = 200 * kMillisecond;
 constexpr std::uint64_t kTrimEveryNs = 500 * kMillisecond;
 constexpr std::uint64_t kFirstTrimNs = 20 * kMillisecond;  // until its stdout is in place
 constexpr std::uint64_t kStuckAfterNs = 60 * kSecond;
+constexpr std::uint64_t kGroupWaitNs = 50 * kMillisecond;
 
 std::uint64_t microseconds(const timeval& time) {
     return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 +
@@ -275,6 +276,16 @@ void Attempts::signal_group(pid_t pid, int number) {
     if (::kill(-pid, number) != 0) ::kill(pid, number);
 }
 
+// One that is stopped before its session would outlive us, with our files: from then on it dies
+// with us (child.cc). It is a matter of microseconds, unless the processors are busy.
+void Attempts::await_group(pid_t pid) {
+    const timespec pause{0, 200'000};
+    for (const auto until = boot_ns() + kGroupWaitNs; boot_ns() < until;) {
+        if (::kill(-pid, 0) == 0 || errno != ESRCH) return;
+        ::nanosleep(&pause, nullptr);
+    }
+}
+
 void Attempts::stop(std::uint64_t id, StopReason reason, bool no_grace) {
     auto* attempt = find(id);
     if (attempt == nullptr || attempt->phase == Phase::kEmptying) return;
@@ -320,6 +331,7 @@ void Attempts::freeze(std::uint64_t id, bool frozen) {
     if (frozen && attempt->phase != Phase::kRunning) return;
     attempt->frozen = frozen;
     if (!subtree_.freeze(attempt->cgroup, frozen)) {
+        if (frozen) await_group(attempt->pid);
         signal_group(attempt->pid, frozen ? SIGSTOP : SIGCONT);
     }
     if (attempt->time_limit_ns == 0 || attempt->phase != Phase::kRunning) return;

@@ -133,6 +133,7 @@ private:
     void finish(std::uint32_t index);
     bool begin_follower(std::uint64_t after_id);
     static void signal_group(pid_t pid, int number);
+    static void await_group(pid_t pid);
     void kill_now(Attempt& attempt, std::uint64_t now_ns);
     void set_deadline(Attempt& attempt, std::uint64_t deadline_ns);
     void on_deadline(std::uint32_t index, std::uint64_t now_ns);

@@ -215,6 +215,12 @@ bool open_files(const ChildPlan& plan, const JobDirectory& output, const JobDire
     return true;
 }
 
+// A launcher that died before this leaves us with another parent.
+void die_with_launcher(const ChildPlan& plan) {
+    raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (raw_syscall(SYS_getppid) != plan.launcher) raw_syscall(SYS_exit_group, kStartFailed);
+}
+
 bool last_steps(const ChildPlan& plan) {
     const long moved = raw_syscall(SYS_chdir, raw(plan.directory));
     if (moved < 0) return fail_at(plan, ChildStage::kDirectory, moved, plan.directory);
@@ -222,10 +228,7 @@ bool last_steps(const ChildPlan& plan) {
         const long done = raw_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         if (done < 0) return fail_at(plan, ChildStage::kPrivilege, done, "no_new_privs");
     }
-    // After setresuid, which clears it. A launcher that died before this line leaves us with
-    // another parent.
-    raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (raw_syscall(SYS_getppid) != plan.launcher) raw_syscall(SYS_exit_group, kStartFailed);
+    die_with_launcher(plan);  // again: setresuid clears it
     raw_syscall(SYS_close_range, 3, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
     const std::uint64_t empty_mask = 0;
     raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, raw(&empty_mask), 0, sizeof empty_mask);
@@ -289,6 +292,9 @@ ExecHint hint_for(const char* name, long error) {
 int run_child(void* argument) {
     const auto& plan = *static_cast<const ChildPlan*>(argument);
     plan.report->begun = 1;
+    // Before the session: without cgroups we may be stopped from then on, with the launcher's lock
+    // among our files.
+    die_with_launcher(plan);
     raw_syscall(SYS_umask, 077);
     if (!enter_cgroups(plan)) return kStartFailed;
     const long session = raw_syscall(SYS_setsid);

@@ -106,14 +106,17 @@ TEST_CASE("Worker: the digest of what a task printed is in its slot", "[worker]"
 TEST_CASE("Worker: what a worker left that died with everybody is ended by the next", "[worker]") {
     HeadRig head;
     head.start_worker_and_join();
+    const auto cgroup = head.cgroup_path();
+    if (cgroup.empty()) {
+        WARN("skipped: no cgroups here, and without nothing finds what cleared its environment");
+        return;
+    }
     const auto slot = head.dispatch(
         head.shell("setsid env -i sh -c 'echo $$ > d; exec sleep 1000' & sleep 1000"));
     REQUIRE(head.wait_state(slot, SlotState::kRunning));
     const auto file = std::filesystem::path(head.cell().dir).parent_path() / "d";
     REQUIRE(eventually([&] { return read_file(file).size() > 1; }));
     const int daemon_pid = std::atoi(read_file(file).c_str());
-    const auto cgroup = head.cgroup_path();
-    if (cgroup.empty()) return;
     ::kill(head.launcher_pid(), SIGKILL);
     (void)head.wait_exit();
     CHECK(std::filesystem::exists(cgroup));

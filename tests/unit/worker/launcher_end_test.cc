@@ -283,6 +283,18 @@ TEST_CASE("Launcher: a frozen task makes no progress, keeps its time, and can be
     }
 }
 
+TEST_CASE("Launcher: one that is frozen while it starts dies with its launcher", "[worker]") {
+    LauncherRig rig({false, 500});
+    std::vector<int> pids;
+    for (int i = 0; i < 10; ++i) {
+        const auto id = rig.shell("sleep 1000");
+        rig.freeze(id, true);
+        pids.push_back(rig.pid_of(id));
+    }
+    ::kill(rig.launcher_pid(), SIGKILL);
+    CHECK(all_gone(pids));
+}
+
 TEST_CASE("Launcher: one that is frozen while it starts stays where it is", "[worker]") {
     const bool cgroups = GENERATE(true, false);
     LauncherRig rig({cgroups, 500});
