@@ -121,9 +121,12 @@ class Loss(OwnCellCase):
 class Drains(OwnCellCase):
     cell = {"workers": 2, "cpus": 2}
 
-    def state(self, name="worker-1"):
+    def node(self, name="worker-1"):
         done = self.env.cli("node", "show", name, "--json", code=None)
-        return done.json()["node"]["state"] if done.code == OK else ""
+        return done.json()["node"] if done.code == OK else {"state": "", "worker": 0}
+
+    def state(self, name="worker-1"):
+        return self.node(name)["state"]
 
     def check_drained(self, what):
         until(lambda: self.state() == "draining", "worker-1 drained " + what)
@@ -136,10 +139,9 @@ class Drains(OwnCellCase):
         env = self.env
         env.cli("node", "drain", "worker-1")
         self.check_drained("at once")
-        number = env.cli("node", "show", "worker-1", "--json").json()["node"]["worker"]
+        number = self.node()["worker"]
         env.kill_worker("worker-1")
-        until(lambda: self.state() == "draining" and number != env.cli(
-            "node", "show", "worker-1", "--json").json()["node"]["worker"], "the next one")
+        until(lambda: self.node()["worker"] not in (0, number), "the next one")
         self.check_drained("after its death")
         env.down()
         env.up()
