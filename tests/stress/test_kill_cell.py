@@ -218,6 +218,7 @@ class Flush(unittest.TestCase):
                 # A PLM that waits for a call nobody answers is killed after ten seconds.
                 self.assertEqual(again.communicate(timeout=8)[0], b"submitted job 1\n")
                 large.wait(20)
+                self.assertEqual(cell.run(*repeated).returncode, 0)  # its successor is there
             finally:
                 cell.run("down")
 
