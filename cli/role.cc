@@ -19,6 +19,7 @@
 #include "common/base/clock.h"
 #include "common/process/proc_info.h"
 #include "common/process/small_file.h"
+#include "common/process/stop_signals.h"
 
 namespace reeve::cli {
 namespace {
@@ -63,10 +64,7 @@ ChildPlan make_plan(const Cell& cell, const std::string& name,
 [[noreturn]] void run_child(const ChildPlan& plan) {
     setsid();  // a terminal's Ctrl-C reaches the supervisor only, which stops the roles in order
     // Blocked until the role can hear them: asked to stop while it starts, it stops in good order.
-    sigset_t stops;
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGTERM);
-    sigaddset(&stops, SIGINT);
+    const auto stops = stop_signals();
     sigprocmask(SIG_SETMASK, &stops, nullptr);
     for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGCHLD}) {
         ::signal(number, SIG_DFL);

@@ -23,6 +23,7 @@
 #include "cli/segment_watch.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
+#include "common/process/stop_signals.h"
 #include "common/process/task_space.h"
 #include "register/core/failure_detector.h"
 
@@ -39,10 +40,7 @@ constexpr std::uint64_t kTickNs = 500 * kMillisecond;
 
 // What asks us to stop; blocked, so that it is read from a descriptor.
 sigset_t block_stop_signals() {
-    sigset_t wanted;
-    sigemptyset(&wanted);
-    sigaddset(&wanted, SIGTERM);
-    sigaddset(&wanted, SIGINT);
+    const auto wanted = stop_signals();
     sigprocmask(SIG_BLOCK, &wanted, nullptr);
     return wanted;
 }

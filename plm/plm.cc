@@ -9,6 +9,7 @@
 #include <malloc.h>
 
 #include "common/log/log.h"
+#include "common/process/stop_signals.h"
 #include "common/role/role.h"
 #include "plm/core/core.h"
 #include "plm/server/server.h"
@@ -38,10 +39,7 @@ void keep_memory_between_batches() {
 }
 
 int serve(const Cell& cell, const plm::PlmOptions& options) {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
+    const auto signals = stop_signals();
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before the first thread
     plm::Core core(cell, options);
     if (auto opened = core.open(); !opened) {

@@ -12,6 +12,7 @@
 #include "common/base/failpoint.h"
 #include "common/log/log.h"
 #include "common/process/proc_info.h"
+#include "common/process/stop_signals.h"
 
 namespace reeve {
 namespace {
@@ -47,10 +48,7 @@ void catch_stop_signals() {
     sigaction(SIGINT, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
     // The supervisor starts us with them blocked: one that came before the handlers arrives now.
-    sigset_t heard;
-    sigemptyset(&heard);
-    sigaddset(&heard, SIGTERM);
-    sigaddset(&heard, SIGINT);
+    const auto heard = stop_signals();
     sigprocmask(SIG_UNBLOCK, &heard, nullptr);
 }
 
